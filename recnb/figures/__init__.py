@@ -1,0 +1,1 @@
+"""Every plot of the project, one module per stage; `style` is shared."""

