@@ -1,0 +1,63 @@
+# recnb: `make report` runs the quickstart, `make test` everything that guards it. `make help` lists the rest.
+#
+#   PYTHON   the interpreter that creates the environment      make report PYTHON=python3.12
+#   VENV     where the environment lives                       make report VENV=/data/envs/recnb
+#   RECIPE   the params file that `make report` runs           make report RECIPE=params/toy.yaml
+#
+# pip is called without options of our own: your index, proxy and certificate settings stay in force.
+
+PYTHON ?= python3
+VENV   ?= .venv
+RECIPE ?= params/quickstart.yaml
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.recnb-stamp
+
+.PHONY: help env report test lint lab gemma ledger clean distclean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+# The stamp holds a checksum of what the environment is made of; a fresh clone or a touched file does not rebuild it.
+env: ## create or update the environment (nothing to do when lock and pyproject are unchanged)
+	@sum="$$(cat requirements.lock pyproject.toml | cksum)"; \
+	if [ -x $(BIN)/python ] && [ "$$(cat $(STAMP) 2>/dev/null)" = "$$sum" ]; then exit 0; fi; \
+	$(MAKE) --no-print-directory $(STAMP)-build && printf '%s' "$$sum" > $(STAMP)
+
+.PHONY: $(STAMP)-build
+$(STAMP)-build:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "recnb: '$(PYTHON)' is not here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "recnb: $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())'), but Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "recnb: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "recnb: making the environment in $(VENV) (once; several minutes, most of them downloads)"
+	@[ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+
+report: env ## run the quickstart: environment, data, all stages, reports/quickstart/index.html
+	@$(BIN)/recnb run $(RECIPE)
+	@$(BIN)/python -c 'import sys; from recnb.recipe import load_recipe; r = load_recipe(sys.argv[1]); print(f"report: {r.paths.reports}/{r.name}/index.html")' $(RECIPE)
+
+test: env ## all tests, with coverage of recnb
+	@$(BIN)/python -m pytest --cov=recnb --cov-report=term
+
+lint: env ## ruff and mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
+
+lab: env ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
+
+gemma: env ## add Gemma 3 270M (about 240 MB), the model of params/gemma.yaml
+	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[gemma]'
+
+clean: ## forget caches and the toy's results (your runs, reports and environment stay)
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage build dist *.egg-info runs/toy reports/toy
+	@find recnb tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+distclean: clean ## the environment too
+	@rm -rf $(VENV)
