@@ -1,0 +1,376 @@
+"""The six tasks of EAGER-LLM as token sequences (§3 of our reading; 04_train).
+
+A sample is *prompt, response, [CON]*; the loss counts on the response only. Items appear as their L index tokens,
+text as ordinary tokens (see :mod:`recnb.vocabulary`). A history is followed directly by what comes next, so that a
+window of a user's sequence can train all its items in one pass (``expand: dense``) with exactly the conditioning
+that a (prompt, response) pair per target has (``expand: per_target``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from recnb.data import Sequences
+from recnb.recipe import TasksConfig
+from recnb.templates_text import TEMPLATES
+from recnb.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sequence.
+
+    Attributes:
+        ids: (S,) token ids: prompt, response, and ``[CON]`` where the recipe puts it.
+        labels: (S,) bool: True where the token is predicted (the response).
+        target: the one item the sample is about, or -1.
+        task: its task.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    target: int
+    task: str
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """What the prompts say about each item, tokenized once.
+
+    Attributes:
+        title: N lists of token ids (title, or whatever text the item has).
+        full: N lists: title, brand, categories.
+        categories: N lists of category names.
+        words: N lists of title words, for queries.
+        hidden: (N,) bool: items whose text no task shows.
+    """
+
+    title: list[list[int]]
+    full: list[list[int]]
+    categories: list[list[str]]
+    words: list[list[str]]
+    hidden: np.ndarray
+
+    @classmethod
+    def build(cls, items: pd.DataFrame, vocabulary: Vocabulary, config: TasksConfig, seed: int) -> ItemText:
+        """Tokenize the catalogue.
+
+        Args:
+            items: the catalogue (N rows).
+            vocabulary: encodes text, never as index tokens.
+            config: text length and the share of items kept out of the text tasks.
+            seed: draws the hidden items.
+        """
+        titles, full = titles_of(items), full_text(items)
+        hidden = np.zeros(len(items), dtype=bool)
+        count = round(config.heldout_text * len(items))
+        hidden[np.random.default_rng([seed, 1]).permutation(len(items))[:count]] = True
+        return cls(
+            title=vocabulary.encode(titles, config.max_text_tokens),
+            full=vocabulary.encode(full, config.max_text_tokens),
+            categories=[list(c) for c in items["categories"]],
+            words=[[w for w in t.split() if len(w) > 2][:8] for t in titles],
+            hidden=hidden,
+        )
+
+
+def titles_of(items: pd.DataFrame) -> list[str]:
+    """The short text of every item: its title, else the start of its description, else its categories, else its id."""
+    short = items["title"].where(items["title"].str.strip() != "", items["description"].str.slice(0, 80))
+    joined = items["categories"].map(lambda c: " / ".join(c))
+    short = short.where(short.str.strip() != "", joined)
+    return short.where(short.str.strip() != "", "item " + items["item_id"].astype(str)).tolist()
+
+
+def full_text(items: pd.DataFrame) -> list[str]:
+    """Title, brand and categories of every item in one line."""
+    brand = items["brand"].map(lambda b: f", by {b}" if b else "")
+    categories = items["categories"].map(lambda c: f" ({', '.join(c)})" if len(c) else "")
+    return (pd.Series(titles_of(items), index=items.index) + brand + categories).tolist()
+
+
+def preference_text(text: ItemText, history: Sequence[int], limit: int = 3) -> str:
+    """What a history says its user likes: the commonest categories and title words, as one sentence."""
+    categories = Counter(c for i in history for c in text.categories[i]).most_common(limit)
+    shown = [i for i in history if not text.hidden[i]]
+    words = Counter(w.strip(".,:;()!?'\"").lower() for i in shown for w in set(text.words[i]))
+    frequent = [w for w, n in words.most_common(30) if n > 1 and len(w) > 3][:limit]
+    liked = ", ".join(c for c, _ in categories) or "no clear category"
+    return f"likes {liked}" + (f"; often {', '.join(frequent)}" if frequent else "")
+
+
+def query_text(text: ItemText, item: int, rng: np.random.Generator) -> str:
+    """A search query a person might type for an item: some of its categories, some of its title's words."""
+    categories = list(rng.permutation(text.categories[item])[:2]) if text.categories[item] else []
+    words = list(rng.permutation(text.words[item])[:2]) if text.words[item] and not text.hidden[item] else []
+    return ", ".join(str(w) for w in categories + words) or "anything"
+
+
+@dataclass
+class TaskBuilder:
+    """Builds the samples of one epoch.
+
+    Args:
+        vocabulary: tokens.
+        text: tokenized catalogue.
+        train: training sequences only (nothing held out may enter here).
+        config: mixture, templates, separator.
+        max_history: T.
+        dense: every item of a window is a target, else one sample per target.
+        con_after: ``[CON]`` after the response (the paper) or before it.
+        seed: all draws depend on (seed, epoch, task).
+        preferences: user number -> preference sentence, replacing the derived one.
+    """
+
+    vocabulary: Vocabulary
+    text: ItemText
+    train: Sequences
+    config: TasksConfig
+    max_history: int
+    dense: bool
+    con_after: bool
+    seed: int
+    preferences: dict[int, str] = field(default_factory=dict)
+    eligible: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        self._separator = self.vocabulary.encode([self.config.separator])[0] if self.config.separator else []
+        self._prefix = {
+            task: [tuple(self.vocabulary.encode(parts)) for parts in TEMPLATES[task][: self.config.templates]]
+            for task in TEMPLATES
+        }
+        users = np.flatnonzero(self.train.lengths >= 2)
+        self._users = users
+
+    # -- pieces -------------------------------------------------------------------------------------------------
+
+    def history_ids(self, items: np.ndarray) -> np.ndarray:
+        """(len·(L+sep),) ids: each item's tokens followed by the separator."""
+        tokens = self.vocabulary.item_tokens[items]  # (T, L)
+        if not self._separator:
+            return tokens.ravel()
+        separator = np.broadcast_to(np.array(self._separator), (len(items), len(self._separator)))
+        return np.concatenate([tokens, separator], axis=1).ravel()
+
+    def _sample(self, prompt: Sequence[np.ndarray | list[int]], response: Sequence[int] | np.ndarray, target: int,
+                task: str) -> Sample:
+        head = np.concatenate([np.asarray(p, dtype=np.int64) for p in prompt])
+        con = np.array([self.vocabulary.con_id])
+        body = np.asarray(response, dtype=np.int64)
+        parts = [head, body, con] if self.con_after else [head, con, body]
+        labels = np.zeros(sum(map(len, parts)), dtype=bool)
+        start = len(head) + (0 if self.con_after else 1)
+        labels[start : start + len(body)] = True
+        return Sample(np.concatenate(parts), labels, target, task)
+
+    def _wrap(self, task: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+        before, after = self._prefix[task][int(rng.integers(len(self._prefix[task])))]
+        return [*self.vocabulary.start, *before], after
+
+    # -- sequential tasks ---------------------------------------------------------------------------------------
+
+    def windows(self, epoch: int) -> np.ndarray:
+        """(M, 3) rows user, first, stop: the windows of an epoch; each item after a user's first is a target once.
+
+        The cut shifts from epoch to epoch, so that a target is seen with histories of different length; the number
+        of windows does not change with the epoch.
+        """
+        users, size = self._users, self.max_history
+        targets = self.train.lengths[users] - 1
+        count = 1 + targets // size
+        slack = count * size - targets
+        rng = np.random.default_rng([self.seed, epoch, 2])
+        shift = (rng.random(len(users)) * (slack + 1)).astype(np.int64)
+        owner = np.repeat(np.arange(len(users)), count)
+        number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        first_target = 1 - shift[owner] + number * size
+        first = np.maximum(first_target, 1) - 1
+        stop = np.minimum(first_target + size, targets[owner] + 1)
+        rows = np.stack([users[owner], first, stop], axis=1)
+        return rows[stop - first >= 2]
+
+    def _dense(self, epoch: int, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for user, first, stop in self.windows(epoch):
+            items = self._events(user)[first:stop]
+            prefix, _ = self._wrap("seqrec", rng)
+            sample = self._sample([prefix, self.history_ids(items[:-1])], self.vocabulary.item_tokens[items[-1]],
+                                  int(items[-1]), "seqrec")
+            step = self.vocabulary.item_tokens.shape[1] + len(self._separator)
+            for position in range(1, len(items) - 1):  # items 1.. are targets too, their separators are not
+                start = len(prefix) + position * step
+                sample.labels[start : start + self.vocabulary.item_tokens.shape[1]] = True
+            samples.append(sample)
+        return samples
+
+    def _events(self, user: int) -> np.ndarray:
+        return self.train.items[self.train.offsets[user] : self.train.offsets[user + 1]]
+
+    def target_rows(self) -> np.ndarray:
+        """(M, 2) rows user, position: every training target with a history."""
+        lengths = self.train.lengths[self._users] - 1
+        users = np.repeat(self._users, lengths)
+        positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
+        rows = np.stack([users, positions], axis=1)
+        if self.eligible is None:
+            return rows
+        return rows[self.eligible(rows, self.train.items[self.train.offsets[rows[:, 0]] + rows[:, 1]])]
+
+    def _per_target(self, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for user, position in self.target_rows():
+            events = self._events(user)
+            history, target = events[max(0, position - self.max_history) : position], int(events[position])
+            prefix, _ = self._wrap("seqrec", rng)
+            samples.append(
+                self._sample([prefix, self.history_ids(history)], self.vocabulary.item_tokens[target], target, "seqrec")
+            )
+        return samples
+
+    def _drawn(self, rng: np.random.Generator) -> list[tuple[int, np.ndarray, int]]:
+        """One (user, history, target) per user, at a position drawn anew each epoch."""
+        out = []
+        for user, draw in zip(self._users, rng.random(len(self._users))):
+            events = self._events(user)
+            position = 1 + int(draw * (len(events) - 1))
+            out.append((int(user), events[max(0, position - self.max_history) : position], int(events[position])))
+        return out
+
+    def _fusion(self, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for number, (_, history, target) in enumerate(self._drawn(rng)):
+            prefix, suffix = self._wrap("fusionseqrec", rng)
+            if number % 2 == 0:
+                if self.text.hidden[target]:
+                    continue
+                answer = [*self.text.title[target], self.vocabulary.eos_id]
+                samples.append(self._sample([prefix, self.history_ids(history), suffix], answer, target, "fusionseqrec"))
+            else:
+                prefix, suffix = self._wrap("fusionseqrec_titles", rng)
+                shown = [i for i in history[-5:] if not self.text.hidden[i]]
+                titles = [t for i in shown for t in [*self.text.title[i], *self._separator]]
+                samples.append(self._sample([prefix, titles, suffix], self.vocabulary.item_tokens[target], target,
+                                            "fusionseqrec"))
+        return samples
+
+    def _search(self, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for number, (_, history, target) in enumerate(self._drawn(rng)):
+            query = self.vocabulary.encode([query_text(self.text, target, rng)], self.config.max_text_tokens)[0]
+            prefix, suffix = self._wrap("itemsearch", rng)
+            shown = history if number % 2 else history[:0]
+            samples.append(self._sample([prefix, query, suffix, self.history_ids(shown)],
+                                        self.vocabulary.item_tokens[target], target, "itemsearch"))
+        return samples
+
+    def _preference(self, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for user, history, _ in self._drawn(rng):
+            prefix, suffix = self._wrap("preferenceobtain", rng)
+            sentence = self.preferences.get(user) or preference_text(self.text, history)
+            answer = [*self.vocabulary.encode([sentence], self.config.max_text_tokens)[0], self.vocabulary.eos_id]
+            samples.append(self._sample([prefix, self.history_ids(history), suffix], answer, -1, "preferenceobtain"))
+        return samples
+
+    # -- catalogue tasks ----------------------------------------------------------------------------------------
+
+    def _item2index(self, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for item in np.flatnonzero(~self.text.hidden):
+            prefix, suffix = self._wrap("item2index", rng)
+            samples.append(self._sample([prefix, self.text.full[item], suffix], self.vocabulary.item_tokens[item],
+                                        int(item), "item2index"))
+        return samples
+
+    def _index2item(self, rng: np.random.Generator) -> list[Sample]:
+        samples = []
+        for item in np.flatnonzero(~self.text.hidden):
+            prefix, suffix = self._wrap("index2item", rng)
+            answer = [*self.text.full[item], self.vocabulary.eos_id]
+            samples.append(self._sample([prefix, self.vocabulary.item_tokens[item], suffix], answer, int(item),
+                                        "index2item"))
+        return samples
+
+    def epoch(self, epoch: int) -> list[Sample]:
+        """All samples of one epoch, in task order (the loader shuffles); draws depend on (seed, epoch) only."""
+        makers: dict[str, Callable[[np.random.Generator], list[Sample]]] = {
+            "seqrec": (lambda rng: self._dense(epoch, rng)) if self.dense else self._per_target,
+            "item2index": self._item2index,
+            "index2item": self._index2item,
+            "fusionseqrec": self._fusion,
+            "itemsearch": self._search,
+            "preferenceobtain": self._preference,
+        }
+        samples: list[Sample] = []
+        for number, (task, make) in enumerate(makers.items()):
+            weight = self.config.mixture.get(task, 0.0)  # type: ignore[call-overload]
+            passes, share = int(weight), weight - int(weight)
+            for repeat in range(passes + (share > 0)):
+                rng = np.random.default_rng([self.seed, epoch, 3, number, repeat])
+                made = make(rng)
+                if repeat == passes:
+                    made = [made[i] for i in np.sort(rng.permutation(len(made))[: round(share * len(made))])]
+                samples += made
+        return samples
+
+
+# -- prompts for inference: always the first template ------------------------------------------------------------
+
+
+def _first(vocabulary: Vocabulary, task: str) -> tuple[list[int], list[int]]:
+    before, after = vocabulary.encode(TEMPLATES[task][0])
+    return [*vocabulary.start, *before], after
+
+
+def _history(vocabulary: Vocabulary, items: np.ndarray, separator: list[int]) -> np.ndarray:
+    tokens = vocabulary.item_tokens[items[items >= 0]]
+    tail = np.broadcast_to(np.array(separator, dtype=np.int64), (len(tokens), len(separator)))
+    return np.concatenate([tokens, tail], axis=1).ravel()
+
+
+def seqrec_prompts(vocabulary: Vocabulary, histories: np.ndarray, config: TasksConfig,
+                   con_before: bool = False) -> list[np.ndarray]:
+    """Prompts that ask for the next item.
+
+    Args:
+        histories: (U, T) item numbers, -1 where there is none.
+        con_before: the model was trained with ``con_position: before_response``; the prompt then ends with [CON].
+
+    Returns:
+        U arrays of token ids.
+    """
+    prefix, _ = _first(vocabulary, "seqrec")
+    separator = vocabulary.encode([config.separator])[0] if config.separator else []
+    tail = [vocabulary.con_id] if con_before else []
+    return [np.concatenate([prefix, _history(vocabulary, row, separator), tail]).astype(np.int64) for row in histories]
+
+
+def index2item_prompts(vocabulary: Vocabulary, items: np.ndarray, config: TasksConfig) -> list[np.ndarray]:
+    """Prompts that ask for the text behind an item's tokens; ``items`` (M,)."""
+    prefix, suffix = _first(vocabulary, "index2item")
+    return [np.concatenate([prefix, vocabulary.item_tokens[i], suffix]).astype(np.int64) for i in items]
+
+
+def itemsearch_prompts(vocabulary: Vocabulary, queries: Sequence[str], histories: np.ndarray | None,
+                       config: TasksConfig) -> list[np.ndarray]:
+    """Prompts that ask for an item by free text; ``histories`` (M, T) or None."""
+    prefix, suffix = _first(vocabulary, "itemsearch")
+    separator = vocabulary.encode([config.separator])[0] if config.separator else []
+    encoded = vocabulary.encode(queries, config.max_text_tokens)
+    rows = np.full((len(encoded), 1), -1) if histories is None else histories
+    return [
+        np.concatenate([prefix, query, suffix, _history(vocabulary, row, separator)]).astype(np.int64)
+        for query, row in zip(encoded, rows)
+    ]
+
+
+def preference_prompts(vocabulary: Vocabulary, histories: np.ndarray, config: TasksConfig) -> list[np.ndarray]:
+    """Prompts that ask what a user likes; ``histories`` (U, T)."""
+    prefix, suffix = _first(vocabulary, "preferenceobtain")
+    separator = vocabulary.encode([config.separator])[0] if config.separator else []
+    return [np.concatenate([prefix, _history(vocabulary, row, separator), suffix]).astype(np.int64) for row in histories]
