@@ -1,0 +1,215 @@
+"""Device, dtype, threads and seeds: chosen once, with the reason for each choice, and passed down.
+
+Shown in notebook ``01_data``; ``print(stage.runtime)`` says what was chosen and why.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recnb.errors import ResourceError
+
+if TYPE_CHECKING:
+    import torch
+
+    from recnb.recipe import RuntimeConfig
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What this run computes on.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``mps``.
+        dtype: of weights and activations.
+        threads: CPU threads of torch, BLAS and OpenMP.
+        seed: python, numpy and torch were seeded with it; functions still take their own seed.
+        progress: whether progress bars may be drawn (a terminal or a live notebook).
+        reasons: why, per choice: ``device``, ``dtype``, ``threads``.
+    """
+
+    device: str
+    dtype: torch.dtype
+    threads: int
+    seed: int
+    progress: bool
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        chosen = {"device": self.device, "dtype": dtype, "threads": str(self.threads)}
+        return "\n".join(f"{name:8}{value:10}{self.reasons.get(name, '')}" for name, value in chosen.items())
+
+
+def start(config: RuntimeConfig, seed: int) -> Runtime:
+    """Choose device, dtype and threads, seed every generator, and make CPU arithmetic repeatable.
+
+    Args:
+        config: the recipe's ``runtime`` section.
+        seed: for python, numpy and torch.
+
+    Raises:
+        ResourceError: the recipe demands a device or a dtype that this machine does not have.
+    """
+    threads, why_threads = choose_threads(config.threads)
+    _quiet_environment()
+    import torch
+
+    device, why_device = _choose_device(config)
+    dtype, why_dtype = _choose_dtype(config.dtype, device)
+    _limit_threads(threads)
+    _seed_everything(seed)
+    _make_deterministic(device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    reasons = {"device": why_device, "dtype": why_dtype, "threads": why_threads}
+    return Runtime(device, dtype, threads, seed, wants_progress(), reasons)
+
+
+def choose_threads(asked: int) -> tuple[int, str]:
+    """Threads to use and why: the recipe, else ``OMP_NUM_THREADS``, else one per physical core at hand."""
+    if asked:
+        return asked, "set by the recipe"
+    from_environment = os.environ.get("OMP_NUM_THREADS", "")
+    if from_environment.isdigit() and int(from_environment) > 0:
+        return int(from_environment), "set by OMP_NUM_THREADS"
+    return usable_cores(), "one per core at hand"
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its CPU affinity, its container's quota, hyperthreads counted once."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    limits = [allowed, _physical_cores() or allowed, _container_cores() or allowed]
+    return max(1, min(limits))
+
+
+def memory_peak() -> int:
+    """Peak resident memory of this process in bytes.
+
+    Linux's ``VmHWM`` comes first: ``ru_maxrss`` of a fresh process still holds the peak of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def gpu_memory_peak(device: str) -> int | None:
+    """Peak GPU memory held by tensors since :func:`start`, in bytes; none on other devices."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_allocated())
+
+
+def wants_progress() -> bool:
+    """Whether progress bars are welcome: ``RECNB_PROGRESS=0|1`` decides, else a terminal or a live notebook."""
+    asked = os.environ.get("RECNB_PROGRESS")
+    if asked is not None:
+        return asked not in ("", "0")
+    live_notebook = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
+    in_kernel = "ipykernel" in sys.modules
+    return live_notebook if in_kernel else sys.stderr.isatty()
+
+
+def _choose_device(config: RuntimeConfig) -> tuple[str, str]:
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if config.device == "cpu" and not config.require_gpu:
+        return "cpu", "set by the recipe"
+    if config.device in ("auto", "cuda") and cuda:
+        return "cuda", f"{'asked for' if config.device == 'cuda' else 'found'}: {torch.cuda.get_device_name(0)}"
+    if config.device in ("auto", "mps") and mps:
+        return "mps", "Apple GPU found"
+    if config.device == "auto" and not config.require_gpu:
+        return "cpu", "no GPU found"
+    raise ResourceError(_no_gpu_message(config))
+
+
+def _no_gpu_message(config: RuntimeConfig) -> str:
+    import torch
+
+    asked = "runtime.require_gpu = true" if config.require_gpu else f"runtime.device = {config.device}"
+    build = "this torch is a CPU build" if torch.version.cuda is None else "torch finds no usable GPU"
+    return (
+        f"the recipe says {asked}, but {build} (torch {torch.__version__}).\n"
+        "Ways on: a machine with a GPU and a CUDA build of torch; a CPU recipe (params/quickstart.yaml); or\n"
+        "--set runtime.require_gpu=false --set runtime.device=auto, if you accept the time it takes"
+    )
+
+
+def _choose_dtype(asked: str, device: str) -> tuple[torch.dtype, str]:
+    import torch
+
+    has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "float32":
+        return torch.float32, "set by the recipe"
+    if asked == "bfloat16":
+        if device == "cuda" and not has_bf16:
+            name = torch.cuda.get_device_name(0)
+            raise ResourceError(f"runtime.dtype = bfloat16, but {name} has no bfloat16; expected: auto or float32")
+        return torch.bfloat16, "set by the recipe"
+    if has_bf16:
+        return torch.bfloat16, "the GPU has it: half the memory, twice the speed"
+    return torch.float32, "exact; bfloat16 is slower on most CPUs" if device == "cpu" else "the GPU has no bfloat16"
+
+
+def _quiet_environment() -> None:
+    """Silence what would make two outputs of one notebook differ; a value already set by the user stays."""
+    for name, value in {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
+    if not wants_progress():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(limits=threads)
+
+
+def _seed_everything(seed: int) -> None:
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that take no generator draw from here
+    torch.manual_seed(seed)
+
+
+def _make_deterministic(device: str) -> None:
+    """Repeatable CPU kernels cost nothing; on a GPU they cost speed and some have none, so they are left alone."""
+    import torch
+
+    torch.use_deterministic_algorithms(device == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _physical_cores() -> int | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil.cpu_count(logical=False)
+
+
+def _container_cores() -> int | None:
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if not quota.is_file():
+        return None
+    share, _, period = quota.read_text().partition(" ")
+    return max(1, int(share) // int(period)) if share.isdigit() and period.strip().isdigit() else None
