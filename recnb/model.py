@@ -167,13 +167,15 @@ class Recommender(nn.Module):
         Returns:
             ``loss`` and its parts ``response``, ``semantic``, ``behaviour`` (scalars; a part that is off is absent).
         """
-        hidden = self.backbone.base_model(
+        hidden = causal_lm(self.backbone).base_model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state  # (B, S, d)
         # logits only where a label is: the head is the dearest layer of a model with a large vocabulary
         rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
         logits = self._head(hidden[rows, columns])  # (labels, V)
-        response = F.cross_entropy(logits.float(), input_ids[rows, columns + 1], label_smoothing=self.label_smoothing)
+        response = F.cross_entropy(
+            logits.float(), input_ids[rows, columns + 1], label_smoothing=self.label_smoothing, reduction="sum"
+        ) / max(len(rows), 1)
         parts = {"response": response}
         summary = hidden[torch.arange(len(con), device=con.device), con].float()  # (B, d)
         for name, projector in self.projectors.items():
@@ -210,6 +212,11 @@ def info_nce(query: torch.Tensor, items: torch.Tensor, target: torch.Tensor, neg
     against = against.masked_fill(negatives[None, :] == target[:, None], float("-inf"))
     logits = torch.cat([positive, against], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def causal_lm(backbone: PreTrainedModel) -> PreTrainedModel:
+    """The causal LM itself, also when a peft adapter is wrapped around it."""
+    return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone  # type: ignore[operator]
 
 
 def save_model(folder: Path, recommender: Recommender, vocabulary: Vocabulary, k: int) -> None:

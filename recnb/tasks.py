@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from recnb.data import Sequences
+from recnb.errors import DataError
 from recnb.recipe import TasksConfig
 from recnb.templates_text import TEMPLATES
 from recnb.vocabulary import Vocabulary
@@ -125,6 +126,8 @@ class TaskBuilder:
         con_after: ``[CON]`` after the response (the paper) or before it.
         seed: all draws depend on (seed, epoch, task).
         preferences: user number -> preference sentence, replacing the derived one.
+        users: (U,) bool, users whose sequences count; None for all.
+        targets: (N,) bool, items that may be a target of ``seqrec``; None for all.
     """
 
     vocabulary: Vocabulary
@@ -136,7 +139,8 @@ class TaskBuilder:
     con_after: bool
     seed: int
     preferences: dict[int, str] = field(default_factory=dict)
-    eligible: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    users: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self._separator = self.vocabulary.encode([self.config.separator])[0] if self.config.separator else []
@@ -144,8 +148,10 @@ class TaskBuilder:
             task: [tuple(self.vocabulary.encode(parts)) for parts in TEMPLATES[task][: self.config.templates]]
             for task in TEMPLATES
         }
-        users = np.flatnonzero(self.train.lengths >= 2)
-        self._users = users
+        chosen = self.train.lengths >= 2
+        self._users = np.flatnonzero(chosen if self.users is None else chosen & self.users)
+        if len(self._users) == 0:
+            raise DataError("no user is left to train on: each needs two training interactions and the recipe's floors")
 
     # -- pieces -------------------------------------------------------------------------------------------------
 
@@ -182,10 +188,10 @@ class TaskBuilder:
         """
         users, size = self._users, self.max_history
         targets = self.train.lengths[users] - 1
-        count = 1 + targets // size
-        slack = count * size - targets
+        count, rest = 1 + targets // size, targets % size
+        least, most = (rest == 0).astype(np.int64), np.minimum(size - rest, size - 1)  # no window may be empty
         rng = np.random.default_rng([self.seed, epoch, 2])
-        shift = (rng.random(len(users)) * (slack + 1)).astype(np.int64)
+        shift = least + (rng.random(len(users)) * np.maximum(most - least + 1, 0)).astype(np.int64)
         owner = np.repeat(np.arange(len(users)), count)
         number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         first_target = 1 - shift[owner] + number * size
@@ -202,9 +208,12 @@ class TaskBuilder:
             sample = self._sample([prefix, self.history_ids(items[:-1])], self.vocabulary.item_tokens[items[-1]],
                                   int(items[-1]), "seqrec")
             step = self.vocabulary.item_tokens.shape[1] + len(self._separator)
-            for position in range(1, len(items) - 1):  # items 1.. are targets too, their separators are not
-                start = len(prefix) + position * step
-                sample.labels[start : start + self.vocabulary.item_tokens.shape[1]] = True
+            starts = len(prefix) + step * np.arange(1, len(items) - 1)  # items 1.. are targets too
+            length = self.vocabulary.item_tokens.shape[1]
+            sample.labels[(starts[:, None] + np.arange(length)).ravel()] = True
+            if self.targets is not None:
+                dropped = np.flatnonzero(~self.targets[items])
+                sample.labels[(len(prefix) + step * dropped[:, None] + np.arange(length)).ravel()] = False
             samples.append(sample)
         return samples
 
@@ -217,9 +226,9 @@ class TaskBuilder:
         users = np.repeat(self._users, lengths)
         positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
         rows = np.stack([users, positions], axis=1)
-        if self.eligible is None:
+        if self.targets is None:
             return rows
-        return rows[self.eligible(rows, self.train.items[self.train.offsets[rows[:, 0]] + rows[:, 1]])]
+        return rows[self.targets[self.train.items[self.train.offsets[rows[:, 0]] + rows[:, 1]]]]
 
     def _per_target(self, rng: np.random.Generator) -> list[Sample]:
         samples = []
@@ -244,10 +253,8 @@ class TaskBuilder:
     def _fusion(self, rng: np.random.Generator) -> list[Sample]:
         samples = []
         for number, (_, history, target) in enumerate(self._drawn(rng)):
-            prefix, suffix = self._wrap("fusionseqrec", rng)
-            if number % 2 == 0:
-                if self.text.hidden[target]:
-                    continue
+            if number % 2 == 0 and not self.text.hidden[target]:
+                prefix, suffix = self._wrap("fusionseqrec", rng)
                 answer = [*self.text.title[target], self.vocabulary.eos_id]
                 samples.append(self._sample([prefix, self.history_ids(history), suffix], answer, target, "fusionseqrec"))
             else:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, SequentialSampler
+from accelerate import PartialState
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -36,15 +37,15 @@ class EpochSamples(Dataset):
 
     Args:
         build: epoch number -> samples; every epoch must give the same number.
-        batch: samples per batch, over all processes.
-        total: samples of the whole run.
+        batch: samples per optimizer step, over all processes and accumulated batches.
+        epochs: passes over the data; may be a fraction.
+        max_steps: upper bound on optimizer steps; 0 for none.
         seed: order.
     """
 
     def __init__(self, build: Callable[[int], list[Sample]], batch: int, epochs: float, max_steps: int, seed: int):
-        self._build, self._seed = build, seed
-        self._epoch, self._samples = -1, []  # type: tuple[int, list[Sample]]
-        first = self._load(0)
+        self._build, self._seed, self._epoch, self.batch = build, seed, -1, batch
+        first = build(0)
         self.batch = min(batch, len(first))
         self.per_epoch = len(first) // self.batch * self.batch
         steps = max(1, round(epochs * self.per_epoch / self.batch))
@@ -66,8 +67,10 @@ class EpochSamples(Dataset):
     def _load(self, epoch: int) -> list[Sample]:
         if epoch != self._epoch:
             self._samples, self._epoch = self._build(epoch), epoch
-            batch = getattr(self, "batch", 1)
-            self._order = _length_order(np.array([len(s.ids) for s in self._samples]), batch, [self._seed, epoch, 5])
+            if len(self._samples) < self.per_epoch:
+                raise RuntimeError(f"epoch {epoch} has {len(self._samples)} samples, epoch 0 had {self.per_epoch} or more")
+            lengths = np.array([len(sample.ids) for sample in self._samples])
+            self._order = _length_order(lengths, self.batch, [self._seed, epoch, 5])
         return self._samples
 
 
@@ -265,7 +268,9 @@ def fit(recommender: Recommender, builder: TaskBuilder, validation: Validation, 
         Trainer's log: one dict per line, with ``step`` and either loss parts or ``eval_*``.
     """
     vocabulary, con_before = builder.vocabulary, not builder.con_after
-    data = EpochSamples(builder.epoch, config.batch_size * config.accumulate, config.epochs, config.max_steps, runtime.seed)
+    processes = PartialState().num_processes
+    together = config.batch_size * config.accumulate * processes
+    data = EpochSamples(builder.epoch, together, config.epochs, config.max_steps, runtime.seed)
     per_epoch = data.per_epoch // data.batch
     chosen = validation.sample(config.validation_users, runtime.seed)
 
@@ -276,6 +281,7 @@ def fit(recommender: Recommender, builder: TaskBuilder, validation: Validation, 
 
     n_items = len(vocabulary.item_tokens)
     arguments = training_arguments(config, runtime, folder, data.steps, per_epoch)
+    arguments.per_device_train_batch_size = max(1, data.batch // (config.accumulate * processes))
     callbacks = [EarlyStoppingCallback(config.patience)] if config.early_stopping != "none" else []
     trainer = RecommenderTrainer(
         recommender, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks, check=check,
