@@ -10,14 +10,15 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recnb.errors import RecipeError
 
-TASKS = ("seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain")
+Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
+TASKS: tuple[Task, ...] = get_args(Task)
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -60,6 +61,9 @@ class DataConfig(Section):
     interactions: str | None = Field(None, description="files: interactions.csv[.gz]; amazon: the reviews file")
     items: str | None = Field(None, description="files: items.jsonl[.gz] or .csv; amazon: the metadata file")
     k_core: int = Field(0, ge=0, le=1000, description="keep users and items with >= k interactions, repeatedly; 0: off")
+    without_text: Literal["error", "drop", "id"] = Field(
+        "error", description="items with no text in any field: refuse, drop with their interactions, or use their id"
+    )
     max_history: Positive = Field(20, description="T: the latest items a prompt shows, the same for every model")
     download: bool = Field(True, description="may fetch a public archive (checked by sha256) if no copy is here")
     toy: ToyConfig = ToyConfig()
@@ -143,8 +147,7 @@ class BackboneConfig(Section):
 
 
 class TasksConfig(Section):
-    mixture: dict[Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"],
-                  Annotated[float, Field(ge=0, le=100)]] = Field(
+    mixture: dict[Task, Annotated[float, Field(ge=0, le=100)]] = Field(
         {task: 1.0 for task in TASKS}, description="passes over the task's samples per epoch (0: off, .5: half)"
     )
     separator: str = Field(", ", max_length=8, description="between the items of a history")

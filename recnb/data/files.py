@@ -1,0 +1,129 @@
+"""Bring your own catalogue: two files, one with who met what and when, one with what the items are.
+
+``interactions.csv[.gz]`` has the columns ``user_id``, ``item_id`` and ``timestamp`` (a number, for example seconds
+since 1970) or ``order`` (a number that grows with time inside a user). ``items.jsonl[.gz]`` or ``items.csv[.gz]`` has
+``item_id`` and any of ``title``, ``description``, ``brand`` (text) and ``categories`` (a list of text, or text with
+``|`` between the names). Other columns are ignored. UTF-8. Text is kept as it is, runs of white space become one space.
+
+Shown in ``notebooks/01_data.ipynb``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recnb.data import tables
+from recnb.data.prepare import build_dataset, settle_items_without_text
+from recnb.data.schema import TEXT_FIELDS, Dataset
+from recnb.errors import DataError
+
+INTERACTIONS = ("interactions.csv.gz", "interactions.csv")
+ITEMS = ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv")
+
+
+def load_files(
+    folder: Path, interactions: str | None, items: str | None, k_core: int, without_text: str = "error"
+) -> Dataset:
+    """A dataset from two files.
+
+    Args:
+        folder: where they are.
+        interactions: name of the interactions file; none: the first of the documented names.
+        items: name of the items file; none: the first of the documented names.
+        k_core: see :func:`recnb.data.prepare.build_dataset`.
+        without_text: ``error``, ``drop`` or ``id``: what to do with items that have no text in any field.
+
+    Raises:
+        DataError: anything in the files is not as documented; file and line or column are named.
+    """
+    events, catalogue, provenance = read_files(folder, interactions, items)
+    where = str(folder / provenance["items_file"])
+    events, catalogue, silent = settle_items_without_text(events, catalogue, without_text, where)
+    provenance = {"source": "files", "licence": "as the owner of the files says", **provenance}
+    provenance["items_without_text"] = {"policy": without_text, "items": silent}
+    return build_dataset(folder.resolve().name, events, catalogue, k_core, provenance)
+
+
+def read_files(
+    folder: Path, interactions: str | None, items: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Both tables, checked: (``user_id``, ``item_id``, ``time``, ``line``), (item columns, ``line``), and their hashes."""
+    if not folder.is_dir():
+        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise DataError(f"{folder}: no such folder{tables.nearest(folder.name, siblings)}; data.path names it")
+    events_path = folder / interactions if interactions else tables.find_file(folder, INTERACTIONS, "interactions")
+    items_path = folder / items if items else tables.find_file(folder, ITEMS, "items")
+    events = read_interactions(events_path)
+    catalogue = read_items(items_path)
+    tables.check_known_items(events, catalogue, events_path, items_path)
+    hashes = {path.name: tables.sha256_file(path) for path in (events_path, items_path)}
+    return events, catalogue, {"sha256": hashes, "items_file": items_path.name}
+
+
+def read_interactions(path: Path) -> pd.DataFrame:
+    """``user_id``, ``item_id``, ``time`` and ``line`` of each row, in file order."""
+    table = tables.read_csv(path, ("user_id", "item_id"), ("timestamp", "order"))
+    clock = "timestamp" if "timestamp" in table.columns else "order"
+    tables.check_columns(table.columns.drop("line"), [clock], f"{path} (timestamp or order)")
+    tables.check_filled(table, ("user_id", "item_id"), path)
+    time = tables.parse_times(table[clock], table["line"], path, clock)
+    return table[["user_id", "item_id", "line"]].assign(time=time)
+
+
+def read_items(path: Path) -> pd.DataFrame:
+    """The columns of a catalogue, text cleaned, and ``line``; ``year`` is kept when it is there."""
+    if ".csv" in path.suffixes:
+        table = tables.read_csv(path, ("item_id",), (*TEXT_FIELDS, "year"))
+    else:
+        table = tables.read_json_lines(path)
+        tables.check_columns(table.columns.drop("line"), ["item_id"], path)
+    tables.check_filled(table, ["item_id"], path)
+    if not set(TEXT_FIELDS) & set(table.columns):
+        raise DataError(
+            f"{path}: no text column; found {', '.join(table.columns.drop('line'))}; "
+            f"expected at least one of {', '.join(TEXT_FIELDS)}{tables.nearest('title', table.columns.drop('line'))}"
+        )
+    columns = {name: _text_column(table, name, path) for name in TEXT_FIELDS}
+    extra = {"year": table["year"]} if "year" in table.columns else {}
+    items = pd.DataFrame({"item_id": table["item_id"].astype(str), **columns, "line": table["line"], **extra})
+    tables.check_unique_items(items, path)
+    return items
+
+
+def _text_column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    if name not in table.columns:
+        values = [[] if name == "categories" else "" for _ in range(len(table))]
+    else:
+        read = as_names if name == "categories" else as_text
+        values = [read(value) for value in table[name]]
+        bad = next((place for place, value in enumerate(values) if value is None), None)
+        if bad is not None:
+            expected = "a list of text, or text with '|' between the names" if name == "categories" else "text"
+            raise DataError(
+                f"{path}: line {table['line'].iloc[bad]}: '{name}' is {table[name].iloc[bad]!r}; expected {expected}"
+            )
+    return pd.Series(values, index=table.index, dtype=object if name == "categories" else str)
+
+
+def as_text(value: Any) -> str | None:
+    """One line of text; ``""`` for a missing value, None for a value that is no text."""
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return " ".join(str(value).split())
+
+
+def as_names(value: Any) -> list[str] | None:
+    """A list of names without empty ones; None for a value that is neither a list of text nor text."""
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
+        return []
+    if isinstance(value, str):
+        value = value.split("|")
+    if not isinstance(value, list):
+        return None
+    names = [as_text(name) for name in value]
+    return None if None in names else [name for name in names if name]

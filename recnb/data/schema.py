@@ -1,0 +1,189 @@
+"""The one shape of data that every later room sees: a catalogue with text, and each user's items in time order.
+
+Shown in ``notebooks/01_data.ipynb``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from recnb.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Listing
+
+    from numpy.typing import NDArray
+
+    from recnb.store import Stage
+
+TEXT_FIELDS = ("title", "description", "brand", "categories")
+ITEM_COLUMNS = ("item_id", *TEXT_FIELDS)
+SHORTEST = 3  # one training item, one validation target, one test target
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A catalogue of N items and the histories of U users.
+
+    Attributes:
+        name: of the source, for titles of figures.
+        items: RangeIndex 0..N-1, which is the item's number everywhere else; columns ``item_id``, ``title``,
+            ``description``, ``brand`` (text, ``""`` when missing) and ``categories`` (list of text, ``[]`` when missing).
+        user_ids: (U,) ids as they stand in the source.
+        offsets: (U+1,) int64; the events of user u are ``sequence[offsets[u]:offsets[u + 1]]``, oldest first.
+        sequence: (n,) int32 item numbers.
+        times: (n,) float64, seconds since 1970, or the order inside a user where the source has only that.
+        provenance: where it came from: source, sha256 of each file, licence, what was dropped and why. JSON values.
+
+    Raises:
+        DataError: the arrays contradict each other, or a user has fewer than three events.
+    """
+
+    name: str
+    items: pd.DataFrame
+    user_ids: NDArray[Any]
+    offsets: NDArray[np.int64]
+    sequence: NDArray[np.int32]
+    times: NDArray[np.float64]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = [column for column in ITEM_COLUMNS if column not in self.items.columns]
+        if missing:
+            raise DataError(f"{self.name}: items lack the columns {missing}; expected {list(ITEM_COLUMNS)}")
+        _check_offsets(self.name, self.offsets, len(self.sequence), len(self.user_ids))
+        if len(self.times) != len(self.sequence):
+            raise DataError(f"{self.name}: {len(self.times)} times for {len(self.sequence)} interactions")
+        if not 0 <= int(self.sequence.min()) <= int(self.sequence.max()) < len(self.items):
+            raise DataError(f"{self.name}: item numbers outside 0..{len(self.items) - 1}")
+
+    @property
+    def n_users(self) -> int:
+        """U."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return len(self.items)
+
+    @property
+    def n_interactions(self) -> int:
+        """Events of all users, held-out ones included."""
+        return len(self.sequence)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(U,) events per user, held-out ones included."""
+        return np.diff(self.offsets)
+
+
+def _check_offsets(name: str, offsets: NDArray[np.int64], events: int, users: int) -> None:
+    if users == 0:
+        raise DataError(f"{name}: no user has the {SHORTEST} interactions that a leave-one-out split needs")
+    if len(offsets) != users + 1 or offsets[0] != 0 or offsets[-1] != events:
+        raise DataError(f"{name}: offsets must run from 0 to {events} in {users + 1} steps")
+    if int(np.diff(offsets).min()) < SHORTEST:
+        raise DataError(f"{name}: each user needs {SHORTEST} interactions (training, validation, test)")
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Item sequences of different length without padding: row u is ``items[offsets[u]:offsets[u + 1]]``, oldest first.
+
+    Attributes:
+        offsets: (U+1,) int64.
+        items: (n,) int32 item numbers.
+    """
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(U,) items per row."""
+        return np.diff(self.offsets)
+
+    def pad(self, length: int) -> NDArray[np.int32]:
+        """(U, length) int32, the latest items kept, filled with -1 on the left.
+
+        >>> Sequences(np.array([0, 1, 4]), np.array([7, 1, 2, 3], np.int32)).pad(2)
+        array([[-1,  7],
+               [ 2,  3]], dtype=int32)
+        """
+        return _left_padded(self.items, self.offsets[:-1], self.offsets[1:], length)
+
+
+def _left_padded(
+    items: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64], length: int
+) -> NDArray[np.int32]:
+    """Windows ``items[max(start, end - length):end]`` as (U, length), -1 on the left."""
+    positions = ends[:, None] - length + np.arange(length)  # (U, length)
+    inside = positions >= starts[:, None]
+    return np.where(inside, items[np.where(inside, positions, 0)], -1).astype(np.int32)
+
+
+def item_text(items: pd.DataFrame, fields: Listing[str]) -> list[str]:
+    """One line of text per item: the chosen fields that it has, joined by ``". "``; categories are joined by ``", "``.
+
+    Args:
+        items: with the columns of :class:`Dataset`.
+        fields: any of title, description, brand, categories; in this order.
+
+    Returns:
+        N texts; ``""`` where the item has none of the fields.
+    """
+    columns = [_field_text(items, name) for name in fields]
+    return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
+
+
+def _field_text(items: pd.DataFrame, name: str) -> list[str]:
+    if name not in TEXT_FIELDS:
+        raise DataError(f"items have no text field '{name}'; valid: {', '.join(TEXT_FIELDS)}")
+    values = items[name].tolist()
+    return [", ".join(value) for value in values] if name == "categories" else values
+
+
+def write_dataset(dataset: Dataset, stage: Stage) -> None:
+    """Write the artifacts of 01_data: ``items.parquet``, ``interactions.parquet`` and ``dataset.json``.
+
+    ``interactions.parquet`` has one row per event, users together and oldest first: ``user_id``, ``item`` (row of
+    ``items.parquet``) and ``time``.
+    """
+    user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    users = pd.Categorical.from_codes(user, categories=pd.Index(dataset.user_ids, dtype=str))
+    events = pd.DataFrame({"user_id": users, "item": dataset.sequence, "time": dataset.times})
+    stage.write("items.parquet", dataset.items[list(ITEM_COLUMNS)])
+    stage.write("interactions.parquet", events)
+    counts = {"users": dataset.n_users, "items": dataset.n_items, "interactions": dataset.n_interactions}
+    stage.write("dataset.json", {"name": dataset.name, **counts, "provenance": dataset.provenance})
+
+
+def read_dataset(stage: Stage) -> Dataset:
+    """The :class:`Dataset` that ``01_data`` wrote; the inverse of :func:`write_dataset`."""
+    about = stage.read("01_data", "dataset.json")
+    items = stage.read("01_data", "items.parquet").reset_index(drop=True)
+    items["categories"] = pd.Series([list(names) for names in items["categories"]], dtype=object)
+    events = stage.read("01_data", "interactions.parquet")
+    codes, users = pd.factorize(events["user_id"].astype(str))
+    return Dataset(
+        name=about["name"],
+        items=items,
+        user_ids=np.asarray(users, dtype=object),
+        offsets=offsets_of(codes, len(users)),
+        sequence=events["item"].to_numpy(np.int32),
+        times=events["time"].to_numpy(np.float64),
+        provenance=about["provenance"],
+    )
+
+
+def offsets_of(users: NDArray[np.int64], n_users: int) -> NDArray[np.int64]:
+    """(U+1,) start of each user's rows, from sorted user numbers."""
+    return np.concatenate([[0], np.cumsum(np.bincount(users, minlength=n_users))]).astype(np.int64)

@@ -1,0 +1,75 @@
+"""Leave-one-out: the last item of a user is the test target, the one before the validation target, the rest training.
+
+Everything a model is fitted on comes from :func:`training_sequences`. Shown in ``notebooks/01_data.ipynb``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import sparse
+
+from recnb.data.schema import Dataset, Sequences, _left_padded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Split = Literal["valid", "test"]
+_FROM_END = {"valid": 2, "test": 1}
+
+
+def training_sequences(dataset: Dataset) -> Sequences:
+    """Everything but the last two items of each user, U rows of length >= 1."""
+    last = np.repeat(dataset.offsets[1:], dataset.lengths)
+    keep = np.arange(dataset.n_interactions) < last - 2
+    offsets = dataset.offsets - 2 * np.arange(dataset.n_users + 1)
+    return Sequences(offsets, dataset.sequence[keep])
+
+
+def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """What a model is shown, and what it should then recommend.
+
+    Args:
+        dataset: any.
+        split: ``valid``: the target is the last item but one; ``test``: it is the last.
+        max_history: T; only the latest T items before the target are shown.
+
+    Returns:
+        histories (U, T) int32, filled with -1 on the left, and targets (U,) int32.
+    """
+    target = _target_positions(dataset, split)
+    shown = _left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history)
+    return shown, dataset.sequence[target]
+
+
+def seen_items(dataset: Dataset, split: Split) -> sparse.csr_matrix:
+    """(U, N) bool: all items a user met before the target, however long ago."""
+    target = _target_positions(dataset, split)
+    user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    before = np.arange(dataset.n_interactions) < target[user]
+    keys = np.unique(user[before] * dataset.n_items + dataset.sequence[before])  # a repeated item counts once
+    rows, columns = np.divmod(keys, dataset.n_items)
+    shape = (dataset.n_users, dataset.n_items)
+    return sparse.csr_matrix((np.ones(len(keys), dtype=bool), (rows, columns)), shape=shape)
+
+
+def replace_heldout(dataset: Dataset, rng: np.random.Generator) -> Dataset:
+    """The leakage probe: the same data with random items in place of every validation and test item.
+
+    Whatever is fitted on training interactions alone comes out identical, bit for bit, on both.
+    """
+    ends = dataset.offsets[1:]
+    heldout = np.concatenate([ends - 2, ends - 1])
+    sequence = dataset.sequence.copy()
+    # adding 1..N-1 modulo N never gives the item itself
+    sequence[heldout] = (sequence[heldout] + rng.integers(1, dataset.n_items, len(heldout))) % dataset.n_items
+    return dataclasses.replace(dataset, sequence=sequence)
+
+
+def _target_positions(dataset: Dataset, split: Split) -> NDArray[np.int64]:
+    """(U,) where in ``sequence`` each user's target stands."""
+    if split not in _FROM_END:
+        raise ValueError(f"split '{split}': expected valid or test")
+    return dataset.offsets[1:] - _FROM_END[split]

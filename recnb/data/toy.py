@@ -1,0 +1,128 @@
+"""A small generated catalogue whose structure is known, so that every later step can be checked against the truth.
+
+Items belong to hidden groups. The group shows in the text (theme, brand, category) and in behaviour: a user starts in a
+home group and walks its items in the group's own hidden order, then goes on to the next group; a share of the steps,
+``noise``, is drawn at random. Shown in ``notebooks/01_data.ipynb``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from recnb.data.prepare import build_dataset
+from recnb.data.schema import Dataset
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from recnb.recipe import ToyConfig
+
+_THEMES = {
+    "kitchen": ("Hearthstone", ["kettle", "whisk", "saucepan", "ladle", "toaster"]),
+    "garden": ("Greenrow", ["spade", "trowel", "hose", "seed tray", "wheelbarrow"]),
+    "music": ("Cantabile", ["violin bow", "metronome", "guitar strap", "drum pad", "reed case"]),
+    "camping": ("Northtrail", ["tent", "sleeping bag", "lantern", "stove", "hammock"]),
+    "painting": ("Ochre & Co", ["brush", "easel", "palette", "canvas", "varnish"]),
+    "cycling": ("Velodrome", ["saddle", "chain", "helmet", "tyre pump", "pedal"]),
+    "baking": ("Crumb", ["rolling pin", "cake tin", "proofing basket", "icing bag", "dough scraper"]),
+    "fishing": ("Stillwater", ["rod", "reel", "lure", "landing net", "tackle box"]),
+    "astronomy": ("Perihelion", ["telescope", "star chart", "eyepiece", "tripod", "red torch"]),
+    "sewing": ("Selvedge", ["needle set", "thread", "thimble", "pattern", "fabric shears"]),
+}
+_QUALITIES = ["classic", "compact", "sturdy", "light", "folding", "large", "travel", "steel", "oak", "blue", "deluxe"]
+_DAY = 86_400.0
+
+
+def toy_dataset(config: ToyConfig, k_core: int, seed: int) -> Dataset:
+    """Generate users and items; ``provenance["truth"]`` holds what was hidden.
+
+    Args:
+        config: sizes and noise.
+        k_core: as for every source; 0: off.
+        seed: of everything drawn here.
+
+    Returns:
+        A dataset whose ``provenance["truth"]`` has, by id, ``group`` and ``place`` (the position in its group's walk)
+        of every item, and ``home`` of every user.
+    """
+    rng = np.random.default_rng(seed)
+    group, place = _hidden_structure(rng, config)
+    home, walks = _walks(rng, config, group, place)
+    items = _catalogue(rng, group)
+    interactions = _events(rng, walks, items["item_id"].to_numpy(object))
+    users = interactions["user_id"].drop_duplicates()
+    truth: dict[str, Any] = {
+        "group": dict(zip(items["item_id"], group.tolist(), strict=True)),
+        "place": dict(zip(items["item_id"], place.tolist(), strict=True)),
+        "home": dict(zip(users, home.tolist(), strict=True)),
+    }
+    provenance = {"source": "toy", "licence": "generated, free of rights", "seed": seed, "truth": truth}
+    return build_dataset("toy", interactions, items, k_core, provenance)
+
+
+def _hidden_structure(rng: np.random.Generator, config: ToyConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N,) group of each item, groups mixed through the catalogue, and its place in the walk of the group."""
+    groups = min(config.groups, config.items)
+    group = rng.permutation(np.arange(config.items) % groups)
+    order = np.lexsort((rng.random(config.items), group))
+    starts = np.searchsorted(group[order], group[order])
+    place = np.empty(config.items, dtype=np.int64)
+    place[order] = np.arange(config.items) - starts
+    return group, place
+
+
+def _walks(
+    rng: np.random.Generator, config: ToyConfig, group: NDArray[np.int64], place: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """(U,) home groups and, per user, the items in the order they are met; nobody meets an item twice."""
+    groups, size = int(group.max()) + 1, np.bincount(group)
+    home = rng.integers(0, groups, config.users)
+    start = (rng.random(config.users) ** 2 * size[home]).astype(np.int64)  # squared: early places are popular
+    away = (group[None, :] - home[:, None]) % groups  # (U, N) groups to go
+    turn = np.where(away == 0, (place[None, :] - start[:, None]) % size[home][:, None], place[None, :])
+    rank = np.argsort(np.argsort(away * config.items + turn, axis=1), axis=1).astype(float)  # (U, N) noiseless walk
+    low, high = max(3, config.length // 2), config.length + config.length // 2
+    lengths = np.minimum(rng.integers(low, high + 1, config.users), config.items)
+    stray = rng.random(rank.shape) < config.noise * lengths[:, None] / config.items
+    rank = np.where(stray, rng.random(rank.shape) * lengths[:, None], rank)
+    met = np.argsort(rank, axis=1)
+    return home, [row[:length] for row, length in zip(met, lengths, strict=True)]
+
+
+def _catalogue(rng: np.random.Generator, group: NDArray[np.int64]) -> pd.DataFrame:
+    themes = list(_THEMES)
+    rank_in_group = pd.Series(group).groupby(group).cumcount().to_numpy()
+    qualities = rng.permutation(_QUALITIES)
+    rows = [_toy_item(themes, qualities, int(g), int(r)) for g, r in zip(group, rank_in_group, strict=True)]
+    items = pd.DataFrame(rows)
+    items.insert(0, "item_id", [f"i{number:04d}" for number in range(len(items))])
+    return items
+
+
+def _toy_item(themes: list[str], qualities: NDArray[Any], group: int, rank: int) -> dict[str, Any]:
+    """Text of one item: theme and brand tell its group, noun and quality tell it apart inside the group."""
+    theme = themes[group % len(themes)]
+    brand, nouns = _THEMES[theme]
+    series = group // len(themes)  # more groups than themes: numbered series of a theme
+    noun, step = nouns[rank % len(nouns)], rank // len(nouns)
+    quality, edition = qualities[step % len(qualities)], step // len(qualities)
+    mark = "".join([f" series {series + 1}" if series else "", f" mark {edition + 1}" if edition else ""])
+    shelf = f"{theme} {series + 1}" if series else theme
+    return {
+        "title": f"{brand} {quality} {noun}{mark}",
+        "description": f"A {quality} {noun} for {shelf}, made by {brand}.",
+        "brand": brand,
+        "categories": ["Hobby", shelf.capitalize(), noun.capitalize()],
+    }
+
+
+def _events(rng: np.random.Generator, walks: list[NDArray[np.int64]], item_ids: NDArray[Any]) -> pd.DataFrame:
+    lengths = np.array([len(walk) for walk in walks])
+    user = np.repeat(np.arange(len(walks)), lengths)
+    gaps = np.ceil(rng.exponential(_DAY, len(user)))  # a step takes a day on average
+    times = 1_000_000_000.0 + np.cumsum(gaps)
+    ids = np.array([f"u{number:04d}" for number in range(len(walks))], dtype=object)
+    return pd.DataFrame({"user_id": ids[user], "item_id": item_ids[np.concatenate(walks)], "time": times})
