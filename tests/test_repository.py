@@ -1,0 +1,408 @@
+"""The house rules: floors, documented and typed functions, one complete lock, a README whose commands exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "recnb").rglob("*.py"))
+
+# The house, from the ground up: a room imports only from its own floor or a lower one.
+FLOORS: dict[str, int] = {
+    "errors": 0, "recipe": 0, "stages": 0, "keys": 0, "runtime": 0, "store": 0,
+    "data": 1,
+    "pretrained": 2, "semantic": 2, "behaviour": 2, "kmeans": 2, "index": 2, "index_health": 2, "templates_text": 2,
+    "vocabulary": 2, "tasks": 2, "model": 2,
+    "train": 3, "anneal": 3, "trie": 3, "decode": 3,
+    "evaluate": 4, "baselines": 4, "explain": 4, "figures": 4,
+    "pipeline": 5, "report": 5, "doctor": 5, "cli": 5, "__main__": 5, "readme": 5,
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(module: str) -> str:
+    """``recnb.data.toy`` -> ``data``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path, *, at_start: bool = False) -> set[str]:
+    """recnb modules that a file imports; with ``at_start`` only those that importing the file loads at once."""
+    found: set[str] = set()
+    names = {module_name(p) for p in SOURCES}
+    for node in at_import(parse(path)) if at_start else ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            assert not node.level, f"{path.name}: relative import; write the whole name"
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in names else base for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "recnb"}
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when a module is imported: not the bodies of functions, not ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from at_import(node)
+
+
+# --- floors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_room_imports_only_from_its_floor_or_below(path: Path) -> None:
+    own = room(module_name(path))
+    if not own:
+        return
+    assert own in FLOORS, f"recnb.{own} has no floor: give it one in FLOORS"
+    above = {other for other in imports(path) if room(other) and FLOORS[room(other)] > FLOORS[own]}
+    assert not above, f"recnb.{own} is on floor {FLOORS[own]} and imports from above: {sorted(above)}"
+
+
+def test_no_circles() -> None:
+    graph = {module_name(path): imports(path, at_start=True) - {module_name(path)} for path in SOURCES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"circle: {' -> '.join([*trail[trail.index(module) :], module])}"
+        if module not in done:
+            for other in sorted(graph.get(module, ())):
+                visit(other, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_every_floor_is_built() -> None:
+    rooms = {room(module_name(path)) for path in SOURCES} - {""}
+    promised = {"recipe", "store", "data", "semantic", "behaviour", "index", "tasks", "model", "train", "anneal",
+                "decode", "evaluate", "baselines", "explain", "figures", "cli", "pipeline", "report"}  # fmt: skip
+    assert promised <= rooms, f"missing rooms: {sorted(promised - rooms)}"
+
+
+def test_no_drawer_for_odds_and_ends() -> None:
+    drawers = {"utils", "util", "helpers", "misc", "common", "tools"}
+    assert not [path for path in SOURCES if drawers & {path.stem, *path.relative_to(ROOT).parts[1:-1]}]
+
+
+# --- functions ------------------------------------------------------------------------------------------------------
+
+
+def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, bool]]:
+    """(dotted name, function, public) for module functions and methods; functions inside functions are not public."""
+
+    def walk(node: ast.AST, prefix: str, public: bool) -> Iterator[tuple[str, ast.FunctionDef, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef):
+                yield from walk(child, f"{prefix}{child.name}.", public and not child.name.startswith("_"))
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield prefix + child.name, child, public and not child.name.startswith("_")  # type: ignore[misc]
+                yield from walk(child, f"{prefix}{child.name}.", False)
+            else:
+                yield from walk(child, prefix, public)
+
+    return walk(parse(path), "", True)
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    doc = function.body[0] if ast.get_docstring(function) else None
+    return (function.end_lineno or 0) - function.lineno + 1 - ((doc.end_lineno or 0) - doc.lineno + 1 if doc else 0)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_public_names_are_documented_and_typed(path: Path) -> None:
+    assert ast.get_docstring(parse(path)), f"{path.name}: the module has no docstring"
+    problems = []
+    for name, function, public in functions(path):
+        if not public:
+            continue
+        overridden = any("override" in ast.unparse(d) or "setter" in ast.unparse(d) for d in function.decorator_list)
+        if not ast.get_docstring(function) and not overridden:
+            problems.append(f"{name}: no docstring")
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        problems += [f"{name}: argument {argument} has no type" for argument in bare]
+        if function.returns is None:
+            problems.append(f"{name}: no return type")
+    classes = [n for n in ast.walk(parse(path)) if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+    problems += [f"class {c.name}: no docstring" for c in classes if not ast.get_docstring(c)]
+    assert not problems
+
+
+def test_nobody_scrolls_to_read_a_function() -> None:
+    lengths = {f"{module_name(path)}.{name}": length(f) for path in SOURCES for name, f, _ in functions(path)}
+    assert not {name: lines for name, lines in lengths.items() if lines > 60}
+    assert statistics.median(lengths.values()) <= 15
+
+
+def test_no_mutable_globals_and_no_pickle() -> None:
+    problems = []
+    for path in SOURCES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Global):
+                problems.append(f"{path.name}:{node.lineno}: global {', '.join(node.names)}")
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", "") or ""}
+                problems += [f"{path.name}:{node.lineno}: {n}" for n in names & {"pickle", "joblib", "dill", "shelve"}]
+    assert not problems
+
+
+# --- environment ----------------------------------------------------------------------------------------------------
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def declared(*extras: str) -> list[Requirement]:
+    names = project()["dependencies"] + [r for e in extras for r in project()["optional-dependencies"][e]]
+    return [Requirement(text) for text in names]
+
+
+def lock_lines() -> list[str]:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def pins() -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lock_lines())}
+
+
+def test_the_lock_says_how_it_was_made_and_pins_everything_exactly() -> None:
+    assert "Made by:" in (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    loose = [line for line in lock_lines() if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._!]+", line)]
+    assert not loose, "only name==version: no hash, address, path or local label"
+    assert len(pins()) == len(lock_lines()), "a package is pinned twice"
+
+
+def test_the_lock_holds_what_pyproject_names() -> None:
+    locked = pins()
+    for requirement in declared("test"):
+        version = locked.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement.name} is not in requirements.lock"
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} against locked {version}"
+
+
+def test_the_lock_is_closed() -> None:
+    """What a locked package needs on this platform is locked too."""
+    locked, missing = pins(), set()
+    for name in locked:
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for text in needs:
+            need = Requirement(text)
+            wanted = need.marker is None or Marker(str(need.marker)).evaluate({"extra": ""})
+            if wanted and canonicalize_name(need.name) not in locked:
+                missing.add(f"{need.name} (of {name})")
+    cuda = re.compile(r"^(nvidia-|cuda-|triton|setuptools)")  # a CUDA build of torch pins its own libraries
+    assert not {text for text in missing if not cuda.match(text)}
+
+
+def test_imports_are_declared() -> None:
+    import sys
+
+    owners = metadata.packages_distributions()
+    allowed = {canonicalize_name(r.name) for r in declared()} | {"pydantic-core"}  # pydantic's other half
+    undeclared = set()
+    for path in SOURCES:
+        for node in ast.walk(parse(path)):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for top in {module.split(".")[0] for module in modules} - {"recnb", "", "__future__"}:
+                names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+                if top not in sys.stdlib_module_names and not names & allowed:
+                    undeclared.add(f"{path.name}: {top}")
+    assert not undeclared
+
+
+def test_conda_users_get_the_same_pins() -> None:
+    assert "- -r requirements.lock" in (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
+def test_ci_does_what_a_user_does() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert all(f"make {target}" in script for target in ("env", "lint", "test"))
+    assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=False).returncode == 0
+
+
+# --- Makefile -------------------------------------------------------------------------------------------------------
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+def test_makefile_has_the_promised_targets() -> None:
+    assert {"report", "test", "lab", "lint", "clean", "gemma", "env"} <= make_targets()
+
+
+def test_a_python_too_old_gets_a_sentence(tmp_path: Path) -> None:
+    old = tmp_path / "python-of-yore"
+    old.write_text("#!/bin/sh\ncase \"$2\" in *version_info*) exit 1;; *) echo 3.8.10;; esac\n", encoding="utf-8")
+    old.chmod(0o755)
+    command = ["make", "env", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "3.8.10" in result.stderr and "3.11 or newer" in result.stderr and "PYTHON=" in result.stderr
+
+
+def test_a_missing_python_gets_a_sentence(tmp_path: Path) -> None:
+    command = ["make", "env", "PYTHON=python-nowhere", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode != 0 and "'python-nowhere' is not here" in result.stderr
+
+
+def test_an_unchanged_environment_costs_nothing(tmp_path: Path) -> None:
+    """With a stamp that fits lock and pyproject, `make env` neither creates nor installs; a changed lock does."""
+    files = [ROOT / "requirements.lock", ROOT / "pyproject.toml"]
+    checksum = subprocess.run(["cksum"], input=b"".join(f.read_bytes() for f in files), capture_output=True, check=True)
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n", encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / ".recnb-stamp").write_text(checksum.stdout.decode().strip(), encoding="utf-8")
+    make = ["make", "env", f"VENV={tmp_path}"]
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
+    assert not (tmp_path / "called").exists()
+    (tmp_path / ".recnb-stamp").write_text("another lock", encoding="utf-8")
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "called").exists()
+    assert (tmp_path / ".recnb-stamp").read_text(encoding="utf-8") == checksum.stdout.decode().strip()
+
+
+# --- README ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(text: str, word: str) -> list[str]:
+    """Command lines that start with ``word`` in code blocks and code spans."""
+    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", text, re.S)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    return [line for line in lines if line.startswith(word + " ")]
+
+
+def test_readme_make_commands_exist(readme: str) -> None:
+    named = {command.split()[1] for command in commands(readme, "make")}
+    assert {"report", "test"} <= named <= make_targets()
+
+
+def test_readme_recnb_commands_parse(readme: str) -> None:
+    from recnb.cli import main
+
+    heads = {tuple(re.findall(r"^[a-z]+(?: (?:show|validate|diff))?", c.removeprefix("recnb "))) for c in
+             commands(readme, "recnb")}  # fmt: skip
+    assert ("run",) in heads and ("doctor",) in heads
+    for (head,) in heads:
+        with pytest.raises(SystemExit) as stop:
+            main([*head.split(), "--help"])
+        assert not stop.value.code, f"recnb {head} is not a command"
+
+
+def test_readme_settings_exist(readme: str) -> None:
+    from recnb.recipe import valid_keys
+
+    keys = set(re.findall(r"--set ([a-z_.]+)=", readme))
+    assert keys and keys <= set(valid_keys())
+
+
+def test_readme_recipes_and_files_exist(readme: str) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", readme)
+    files = {link for link in links if "://" not in link} | set(re.findall(r"params/[\w./-]+\.yaml", readme))
+    files -= {"params/mine.yaml"}  # the one the reader writes
+    assert not [name for name in files if not (ROOT / name).exists()]
+
+
+def test_readme_names_every_notebook_and_recipe(readme: str) -> None:
+    for path in [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "params").glob("*.yaml")]:
+        assert path.stem in readme, f"README does not mention {path.name}"
+
+
+def test_readme_tree_is_the_tree(readme: str) -> None:
+    tree = re.search(r"```text\n(recnb/.*?)```", readme, re.S)
+    assert tree, "README has a layout tree that starts with recnb/"
+    names = re.findall(r"[├└]── (\S+)", tree.group(1))
+    generated = {"runs/", "reports/", ".venv/"}
+    missing = [n for n in names if n not in generated and not list(ROOT.glob(f"**/{n.rstrip('/')}"))]
+    assert not missing
+
+
+def test_the_ledger_in_the_readme_is_the_committed_one(readme: str) -> None:
+    """No figure is typed: the table between the markers is what the command makes of the committed ledger."""
+    from recnb import readme as page
+
+    source = ROOT / page.LEDGER
+    body = readme.split(page.BEGIN)[1].split(page.END)[0]
+    if source.exists():
+        assert body.strip() == page.table(source).strip(), "stale: run `make ledger`"
+    else:
+        assert "|" not in body, "a table without its source"
+
+
+# --- what must not be in any file -----------------------------------------------------------------------------------
+
+FORBIDDEN = {
+    "a place on some machine": re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp/[a-z])/?\w*/"),
+    "a package index": re.compile("py" + r"pi\.org|files\.python" + "hosted|find-" + "links|extra-index" + "-url"),
+    "a file address": re.compile("file:" + "///"),
+    "a secret": re.compile(r"hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY"),
+    "a merge conflict": re.compile(r"^(<{7}|>{7}) ", re.M),
+}
+TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".lock", ".ipynb", ".html", ".json", ".cfg", ".txt", ".css", ".js", ""}
+
+
+def tracked() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_forbidden_strings() -> None:
+    found = []
+    for path in tracked():
+        if path.suffix not in TEXT or path == Path(__file__).resolve():
+            continue
+        text = path.read_text(encoding="utf-8")
+        found += [f"{path.relative_to(ROOT)}: {what}: {m.group(0)!r}" for what, pattern in FORBIDDEN.items()
+                  if (m := pattern.search(text))]  # fmt: skip
+    assert not found
+
+
+def test_nothing_large_or_generated_is_committed() -> None:
+    large = [p.relative_to(ROOT).as_posix() for p in tracked() if p.stat().st_size > 3_000_000]
+    made = {".npy", ".safetensors", ".parquet", ".pyc", ".pkl"}
+    generated = [p.relative_to(ROOT).as_posix() for p in tracked() if p.suffix in made]
+    assert not large and not generated
