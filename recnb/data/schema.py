@@ -32,12 +32,13 @@ class Dataset:
     Attributes:
         name: of the source, for titles of figures.
         items: RangeIndex 0..N-1, which is the item's number everywhere else; columns ``item_id``, ``title``,
-            ``description``, ``brand`` (text, ``""`` when missing) and ``categories`` (list of text, ``[]`` when missing).
+            ``description``, ``brand`` (text, ``""`` when missing), ``categories`` (list of text, ``[]`` when missing).
         user_ids: (U,) ids as they stand in the source.
         offsets: (U+1,) int64; the events of user u are ``sequence[offsets[u]:offsets[u + 1]]``, oldest first.
         sequence: (n,) int32 item numbers.
         times: (n,) float64, seconds since 1970, or the order inside a user where the source has only that.
-        provenance: where it came from: source, sha256 of each file, licence, what was dropped and why. JSON values.
+        provenance: where it came from: source, sha256 of each file, licence, what was dropped and why; ``clock`` is
+            ``seconds`` or ``order``. JSON values.
 
     Raises:
         DataError: the arrays contradict each other, or a user has fewer than three events.

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def nearest(wanted: str, choices: Iterable[str]) -> str:
     return f"; nearest: '{close[0]}'" if close else ""
 
 
-def open_source(path: Path) -> io.BufferedReader | gzip.GzipFile:
+def open_source(path: Path) -> IO[bytes]:
     """A binary stream of a file, unpacked when it is gzip (told by its content, not by its name).
 
     Raises:
@@ -56,10 +56,9 @@ def open_source(path: Path) -> io.BufferedReader | gzip.GzipFile:
         raise DataError(f"{path}: no such file{nearest(path.name, there)}")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
-    stream = path.open("rb")
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    return gzip.GzipFile(fileobj=stream) if packed else stream
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path, "rb")) if packed else path.open("rb")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -83,7 +82,7 @@ def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     with open_source(path) as stream:
         try:
-            for number, line in enumerate(stream, start=1):  # noqa: B007 - the number outlives the loop on purpose
+            for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield number, line
         except (EOFError, OSError, zlib.error) as error:
@@ -166,7 +165,7 @@ def read_json_lines(path: Path) -> pd.DataFrame:
     text = decode(read_bytes(path), path)
     rows = [
         {**_json_object(line, number, path), "line": number}
-        for number, line in enumerate(text.splitlines() if "\u2028" not in text else text.split("\n"), start=1)
+        for number, line in enumerate(text.split("\n"), start=1)
         if line.strip()
     ]
     return pd.DataFrame(rows)
@@ -222,7 +221,9 @@ def check_unique_items(items: pd.DataFrame, path: Path | str) -> None:
         )
 
 
-def check_known_items(interactions: pd.DataFrame, items: pd.DataFrame, path: Path | str, items_path: Path | str) -> None:
+def check_known_items(
+    interactions: pd.DataFrame, items: pd.DataFrame, path: Path | str, items_path: Path | str
+) -> None:
     """Raise a DataError with the first interaction whose item is not in the catalogue."""
     unknown = ~interactions["item_id"].isin(items["item_id"]).to_numpy()
     if unknown.any():

@@ -59,7 +59,7 @@ def toy_dataset(config: ToyConfig, k_core: int, seed: int) -> Dataset:
         "place": dict(zip(items["item_id"], place.tolist(), strict=True)),
         "home": dict(zip(users, home.tolist(), strict=True)),
     }
-    provenance = {"source": "toy", "licence": "generated, free of rights", "seed": seed, "truth": truth}
+    provenance = {"source": "toy", "licence": "generated, free of rights", "clock": "seconds", "seed": seed, "truth": truth}
     return build_dataset("toy", interactions, items, k_core, provenance)
 
 
