@@ -1,0 +1,532 @@
+"""Constrained beam search that returns items: exactly W distinct ones, by their log-probability (eager-llm.md, 6).
+
+What makes it fast and keeps it exact:
+
+- **One prefill per prompt.** All beams share the prompt's keys and values. The beams' tokens are appended to the same
+  cache as a tree; a mask lets each token see the prompt and its own ancestors, nothing else. The cache is never
+  repeated per beam and never reordered.
+- **A true trie.** Only prefixes of items are ever scored, so no beam can die and none returns a string that is no item.
+- **Forced tails.** Where every beam has one way on, the remaining tokens are fed as chains and scored in one pass.
+- **Logits only where a token is chosen**, in float32, a bounded number of rows at a time.
+
+:func:`score_items` is the slow, obvious twin: it reads every item outright, without trie, cache or tree. Both are
+compared in ``notebooks/06_evaluate.ipynb``; ``notebooks/07_case_studies.ipynb`` draws the tree that a search walked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import DynamicCache
+
+from recnb.errors import RecnbError
+from recnb.recipe import DecodeConfig
+from recnb.trie import Trie
+
+Normalisation = Literal["full", "index", "trie"]
+Rivals = Callable[[list[int]], Any]
+Prompts = Sequence[np.ndarray] | tuple[Tensor, Tensor]
+LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one step of the search kept; beams stand in trie order.
+
+    Attributes:
+        depth: tokens chosen so far, 1..L.
+        nodes: (B, w) node of each kept beam on this depth.
+        parents: (B, w) column of its parent in the level before.
+        tokens: (B, w) token chosen last.
+        scores: (B, w) float32 log-probability so far; -inf marks an empty place.
+        legal: (B,) prefixes that stood for choice.
+        forced: True if no beam had a choice here.
+    """
+
+    depth: int
+    nodes: np.ndarray
+    parents: np.ndarray
+    tokens: np.ndarray
+    scores: np.ndarray
+    legal: np.ndarray
+    forced: bool
+
+
+@dataclass(frozen=True)
+class Beams:
+    """Result of :func:`beam_search`.
+
+    Attributes:
+        items: (B, W) int64 distinct items, best first.
+        scores: (B, W) float32 log-probability of each item's tokens; ties stand in item order.
+        trace: one :class:`Level` per token, or empty.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    trace: tuple[Level, ...] = ()
+
+
+def beam_search(
+    model: nn.Module,
+    prompts: Prompts,
+    trie: Trie,
+    width: int,
+    normalisation: Normalisation = "full",
+    pad_id: int = 0,
+    exclude: Any | None = None,
+    return_trace: bool = False,
+) -> Beams:
+    """The W most probable items after each prompt, by beam search over the trie.
+
+    Args:
+        model: a decoder-only transformers model with a language-model head, also wrapped by peft.
+        prompts: B arrays of token ids, or left-padded ``(ids (B, S), mask (B, S))``.
+        trie: the items' tokens.
+        width: W, beams kept per step and items returned.
+        normalisation: log-softmax over the whole vocabulary (``full``, the paper), over all tokens of the trie
+            (``index``), or over the legal children of each prefix (``trie``).
+        pad_id: fills shorter prompts; masked, so any valid id will do.
+        exclude: (B, N) boolean, sparse or dense: items that must not be returned (seen ones, say). A prefix stays
+            legal as long as one item below it is allowed.
+        return_trace: keep what each step kept, for :mod:`recnb.explain`.
+
+    Returns:
+        :class:`Beams` with exactly W distinct items per prompt.
+
+    Raises:
+        RecnbError: fewer than W items are allowed, or the model's scores are not finite.
+    """
+    ids, mask = pad_left(prompts, pad_id)
+    with inference(model) as causal:
+        device = next(causal.parameters()).device
+        trie = trie.to(device)
+        remaining = trie.remaining(exclude)
+        _check_width(trie, width, len(ids), remaining)
+        tree = _TokenTree(causal, ids.to(device), mask.to(device))
+        scorer = _Scorer(causal, trie, normalisation)
+        leaves, scores, trace = _search(tree, scorer, trie, width, remaining)
+        items = trie.order[leaves].cpu().numpy()
+    return _ranked(items, scores.cpu().numpy(), tuple(trace) if return_trace else ())
+
+
+def recommend(
+    model: nn.Module,
+    prompts: Sequence[np.ndarray],
+    trie: Trie,
+    config: DecodeConfig,
+    exclude: Any | None = None,
+    progress: bool = False,
+    pad_id: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`beam_search` over many prompts, in batches of similar length.
+
+    Args:
+        model, trie, pad_id: as in :func:`beam_search`.
+        prompts: U arrays of token ids, any lengths.
+        config: beam width, normalisation and batch size.
+        exclude: (U, N) sparse boolean of items that must not be returned, or None.
+        progress: show a bar.
+
+    Returns:
+        items (U, W) int64 and scores (U, W) float32, in the order of ``prompts``.
+    """
+    items = np.empty((len(prompts), config.beam), np.int64)
+    scores = np.empty((len(prompts), config.beam), np.float32)
+    by_length = np.argsort([-len(prompt) for prompt in prompts], kind="stable")  # the largest batch comes first
+    starts = range(0, len(prompts), config.batch_size)
+    for start in tqdm(starts, desc="decode", unit="batch", disable=not progress):
+        rows = by_length[start : start + config.batch_size]
+        skip = None if exclude is None else exclude[rows]
+        found = beam_search(
+            model, [prompts[row] for row in rows], trie, config.beam, config.normalisation, pad_id, skip
+        )
+        items[rows], scores[rows] = found.items, found.scores
+    return items, scores
+
+
+def score_items(
+    model: nn.Module,
+    prompts: Prompts,
+    trie: Trie,
+    normalisation: Normalisation = "full",
+    items: Sequence[int] | None = None,
+    exclude: Any | None = None,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Log-probability of every item after every prompt, by reading prompt + item as plain text: slow and obvious.
+
+    Args:
+        model, prompts, trie, normalisation, exclude: as in :func:`beam_search`.
+        items: score only these; None: all N.
+        batch_size: items per forward pass.
+
+    Returns:
+        (B, N) float32, or (B, M) for M ``items``; -inf where excluded.
+    """
+    ids, mask = pad_left(prompts, 0)
+    wanted = np.arange(trie.n_items) if items is None else np.asarray(items)
+    excluded = np.zeros((len(ids), trie.n_items), bool)
+    if exclude is not None:
+        excluded |= (exclude.toarray() if hasattr(exclude, "toarray") else np.asarray(exclude)) != 0
+    scores = np.full((len(ids), len(wanted)), -np.inf, np.float32)
+    with inference(model) as causal:
+        for row, (prompt, real) in enumerate(zip(ids, mask, strict=True)):
+            rivals = _rivals(trie, excluded[row], normalisation)
+            keep = np.flatnonzero(~excluded[row][wanted])
+            for part in np.array_split(keep, max(1, -(-len(keep) // batch_size))):
+                answers = trie.item_tokens.cpu()[torch.from_numpy(wanted[part])]
+                scores[row, part] = _teacher_forced(causal, prompt[real.bool()], answers, rivals)
+    return scores
+
+
+def pad_left(prompts: Prompts, pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """Prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens.
+
+    Raises:
+        RecnbError: no prompts, or an empty one.
+    """
+    if isinstance(prompts, tuple) and len(prompts) == 2 and isinstance(prompts[0], Tensor):
+        ids, mask = prompts[0].long(), prompts[1].long()
+        if bool((mask[:, -1] == 0).any()):
+            raise RecnbError("prompts: expected padding on the left (the last column of the mask all ones)")
+        return ids, mask
+    rows = [np.asarray(prompt, dtype=np.int64).reshape(-1) for prompt in prompts]
+    if not rows or min(map(len, rows)) == 0:
+        raise RecnbError("prompts: expected at least one prompt and at least one token in each")
+    width = max(map(len, rows))
+    ids = np.stack([np.pad(row, (width - len(row), 0), constant_values=pad_id) for row in rows])
+    mask = np.stack([np.arange(width) >= width - len(row) for row in rows])
+    return torch.from_numpy(ids), torch.from_numpy(mask).long()
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[Any]:
+    """Evaluation mode without gradients; yields the bare causal LM (DDP and peft wrappers off, adapters in force).
+
+    The mode is put back afterwards, so that a training loop may call it between steps.
+    """
+    causal: Any = getattr(model, "module", model)
+    if hasattr(causal, "get_base_model"):  # peft: LoRA layers live inside the base model
+        causal = causal.get_base_model()
+    training = [module for module in causal.modules() if module.training]
+    causal.eval()
+    try:
+        # not inference_mode: buffers a model makes here may meet autograd later
+        with torch.no_grad():
+            yield causal
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _search(
+    tree: _TokenTree, scorer: _Scorer, trie: Trie, width: int, remaining: Tensor | None
+) -> tuple[Tensor, Tensor, list[Level]]:
+    """Walk down the trie; returns leaves (B, W), scores (B, W) and the trace.
+
+    ``pending`` holds tokens chosen but not yet read by the model, so that a choice and the forced tokens behind it are
+    read in one pass; ``states[i]`` is the hidden state that predicts token i of the chain, or the next choice.
+    """
+    nodes = torch.zeros(tree.batch, 1, dtype=torch.long, device=trie.order.device)  # (B, 1): the root
+    scores = torch.zeros(nodes.shape, device=nodes.device)
+    pending: list[Tensor] = []
+    trace: list[Level] = []
+    while len(trace) < trie.depth:
+        chain = _forced_chain(trie, len(trace), nodes, scores, remaining)
+        ends = len(trace) + len(chain) == trie.depth
+        unread = pending + [step.tokens for step in chain]
+        if ends:  # nothing follows the last token, and forced tokens cost nothing if only legal ones count
+            unread = [] if scorer.forced_are_free else unread[:-1]
+        states = ([] if pending else [tree.prompt_state]) + tree.read(unread)
+        for i, step in enumerate(chain):
+            if not scorer.forced_are_free:
+                scores = scores + scorer(states[i], step.tokens[..., None])[..., 0]
+            nodes = step.nodes
+            trace.append(_level(len(trace) + 1, step, scores, forced=True))
+        if not ends:
+            step = _choose(trie, len(trace), nodes, scores, states[len(chain)], scorer, width, remaining)
+            tree.follow(step.parents)
+            nodes, scores, pending = step.nodes, step.scores, [step.tokens]
+            trace.append(_level(len(trace) + 1, step, scores, forced=False))
+    return nodes, scores, trace
+
+
+@dataclass(frozen=True)
+class _Step:
+    nodes: Tensor  # (B, w)
+    tokens: Tensor  # (B, w)
+    parents: Tensor  # (B, w)
+    scores: Tensor  # (B, w)
+    legal: Tensor  # (B,)
+
+
+def _forced_chain(trie: Trie, depth: int, nodes: Tensor, scores: Tensor, remaining: Tensor | None) -> list[_Step]:
+    """The steps from here that leave no live beam a choice."""
+    chain: list[_Step] = []
+    live = scores > -torch.inf
+    own = torch.arange(nodes.shape[1], device=nodes.device).expand_as(nodes)
+    for level in range(depth, trie.depth):
+        branches = trie.branches(level, nodes, remaining)
+        if bool(((branches.legal.sum(-1) > 1) & live).any()):
+            break
+        only = branches.legal.int().argmax(-1, keepdim=True)  # an empty place follows its first child: never returned
+        nodes = branches.nodes.gather(-1, only)[..., 0]
+        tokens = branches.tokens.gather(-1, only)[..., 0]
+        chain.append(_Step(nodes, tokens, own, scores, live.sum(1)))
+    return chain
+
+
+def _choose(
+    trie: Trie,
+    depth: int,
+    nodes: Tensor,
+    scores: Tensor,
+    state: Tensor,
+    scorer: _Scorer,
+    width: int,
+    remaining: Tensor | None,
+) -> _Step:
+    """Score every legal child of every beam and keep the best W, in trie order."""
+    branches = trie.branches(depth, nodes, remaining)
+    legal = branches.legal & (scores > -torch.inf)[..., None]
+    gained = scorer(state, branches.tokens, legal)
+    totals = (scores[..., None] + gained).masked_fill(~legal, -torch.inf).flatten(1)  # (B, w * C)
+    kept = _best(totals, width)
+    return _Step(
+        branches.nodes.flatten(1).gather(1, kept),
+        branches.tokens.flatten(1).gather(1, kept),
+        kept // branches.legal.shape[-1],
+        totals.gather(1, kept),
+        legal.flatten(1).sum(1),
+    )
+
+
+def _best(totals: Tensor, width: int) -> Tensor:
+    """Columns of the ``width`` largest entries of each row, ascending; of equal ones the leftmost.
+
+    ``topk`` alone leaves open which of several equal entries it returns.
+    """
+    width = min(width, totals.shape[1])
+    least = totals.topk(width, dim=1).values[:, -1:]
+    above, equal = totals > least, totals == least
+    keep = above | (equal & (equal.cumsum(1) <= width - above.sum(1, keepdim=True)))
+    columns = keep.nonzero()[:, 1]
+    if len(columns) != len(totals) * width:
+        raise RecnbError("the model's scores are not numbers (NaN): has training diverged?")
+    return columns.view(-1, width)
+
+
+class _TokenTree:
+    """The prompts' keys and values, and the beams' tokens behind them as a tree, in one growing cache.
+
+    Attributes:
+        prompt_state: (B, 1, d) hidden state at each prompt's last token.
+        visible: (B, w, S') bool: which cache entries each beam may see (its prompt and its own ancestors).
+        key_positions: (B, S') position of each cache entry in its own sequence.
+        next_position: (B,) position of the next token, the same for all beams of a prompt.
+    """
+
+    def __init__(self, causal: Any, ids: Tensor, mask: Tensor) -> None:
+        self.backbone = causal.base_model
+        self.config = causal.config.get_text_config(decoder=True)
+        _check_attention(self.config)
+        # without a config every layer keeps everything: a sliding layer would drop what a sibling beam still needs
+        self.cache = DynamicCache()
+        self.batch = len(ids)
+        self.visible = mask.bool()[:, None]  # (B, 1, S)
+        self.key_positions = (mask.cumsum(1) - 1).clamp(min=0)
+        self.next_position = mask.sum(1)
+        self.prompt_state = self._run(ids, self.key_positions, mask)[:, -1:]
+
+    def read(self, steps: list[Tensor]) -> list[Tensor]:
+        """Read c tokens per beam, given as c steps (B, w), in one pass; returns the c states (B, w, d) after each."""
+        if not steps:
+            return []
+        tokens = torch.stack(steps, dim=-1)  # (B, w, c)
+        batch, beams, length = tokens.shape
+        positions = (self.next_position[:, None] + torch.arange(length, device=tokens.device)).repeat(1, beams)
+        self.key_positions = torch.cat([self.key_positions, positions], dim=1)
+        self.next_position = self.next_position + length
+        seen = self._sees(beams, length)  # (B, w * c, S')
+        self.visible = seen.view(batch, beams, length, -1)[:, :, -1]
+        hidden = self._run(tokens.flatten(1), positions, self._masks(seen, positions))
+        return list(hidden.view(batch, beams, length, -1).unbind(2))
+
+    def follow(self, parents: Tensor) -> None:
+        """The beams (B, w) that go on descend from the beams in these columns."""
+        columns = parents[..., None].expand(-1, -1, self.visible.shape[-1])
+        self.visible = self.visible.gather(1, columns)
+
+    def _sees(self, beams: int, length: int) -> Tensor:
+        """(B, w * c, S') bool: what each new token sees: what its beam saw, and the chain up to itself."""
+        device = self.visible.device
+        chain = torch.ones(length, length, device=device).tril()
+        own = torch.kron(torch.eye(beams, device=device), chain).bool()  # (w * c, w * c)
+        before = self.visible.repeat_interleave(length, dim=1)
+        return torch.cat([before, own.expand(self.batch, -1, -1)], dim=-1)
+
+    def _masks(self, seen: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """4D additive masks; one per kind of layer where a model mixes full and sliding attention (Gemma 3)."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = set(getattr(self.config, "layer_types", None) or [])
+        near = seen
+        if window is not None:
+            near = seen & (positions[:, :, None] - self.key_positions[:, None] < window)
+        if "sliding_attention" in kinds:
+            masks = {"full_attention": seen, "sliding_attention": near}
+            return {kind: self._additive(masks[kind]) for kind in kinds}
+        # Mistral and Phi 3 slide everywhere and name no kinds; a kind "full" with a window means it is switched off
+        return self._additive(seen if kinds else near)
+
+    def _additive(self, seen: Tensor) -> Tensor:
+        dtype = self.prompt_state.dtype
+        blocked = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]  # (B, 1, w * c, S')
+
+    def _run(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor]) -> Tensor:
+        output = self.backbone(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            return_dict=True,
+        )
+        return output.last_hidden_state
+
+
+class _Scorer:
+    """Hidden states -> log-probabilities of given tokens, in float32, under one normalisation."""
+
+    def __init__(self, causal: Any, trie: Trie, normalisation: Normalisation) -> None:
+        self.causal = causal
+        self.normalisation = normalisation
+        self.vocabulary = trie.vocabulary
+        self.forced_are_free = normalisation == "trie"
+
+    def __call__(self, states: Tensor, tokens: Tensor, legal: Tensor | None = None) -> Tensor:
+        """states (B, w, d), tokens (B, w, C), legal (B, w, C) bool -> (B, w, C) float32."""
+        batch, beams, count = tokens.shape
+        rows, wanted = states.reshape(batch * beams, -1), tokens.reshape(batch * beams, count)
+        at_once = max(1, LOGITS_AT_ONCE // self.causal.config.get_text_config(decoder=True).vocab_size)
+        parts = zip(rows.split(at_once), wanted.split(at_once), strict=True)
+        raw = torch.cat([self._part(part, ids) for part, ids in parts]).view(batch, beams, count)
+        if self.normalisation != "trie":
+            return raw
+        raw = raw if legal is None else raw.masked_fill(~legal, -torch.inf)
+        return (raw - raw.logsumexp(-1, keepdim=True)).nan_to_num(nan=-torch.inf)
+
+    def _part(self, states: Tensor, wanted: Tensor) -> Tensor:
+        if self.normalisation == "full":
+            logits = head_logits(self.causal, states)
+        else:
+            logits = head_logits(self.causal, states, self.vocabulary)
+            wanted = torch.searchsorted(self.vocabulary, wanted.contiguous())
+        picked = logits.gather(1, wanted)
+        return picked if self.normalisation == "trie" else picked - logits.logsumexp(-1, keepdim=True)
+
+
+def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """What the model's head makes of hidden states: float32 logits, with the final scaling its family applies.
+
+    Args:
+        causal: a transformers causal LM.
+        states: (n, d) last hidden states.
+        tokens: only these ids; a plain linear head then multiplies only their rows.
+
+    Returns:
+        (n, V) or (n, len(tokens)) float32.
+    """
+    head = causal.get_output_embeddings()
+    if tokens is not None and type(head) is nn.Linear:
+        bias = None if head.bias is None else head.bias[tokens]
+        logits = nn.functional.linear(states, head.weight[tokens], bias)
+    else:
+        logits = head(states) if tokens is None else head(states)[:, tokens]
+    config = causal.config.get_text_config(decoder=True)
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
+        logits = logits / scaling
+    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        logits = logits * scale
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+        logits = torch.tanh(logits / cap) * cap
+    return logits.float()
+
+
+def _check_attention(config: Any) -> None:
+    """Beams as a tree need an attention that takes any mask; refuse others before work starts."""
+    kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if kinds:
+        raise RecnbError(f"beam search over a shared cache: layers of kind {sorted(kinds)} take no tree mask")
+    if config._attn_implementation not in ("sdpa", "eager"):
+        raise RecnbError(
+            f"beam search over a shared cache needs attn_implementation 'sdpa' or 'eager', found "
+            f"'{config._attn_implementation}': call model.set_attn_implementation('sdpa') first"
+        )
+
+
+def _check_width(trie: Trie, width: int, batch: int, remaining: Tensor | None) -> None:
+    if width < 1:
+        raise RecnbError(f"beam width {width}: expected at least 1")
+    if width > trie.n_items:
+        raise RecnbError(f"beam width {width} is more than the {trie.n_items} items; nearest valid: {trie.n_items}")
+    if remaining is None:
+        return
+    if len(remaining) != batch:
+        raise RecnbError(f"exclude has {len(remaining)} rows, expected one per prompt ({batch})")
+    left = remaining[:, -1]
+    if int(left.min()) < width:
+        row = int(left.argmin())
+        raise RecnbError(
+            f"prompt {row}: {int(left[row])} items are left after exclusion, fewer than the beam width {width}; "
+            f"nearest valid width: {int(left[row])}"
+        )
+
+
+def _level(depth: int, step: _Step, scores: Tensor, forced: bool) -> Level:
+    arrays = (step.nodes, step.parents, step.tokens, scores, step.legal)
+    return Level(depth, *(array.cpu().numpy() for array in arrays), forced=forced)
+
+
+def _ranked(items: np.ndarray, scores: np.ndarray, trace: tuple[Level, ...]) -> Beams:
+    if not np.isfinite(scores).all():
+        raise RecnbError("the model's scores are not finite: has training diverged?")
+    best_first = np.lexsort((items, -scores), axis=-1)
+    return Beams(np.take_along_axis(items, best_first, 1), np.take_along_axis(scores, best_first, 1), trace)
+
+
+def _teacher_forced(causal: Any, prompt: Tensor, answers: Tensor, rivals: Rivals) -> np.ndarray:
+    """Log-probability (M,) of each answer (M, L) after one prompt (S,), normalised over each prefix's rivals."""
+    device = next(causal.parameters()).device
+    whole = torch.cat([prompt.expand(len(answers), -1), answers], dim=1).to(device)
+    logits = causal(input_ids=whole, use_cache=False).logits[:, len(prompt) - 1 : -1].float().cpu()  # (M, L, V)
+    total = np.zeros(len(answers), np.float32)
+    for row, answer in enumerate(answers.tolist()):
+        for level, token in enumerate(answer):
+            step = logits[row, level]
+            total[row] += float(step[token] - step[rivals(answer[:level])].logsumexp(0))
+    return total
+
+
+def _rivals(trie: Trie, excluded: np.ndarray, normalisation: Normalisation) -> Rivals:
+    """Prefix -> the tokens over which the probabilities of the next one sum to one."""
+    rows = trie.item_tokens.cpu()
+    if normalisation == "full":
+        return lambda prefix: slice(None)
+    if normalisation == "index":
+        everything = torch.unique(rows)
+        return lambda prefix: everything
+    allowed = rows[torch.from_numpy(~excluded)]
+    return lambda prefix: torch.unique(allowed[_starts_with(allowed, prefix), len(prefix)])
+
+
+def _starts_with(rows: Tensor, prefix: list[int]) -> Tensor:
+    return (rows[:, : len(prefix)] == torch.tensor(prefix, dtype=torch.long)).all(dim=1)
