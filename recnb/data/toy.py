@@ -59,8 +59,8 @@ def toy_dataset(config: ToyConfig, k_core: int, seed: int) -> Dataset:
         "place": dict(zip(items["item_id"], place.tolist(), strict=True)),
         "home": dict(zip(users, home.tolist(), strict=True)),
     }
-    provenance = {"source": "toy", "licence": "generated, free of rights", "clock": "seconds", "seed": seed, "truth": truth}
-    return build_dataset("toy", interactions, items, k_core, provenance)
+    about = {"source": "toy", "licence": "generated, free of rights", "clock": "seconds", "seed": seed}
+    return build_dataset("toy", interactions, items, k_core, {**about, "truth": truth})
 
 
 def _hidden_structure(rng: np.random.Generator, config: ToyConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,4 +1,7 @@
-"""Pictures of a data set: who is active, what is popular, which categories there are. Shown in ``notebooks/01_data.ipynb``."""
+"""Pictures of a data set: who is active, what is popular, which categories there are.
+
+Shown in ``notebooks/01_data.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def history_lengths(lengths: NDArray[np.int64]) -> Figure:
     low, high = int(lengths.min()), int(lengths.max())
     wide = high > 10 * low  # a long tail reads better on a log axis
     bins = np.geomspace(low, high + 1, 31) if wide else np.arange(low, high + 2) - 0.5
-    axes.hist(lengths, bins=bins, color=PALETTE[0])
+    axes.hist(lengths, bins=bins.tolist(), color=PALETTE[0])
     median = float(np.median(lengths))
     axes.axvline(median, color=PALETTE[3], linewidth=2, label=f"median {median:.0f}")
     axes.set(xlabel="interactions per user", ylabel="users", xscale="log" if wide else "linear")
