@@ -134,7 +134,7 @@ class Recommender(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.weights, self.temperature, self.label_smoothing = weights, temperature, label_smoothing
-        width = backbone.get_input_embeddings().embedding_dim
+        width = backbone.config.get_text_config().hidden_size
         self.projectors = nn.ModuleDict({name: nn.Linear(width, x.shape[1]) for name, x in sources.items()})
         for name, x in sources.items():
             unit = F.normalize(torch.as_tensor(x, dtype=torch.float32), dim=1)
@@ -145,11 +145,14 @@ class Recommender(nn.Module):
         return self.backbone.config
 
     def state_dict(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        """Without the head when it is the embedding table: safetensors stores no tensor twice."""
+        """Each tensor once, under its first name: a tied head is the embedding table, and safetensors stores no twins."""
         state = super().state_dict(*args, **kwargs)
-        tied = self.backbone.get_output_embeddings().weight is self.backbone.get_input_embeddings().weight
-        if tied:
-            state.pop(kwargs.get("prefix", "") + "backbone.lm_head.weight", None)
+        seen: set[tuple[int, torch.Size]] = set()
+        for name in list(state):
+            identity = (state[name].data_ptr(), state[name].shape)
+            if identity in seen:
+                del state[name]
+            seen.add(identity)
         return state
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, con: torch.Tensor,

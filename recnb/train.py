@@ -17,7 +17,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, SequentialSampler
 from accelerate import PartialState
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from recnb.decode import recommend
@@ -229,9 +229,10 @@ class RecommenderTrainer(Trainer):
 def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     from safetensors.torch import load_file
 
-    missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
-    if unexpected or [m for m in missing if not m.endswith("lm_head.weight")]:
-        raise RuntimeError(f"{checkpoint}: weights do not fit the model (missing {missing}, unexpected {unexpected})")
+    stored = load_file(checkpoint / "model.safetensors")
+    if set(stored) != set(model.state_dict()):
+        raise RuntimeError(f"{checkpoint}: weights of another model: {sorted(set(stored) ^ set(model.state_dict()))[:4]}")
+    model.load_state_dict(stored, strict=False)  # a tied head is stored once
 
 
 def training_arguments(config: TrainConfig, runtime: Runtime, folder: Path, steps: int, per_epoch: int) -> TrainingArguments:
@@ -287,6 +288,7 @@ def fit(recommender: Recommender, builder: TaskBuilder, validation: Validation, 
         recommender, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks, check=check,
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
     )
+    trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     return [{k: v for k, v in line.items() if isinstance(v, int | float)} for line in trainer.state.log_history]
