@@ -1,0 +1,225 @@
+"""The notebooks: as written (cards, parameters, short cells, no outputs) and as executed (strictly compared)."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT, ToyRun, notebook_names, python
+
+from recnb.stages import STAGES
+
+NOTEBOOKS = notebook_names()
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp|mnt|var)/\w|[A-Z]:\\\\")
+
+
+def load(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def lines(cell: nbformat.NotebookNode) -> int:
+    return sum(1 for line in cell.source.splitlines() if line.strip())
+
+
+# --- as written -----------------------------------------------------------------------------------------------------
+
+
+def test_one_notebook_per_stage() -> None:
+    assert [spec.name for spec in STAGES] == NOTEBOOKS
+
+
+@each_notebook
+def test_is_stored_clean(name: str) -> None:
+    notebook = load(name)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not [cell for cell in code_cells(notebook) if cell.outputs or cell.execution_count is not None]
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+@each_notebook
+def test_names_no_machine(name: str) -> None:
+    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert not MACHINE_PATH.search(text)
+    assert "localhost" not in text
+
+
+@each_notebook
+def test_starts_with_the_card(name: str) -> None:
+    card = load(name).cells[0]
+    assert card.cell_type == "markdown"
+    assert re.match(rf"# {name[:2]} · \S", card.source), "the card's title is '# NN · Name'"
+    parts = ["What you will learn", "Paper", "Reads / writes", "Time and memory", "Previous / next"]
+    places = [card.source.find(f"**{part}") for part in parts]
+    assert -1 not in places and places == sorted(places), dict(zip(parts, places, strict=True))
+    learn = card.source[places[0] : places[1]]
+    assert len(re.findall(r"^\s*[-*] ", learn, re.M)) == 3, "three bullets"
+    assert "<!-- measured -->" in card.source[places[3] : places[4]], "time and memory are measured, never typed"
+
+
+@each_notebook
+def test_card_names_its_neighbours(name: str) -> None:
+    stages = [spec.name for spec in STAGES]
+    card, position = load(name).cells[0].source, stages.index(name)
+    links = set(re.findall(r"\((\d\d_\w+)\.ipynb\)", card[card.find("**Previous / next") :]))
+    assert links >= set(stages[max(0, position - 1) : position + 2]) - {name}
+    assert links <= set(stages)
+
+
+@each_notebook
+def test_second_cell_is_parameters(name: str) -> None:
+    notebook = load(name)
+    assert tags(notebook.cells[1]) == ["parameters"]
+    assert sum("parameters" in tags(cell) for cell in notebook.cells) == 1
+    scope: dict[str, object] = {}
+    exec(notebook.cells[1].source, scope)
+    assert scope["recipe"] == "params/quickstart.yaml" and scope["overrides"] == []
+    assert "#" in notebook.cells[1].source, "parameters are commented"
+
+
+@each_notebook
+def test_opens_and_closes_its_own_stage(name: str) -> None:
+    code = "\n".join(cell.source for cell in code_cells(load(name)))
+    assert re.search(rf'Stage\.open\(\s*"{name}",\s*recipe,\s*overrides', code)
+    assert "stage.close()" in code
+
+
+@each_notebook
+def test_one_idea_per_cell(name: str) -> None:
+    sizes = [lines(cell) for cell in code_cells(load(name))]
+    assert max(sizes) <= 25
+    assert sum(size > 15 for size in sizes) <= 2, f"cells of more than 15 lines: {[s for s in sizes if s > 15]}"
+
+
+@each_notebook
+def test_explains_more_than_it_computes(name: str) -> None:
+    notebook = load(name)
+    code = code_cells(notebook)
+    assert len(notebook.cells) - len(code) >= len(code) / 2, "prose between the code"
+
+
+@each_notebook
+def test_ends_with_what_we_saw_and_solved_exercises(name: str) -> None:
+    notebook = load(name)
+    headings = [(i, line.strip("# *").lower()) for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"
+                for line in cell.source.splitlines() if line.startswith(("#", "**"))]  # fmt: skip
+    saw = [i for i, text in headings if text.startswith("what we saw")]
+    exercises = [i for i, text in headings if text.startswith("exercise")]
+    assert saw and exercises and saw[-1] <= exercises[0]
+    rest = notebook.cells[exercises[0] :]
+    runnable = [cell for cell in code_cells(notebook) if "solution" in tags(cell)]
+    folded = [cell for cell in rest if cell.cell_type == "markdown" and "<details>" in cell.source]
+    assert runnable, "at least one exercise is solved by code that runs"
+    assert all(cell in rest for cell in runnable)
+    assert len(runnable) + len(folded) >= 2, "two or three exercises, each solved"
+
+
+@each_notebook
+def test_figures_have_alt_text_and_one_style(name: str) -> None:
+    code = "\n".join(cell.source for cell in code_cells(load(name)))
+    assert "plt.show()" not in code, "figures go through recnb.figures.style.show, with alt text"
+    assert code.count("show(") == 0 or "alt" in code or "figures" in code
+
+
+# --- as executed on the toy recipe ----------------------------------------------------------------------------------
+
+
+@pytest.mark.e2e
+@each_notebook
+def test_runs_alone_by_plain_papermill(name: str, toy_run: ToyRun) -> None:
+    assert name in toy_run.results, "an earlier notebook failed"
+    result = toy_run.results[name]
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "Passed unknown parameter" not in result.stderr
+
+
+@pytest.mark.e2e
+@each_notebook
+def test_every_cell_was_run(name: str, toy_run: ToyRun) -> None:
+    """nbval silently skips cells without an execution count, so nothing may be without one."""
+    assert not cells_not_run(toy_run.executed(name))
+
+
+def cells_not_run(path: Path) -> list[str]:
+    cells = code_cells(nbformat.read(path, as_version=4))
+    return [cell.source for cell in cells if cell.source.strip() and cell.execution_count is None]
+
+
+@pytest.mark.e2e
+@each_notebook
+def test_prints_nothing_unwanted(name: str, toy_run: ToyRun) -> None:
+    notebook = nbformat.read(toy_run.executed(name), as_version=4)
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    stderr = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stderr")
+    assert not stderr, "warnings and progress bars break a strict comparison"
+    shown = "".join(o.get("text", "") + str(o.get("data", {}).get("text/plain", "")) for o in outputs)
+    assert str(toy_run.root) not in shown and not MACHINE_PATH.search(shown)
+
+
+@pytest.mark.e2e
+@each_notebook
+def test_every_picture_has_alt_text(name: str, toy_run: ToyRun) -> None:
+    notebook = nbformat.read(toy_run.executed(name), as_version=4)
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert all(len(p.metadata.get("image/png", {}).get("alt", "")) > 20 for p in pictures)
+    assert pictures, "a notebook of ours shows something"
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_outputs_are_the_same_when_run_again(toy_run: ToyRun) -> None:
+    """nbval, strict: every cell of every executed copy runs again, and its outputs are compared one by one."""
+    outcome = nbval(toy_run.root, [toy_run.executed(name) for name in NOTEBOOKS])
+    assert not outcome["failed"], outcome["text"][-6000:]
+    cells = {name: len(code_cells(nbformat.read(toy_run.executed(name), as_version=4))) for name in NOTEBOOKS}
+    assert outcome["passed"] == sum(cells.values()), "as many comparisons as cells"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("name", "override"), [("01_data", "data.toy.users=60"), ("03_index", "index.codes=12")])
+def test_a_changed_parameter_is_noticed(name: str, override: str, toy_copy: ToyRun) -> None:
+    """The comparison can fail: the same stored outputs, another parameter."""
+    path = toy_copy.executed(name)
+    notebook = nbformat.read(path, as_version=4)
+    injected = next(cell for cell in notebook.cells if "injected-parameters" in tags(cell))
+    injected.source += f'\noverrides = ["{override}"]'
+    nbformat.write(notebook, path)
+    assert nbval(toy_copy.root, [path])["failed"] > 0
+
+
+@pytest.mark.e2e
+def test_a_stripped_copy_is_noticed(toy_copy: ToyRun) -> None:
+    """nbval passes a notebook without execution counts; our own check must not."""
+    path = toy_copy.executed(NOTEBOOKS[0])
+    notebook = nbformat.read(path, as_version=4)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, path)
+    assert cells_not_run(path)
+
+
+def nbval(root: Path, files: list[Path]) -> dict:
+    """Run pytest --nbval on files; counts of passed and failed cells and the text of the run."""
+    report = root / "nbval.xml"
+    result = python("-m", "pytest", "--nbval", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider",
+                    "-p", "no:cov", "-c", "/dev/null", f"--rootdir={root}", f"--junitxml={report}", *files,
+                    cwd=root / "executed", timeout=900)  # fmt: skip
+    cases = ET.parse(report).getroot().findall(".//testcase")
+    bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
+    skipped = [c for c in cases if c.find("skipped") is not None]
+    passed = len(cases) - len(bad) - len(skipped)
+    return {"passed": passed, "failed": len(bad), "skipped": len(skipped), "text": result.stdout + result.stderr}
