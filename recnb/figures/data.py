@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from recnb.figures.style import PALETTE
 
@@ -27,7 +28,11 @@ def history_lengths(lengths: NDArray[np.int64]) -> Figure:
     axes.hist(lengths, bins=bins.tolist(), color=PALETTE[0])
     median = float(np.median(lengths))
     axes.axvline(median, color=PALETTE[3], linewidth=2, label=f"median {median:.0f}")
-    axes.set(xlabel="interactions per user", ylabel="users", xscale="log" if wide else "linear")
+    axes.set(xlabel="interactions per user", ylabel="users")
+    if wide:
+        axes.set_xscale("log", subs=[])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.legend()
     return figure
 
@@ -50,4 +55,5 @@ def category_counts(counts: pd.Series) -> Figure:
     axes.barh([str(name) for name in counts.index[::-1]], counts.to_numpy()[::-1], color=PALETTE[2])
     axes.set(xlabel="items", ylabel="category")
     axes.grid(axis="y", visible=False)
+    axes.margins(y=0.01)
     return figure
