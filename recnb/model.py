@@ -127,11 +127,13 @@ class Recommender(nn.Module):
         weights: name -> λ.
         temperature: τ.
         label_smoothing: of the response's cross-entropy.
+        dropout: on the input embeddings while training.
     """
 
     def __init__(self, backbone: PreTrainedModel, sources: dict[str, np.ndarray], weights: dict[str, float],
-                 temperature: float = 0.1, label_smoothing: float = 0.0) -> None:
+                 temperature: float = 0.1, label_smoothing: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.backbone = backbone
         self.weights, self.temperature, self.label_smoothing = weights, temperature, label_smoothing
         width = backbone.config.get_text_config().hidden_size
@@ -170,8 +172,9 @@ class Recommender(nn.Module):
         Returns:
             ``loss`` and its parts ``response``, ``semantic``, ``behaviour`` (scalars; a part that is off is absent).
         """
+        embedded = self.dropout(self.backbone.get_input_embeddings()(input_ids))
         hidden = causal_lm(self.backbone).base_model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state  # (B, S, d)
         # logits only where a label is: the head is the dearest layer of a model with a large vocabulary
         rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
