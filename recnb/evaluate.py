@@ -7,13 +7,19 @@ never an equal string, so an index in which items share a code earns nothing by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from recnb.decode import recommend
+from recnb.errors import RecipeError
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+    from recnb.recipe import DecodeConfig
+    from recnb.trie import Trie
 
 NO_ITEM = -1
 _CELLS = 4_000_000  # numbers held at once by a bootstrap chunk: 32 MB of float64
@@ -101,7 +107,7 @@ def metrics(ranks: np.ndarray, cutoffs: Iterable[int] = (5, 10)) -> dict[str, fl
     return {name: float(values.mean()) for name, values in per_user_metrics(ranks, cutoffs).items()}
 
 
-# --- dense scores: what ties do ---------------------------------------------------------------------------------------
+# --- dense scores: what ties do --------------------------------------------------------------------------------------
 
 
 def rank_bounds(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +150,7 @@ def expected_per_user(best: np.ndarray, worst: np.ndarray, k: int) -> tuple[np.n
     return (high - low) / ties, (gains[high] - gains[low]) / ties
 
 
-# --- intervals --------------------------------------------------------------------------------------------------------
+# --- intervals -------------------------------------------------------------------------------------------------------
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -212,7 +218,8 @@ def paired_bootstrap(
     means = bootstrap_means(a - b, resamples, seed)
     low, high = _percentiles(means, level)
     tail = min((means <= 0).sum(), (means >= 0).sum())
-    return {"diff": float((a - b).mean()), "low": low, "high": high, "p": float(min(1.0, 2 * (tail + 1) / (resamples + 1)))}
+    p = min(1.0, 2 * (int(tail) + 1) / (resamples + 1))
+    return {"diff": float((a - b).mean()), "low": low, "high": high, "p": p}
 
 
 def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
@@ -240,7 +247,7 @@ def compare(
     return pd.DataFrame(rows, columns=["against", "metric", "diff", "low", "high", "p"])
 
 
-# --- where a system is good, and what its lists look like -----------------------------------------------------------------
+# --- where a system is good, and what its lists look like ------------------------------------------------------------
 
 
 def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[str]]:
@@ -293,7 +300,7 @@ def list_statistics(lists: np.ndarray, popularity: np.ndarray, k: int) -> dict[s
         ``coverage``: share of the catalogue that stands in some list.
         ``gini``: inequality of how often items are shown; 0 all alike, towards 1 a few items everywhere.
         ``popularity``: mean training interactions of a shown item.
-        ``head``: share of places given to the most popular items that together make up half of all training interactions.
+        ``head``: share of places given to head items, see :func:`head_items`.
 
     >>> list_statistics(np.array([[0, 1], [0, 1]]), np.array([5, 3, 2, 0]), k=2)
     {'coverage': 0.5, 'gini': 0.5, 'popularity': 4.0, 'head': 0.5}
@@ -323,23 +330,50 @@ def _gini(counts: np.ndarray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * ordered.sum()))
 
 
-def list_width(beam: int, n_items: int, cutoffs: Iterable[int], seen: csr_matrix | None = None) -> int:
-    """How long the lists can be: the beam, or fewer where the catalogue (less what a user has seen) has fewer items.
-
-    Args:
-        beam: W that the recipe wants.
-        n_items: N.
-        cutoffs: at least the largest one is needed, else a metric would silently be one of a shorter list.
-        seen: (U, N) items to be removed; None: none.
+def list_width(beam: int, n_items: int, cutoffs: Iterable[int]) -> int:
+    """How long the lists are: the beam, or the whole catalogue where that is smaller.
 
     Raises:
-        ValueError: fewer items are left than the largest cutoff, for the user who has seen most.
+        RecipeError: shorter than the largest cutoff, so that a metric would silently be one of a shorter list.
     """
-    most = 0 if seen is None else int(np.diff(seen.indptr).max(initial=0))
-    width, needed = min(beam, n_items - most), max(cutoffs)
+    width, needed = min(beam, n_items), max(cutoffs)
     if width < needed:
-        raise ValueError(
-            f"lists of {width} items (beam {beam}, {n_items} items, {most} removed for one user) are shorter than the "
-            f"largest cutoff {needed}: lower evaluate.cutoffs or raise decode.beam"
+        raise RecipeError(
+            f"evaluate.cutoffs: R@{needed} needs lists of {needed} items, but decode.beam = {beam} and the catalogue "
+            f"has {n_items}: lower the cutoff, or raise decode.beam"
         )
     return width
+
+
+def recommend_lists(
+    model: Any,
+    prompts: Sequence[np.ndarray],
+    trie: Trie,
+    config: DecodeConfig,
+    exclude: csr_matrix | None = None,
+    progress: bool = False,
+    pad_id: int = 0,
+) -> np.ndarray:
+    """:func:`recnb.decode.recommend`, also for users who have fewer items left than the beam is wide.
+
+    Such a user's beam is as wide as there are items left; the list ends with -1.
+
+    Args:
+        model, prompts, trie, progress, pad_id: as there.
+        config: a beam wider than the catalogue is cut to it.
+        exclude: (U, N) items to leave out; None: none.
+
+    Returns:
+        (U, W) int64 with W = min(beam, N).
+    """
+    width = min(config.beam, trie.n_items)
+    removed = np.zeros(len(prompts), dtype=np.int64) if exclude is None else np.diff(exclude.indptr)
+    room = np.minimum(width, trie.n_items - removed)
+    lists = np.full((len(prompts), width), NO_ITEM, dtype=np.int64)
+    for places in np.unique(room[room > 0]).tolist():  # nearly always one value
+        users = np.flatnonzero(room == places)
+        beam = config.model_copy(update={"beam": places})
+        left_out = None if exclude is None else exclude[users]
+        found, _ = recommend(model, [prompts[int(user)] for user in users], trie, beam, left_out, progress, pad_id)
+        lists[users, :places] = found
+    return lists

@@ -1,0 +1,158 @@
+"""The ledger: what was published, what we measured, how far apart they are, and why. Shown in ``06_evaluate``.
+
+Published rows come from ``published.yaml`` and are never mixed with measured ones: each row says which it is, and where
+it comes from. Only the protocol of the papers (seen items kept) stands beside published numbers.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from recnb.errors import RecipeError
+
+METRICS = ("R@5", "R@10", "N@5", "N@10")
+
+
+class PublishedRow(BaseModel):
+    """One row of a published table; a metric that the source does not give is None."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str = Field(min_length=1)
+    kind: Literal["published", "derived"]
+    source: str = Field(min_length=1)
+    recall5: float | None = Field(None, alias="R@5", ge=0, le=1)
+    recall10: float | None = Field(None, alias="R@10", ge=0, le=1)
+    ndcg5: float | None = Field(None, alias="N@5", ge=0, le=1)
+    ndcg10: float | None = Field(None, alias="N@10", ge=0, le=1)
+
+    def scores(self) -> dict[str, float | None]:
+        """Metric name -> value, as :func:`recnb.evaluate.metrics` names them."""
+        return dict(zip(METRICS, (self.recall5, self.recall10, self.ndcg5, self.ndcg10), strict=True))
+
+
+class Published(BaseModel):
+    """What was published on one data set. ``target`` is the system that this project reproduces."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    target: str
+    rows: list[PublishedRow]
+
+    def target_scores(self) -> dict[str, float | None]:
+        """Metrics of the replication target."""
+        return next(row.scores() for row in self.rows if row.system == self.target)
+
+
+def published(key: str) -> Published | None:
+    """Published results on the data set of this key; none for an empty key: nothing was published on that data.
+
+    Raises:
+        RecipeError: no such key; the message names the nearest one.
+    """
+    if not key:
+        return None
+    text = resources.files("recnb").joinpath("published.yaml").read_text(encoding="utf-8")
+    tables = yaml.safe_load(text)
+    if key not in tables:
+        close = difflib.get_close_matches(key, tables, n=1, cutoff=0.0)
+        raise RecipeError(
+            f"evaluate.published = '{key}': recnb/published.yaml has {', '.join(tables)} (nearest: {close[0]}); "
+            "leave it empty for a data set on which nothing was published"
+        )
+    return Published.model_validate(tables[key])
+
+
+def build_ledger(
+    measured: Mapping[str, Mapping[str, float]],
+    reference: Published | None,
+    why: Mapping[str, str],
+    commit: str,
+    hardware: str,
+) -> pd.DataFrame:
+    """Published rows, then ours, with the gap to the replication target.
+
+    Args:
+        measured: system -> metrics, in the order in which they should stand; the papers' protocol.
+        reference: from :func:`published`.
+        why: system -> what sets it apart from the target's conditions.
+        commit, hardware: of the measurement; published rows leave them empty.
+
+    Returns:
+        columns system, R@5, R@10, N@5, N@10, kind, gap R@10, gap N@10, why, commit, hardware. A gap is relative
+        (-0.25: a quarter below the target) and missing where there is no target to compare with.
+    """
+    target = reference.target_scores() if reference else {}
+    theirs = [
+        {"system": row.system, **row.scores(), "kind": row.kind, "why": row.source, "commit": "", "hardware": ""}
+        for row in (reference.rows if reference else [])
+    ]
+    ours = [
+        {"system": system, **scores, "kind": "measured", "why": why.get(system, ""), "commit": commit,
+         "hardware": hardware}
+        for system, scores in measured.items()
+    ]  # fmt: skip
+    rows = [row | {f"gap {metric}": _gap(row.get(metric), target.get(metric)) for metric in ("R@10", "N@10")}
+            for row in theirs + ours]  # fmt: skip
+    extra = [name for scores in measured.values() for name in scores if name not in METRICS]
+    columns = ["system", *METRICS, *dict.fromkeys(extra), "kind", "gap R@10", "gap N@10", "why", "commit", "hardware"]
+    frame = pd.DataFrame(rows, columns=columns)
+    numbers = [*METRICS, *dict.fromkeys(extra), "gap R@10", "gap N@10"]
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
+def _gap(value: Any, target: Any) -> float | None:
+    return None if value is None or target is None else float(value) / float(target) - 1.0
+
+
+# What the paper or its release ran with (the marks stand in params/paper/*.yaml, key by key).
+PAPER_SETTINGS: dict[str, tuple[Any, str]] = {
+    "backbone.model": ("huggyllama/llama-7b", "Llama-7B"),
+    "embeddings.semantic.encoder": ("causal-lm", "causal-lm (Llama-7B)"),
+    "embeddings.behaviour.encoder": ("din", "din"),
+    "embeddings.behaviour.width": (1024, "1024"),
+    "index.source": ("both", "both"),
+    "index.codes": (256, "256"),
+    "index.second_level": ("local", "local"),
+    "train.expand": ("per_target", "per_target"),
+    "train.epochs": (3, "3"),
+    "train.initialisation": ("mean", "mean"),
+    "anneal.enabled": (True, "true"),
+    "decode.beam": (20, "20"),
+    "decode.normalisation": ("full", "full"),
+}
+
+
+def departures(settings: Mapping[str, Any]) -> list[str]:
+    """Where a recipe departs from the published settings, for the ledger's "why".
+
+    Args:
+        settings: dotted key -> value of a recipe (:func:`recnb.store.flatten` of its plain form).
+
+    >>> departures({"decode.beam": 10, "decode.normalisation": "full"})
+    ['decode.beam 10 (paper: 20)']
+    """
+    return [
+        f"{key} {_plain(settings[key])} (paper: {shown})"
+        for key, (value, shown) in PAPER_SETTINGS.items()
+        if key in settings and settings[key] != value
+    ]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value or "none" if isinstance(value, str) else f"{value:g}"
+
+
+def ledger_records(ledger: pd.DataFrame) -> Sequence[dict[str, Any]]:
+    """Rows as plain values for ``ledger.json``; a missing number is None."""
+    return [{str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in ledger.to_dict("records")]
