@@ -40,7 +40,6 @@ $(STAMP)-build:
 
 report: env ## run the quickstart: environment, data, all stages, reports/quickstart/index.html
 	@$(BIN)/recnb run $(RECIPE)
-	@$(BIN)/python -c 'import sys; from recnb.recipe import load_recipe; r = load_recipe(sys.argv[1]); print(f"report: {r.paths.reports}/{r.name}/index.html")' $(RECIPE)
 
 test: env ## all tests, with coverage of recnb
 	@$(BIN)/python -m pytest --cov=recnb --cov-report=term
@@ -54,6 +53,9 @@ lab: env ## open the notebooks in JupyterLab
 
 gemma: env ## add Gemma 3 270M (about 240 MB), the model of params/gemma.yaml
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[gemma]'
+
+ledger: env ## put the committed example's ledger into README.md
+	@$(BIN)/python -m recnb.readme
 
 clean: ## forget caches and the toy's results (your runs, reports and environment stay)
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage build dist *.egg-info runs/toy reports/toy

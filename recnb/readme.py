@@ -1,0 +1,98 @@
+"""Fill the ledger of README.md from the committed example report, so that no figure there is typed by hand.
+
+``make ledger`` runs ``python -m recnb.readme``; a test compares the two. The ledger itself is made in ``06_evaluate``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from recnb.errors import ArtifactError, RecnbError
+from recnb.store import find_root, write_atomic
+
+LEDGER = "reports/example/ledger.json"
+BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
+_LEFT_OUT = {"commit", "hardware", "source"}  # the same in every measured row: said once, below the table
+
+
+def table(source: Path) -> str:
+    """A ledger file as a Markdown table, with one line below it on where the measured rows come from.
+
+    Args:
+        source: JSON, a list of rows or ``{"rows": [...]}``, as ``06_evaluate`` writes it.
+
+    Raises:
+        ArtifactError: no such file, or no rows in it.
+    """
+    rows = _rows(source)
+    names = [name for name in rows[0] if name not in _LEFT_OUT and any(_shown(row.get(name)) for row in rows)]
+    lines = [names, ["---:" if _numeric(rows, name) else "---" for name in names]]
+    lines += [[_shown(row.get(name)) for name in names] for row in rows]
+    return "\n".join(["| " + " | ".join(cells) + " |" for cells in lines] + _origin(rows))
+
+
+def fill(page: Path, source: Path) -> bool:
+    """Put the table between the markers of a page; True if the page changed.
+
+    Raises:
+        ArtifactError: the ledger or the markers are missing.
+    """
+    text = page.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ArtifactError(f"{page}: expected one {BEGIN} and one {END}")
+    before, rest = text.split(BEGIN)
+    new = f"{before}{BEGIN}\n{table(source)}\n{END}{rest.split(END)[1]}"
+    if new != text:
+        write_atomic(page, lambda file: file.write(new.encode()))
+    return new != text
+
+
+def main() -> int:
+    """Fill README.md of the project around the working directory."""
+    try:
+        root = find_root()
+        changed = fill(root / "README.md", root / LEDGER)
+    except RecnbError as error:
+        print(f"recnb: {error}", file=sys.stderr)
+        return 2
+    print("README.md: ledger " + ("filled in" if changed else "is up to date"))
+    return 0
+
+
+def _rows(source: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{source}: no such file; `recnb run` makes one in runs/<recipe>/06_evaluate") from None
+    except ValueError as error:
+        raise ArtifactError(f"{source}: not JSON: {error}") from None
+    rows = content.get("rows") if isinstance(content, dict) else content
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ArtifactError(f"{source}: expected a list of rows")
+    return rows
+
+
+def _numeric(rows: list[dict[str, Any]], name: str) -> bool:
+    return all(isinstance(row.get(name), int | float | None) for row in rows)
+
+
+def _shown(value: Any) -> str:
+    """A cell: four decimals as the papers print them, nothing for a missing number."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _origin(rows: list[dict[str, Any]]) -> list[str]:
+    found = {name: sorted({str(row[name]) for row in rows if row.get(name)}) for name in ("commit", "hardware")}
+    said = [f"{name} {', '.join(values)}" for name, values in found.items() if values]
+    return ["", f"Measured rows: {'; '.join(said)}."] if said else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
