@@ -171,12 +171,25 @@ def score_items(
     Returns:
         (B, N) float32, or (B, M) for M ``items``; -inf where excluded.
     """
+    return score_tokens(model, prompts, trie, normalisation, items, exclude, batch_size).sum(-1, dtype=np.float32)
+
+
+def score_tokens(
+    model: nn.Module,
+    prompts: Prompts,
+    trie: Trie,
+    normalisation: Normalisation = "full",
+    items: Sequence[int] | None = None,
+    exclude: Any | None = None,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """What :func:`score_items` adds up: (B, M, L) float32, the log-probability of each token of each item."""
     ids, mask = pad_left(prompts, 0)
     wanted = np.arange(trie.n_items) if items is None else np.asarray(items)
     excluded = np.zeros((len(ids), trie.n_items), bool)
     if exclude is not None:
         excluded |= (exclude.toarray() if hasattr(exclude, "toarray") else np.asarray(exclude)) != 0
-    scores = np.full((len(ids), len(wanted)), -np.inf, np.float32)
+    scores = np.full((len(ids), len(wanted), trie.depth), -np.inf, np.float32)
     with inference(model) as causal:
         for row, (prompt, real) in enumerate(zip(ids, mask, strict=True)):
             rivals = _rivals(trie, excluded[row], normalisation)
@@ -202,9 +215,9 @@ def pad_left(prompts: Prompts, pad_id: int = 0) -> tuple[Tensor, Tensor]:
     if not rows or min(map(len, rows)) == 0:
         raise RecnbError("prompts: expected at least one prompt and at least one token in each")
     width = max(map(len, rows))
-    ids = np.stack([np.pad(row, (width - len(row), 0), constant_values=pad_id) for row in rows])
-    mask = np.stack([np.arange(width) >= width - len(row) for row in rows])
-    return torch.from_numpy(ids), torch.from_numpy(mask).long()
+    padded = np.stack([np.pad(row, (width - len(row), 0), constant_values=pad_id) for row in rows])
+    real = np.arange(width) >= width - np.array([[len(row)] for row in rows])  # (B, S)
+    return torch.from_numpy(padded), torch.from_numpy(real).long()
 
 
 @contextmanager
@@ -492,8 +505,8 @@ def _check_width(trie: Trie, width: int, batch: int, remaining: Tensor | None) -
 
 
 def _level(depth: int, step: _Step, scores: Tensor, forced: bool) -> Level:
-    arrays = (step.nodes, step.parents, step.tokens, scores, step.legal)
-    return Level(depth, *(array.cpu().numpy() for array in arrays), forced=forced)
+    nodes, parents, tokens = (array.cpu().numpy() for array in (step.nodes, step.parents, step.tokens))
+    return Level(depth, nodes, parents, tokens, scores.cpu().numpy(), step.legal.cpu().numpy(), forced)
 
 
 def _ranked(items: np.ndarray, scores: np.ndarray, trace: tuple[Level, ...]) -> Beams:
@@ -504,16 +517,16 @@ def _ranked(items: np.ndarray, scores: np.ndarray, trace: tuple[Level, ...]) -> 
 
 
 def _teacher_forced(causal: Any, prompt: Tensor, answers: Tensor, rivals: Rivals) -> np.ndarray:
-    """Log-probability (M,) of each answer (M, L) after one prompt (S,), normalised over each prefix's rivals."""
+    """Log-probability (M, L) of each token of the answers (M, L) after one prompt (S,), among its prefix's rivals."""
     device = next(causal.parameters()).device
     whole = torch.cat([prompt.expand(len(answers), -1), answers], dim=1).to(device)
     logits = causal(input_ids=whole, use_cache=False).logits[:, len(prompt) - 1 : -1].float().cpu()  # (M, L, V)
-    total = np.zeros(len(answers), np.float32)
+    scores = np.zeros(answers.shape, np.float32)
     for row, answer in enumerate(answers.tolist()):
         for level, token in enumerate(answer):
             step = logits[row, level]
-            total[row] += float(step[token] - step[rivals(answer[:level])].logsumexp(0))
-    return total
+            scores[row, level] = float(step[token] - step[rivals(answer[:level])].logsumexp(0))
+    return scores
 
 
 def _rivals(trie: Trie, excluded: np.ndarray, normalisation: Normalisation) -> Rivals:

@@ -284,7 +284,8 @@ def test_rows_of_logits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_prompt_is_read_once_and_forced_tokens_in_one_pass() -> None:
     model, trie = llama(), Trie.from_tokens(release_like())
     shapes = []
-    model.model.register_forward_pre_hook(lambda _, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True)
+    spy = lambda _, args, named: shapes.append(tuple(named["input_ids"].shape))  # noqa: E731
+    model.model.register_forward_pre_hook(spy, with_kwargs=True)
     beam_search(model, prompts(6), trie, 5)
     # prompt, first tokens of the beams, second tokens with the first forced one behind each; the last is never read
     assert shapes == [(3, 12), (3, 5), (3, 10)]
