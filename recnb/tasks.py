@@ -8,9 +8,12 @@ that a (prompt, response) pair per target has (``expand: per_target``).
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,6 +106,32 @@ def preference_text(text: ItemText, history: Sequence[int], limit: int = 3) -> s
     frequent = [w for w, n in words.most_common(30) if n > 1 and len(w) > 3][:limit]
     liked = ", ".join(c for c, _ in categories) or "no clear category"
     return f"likes {liked}" + (f"; often {', '.join(frequent)}" if frequent else "")
+
+
+def load_preferences(path: Path, user_ids: Sequence[str]) -> dict[int, str]:
+    """Preference sentences written elsewhere (the release used an external LLM), one JSON object per line.
+
+    Args:
+        path: jsonl of ``{"user_id": ..., "preference": ...}``; users without a line keep the derived sentence.
+        user_ids: (U,) ids as in the source.
+
+    Raises:
+        DataError: the file is missing, a line is not such an object, or a user is unknown.
+    """
+    if not path.is_file():
+        raise DataError(f"tasks.preference_file: {path}: no such file; expected jsonl of user_id and preference")
+    number = {str(user): place for place, user in enumerate(user_ids)}
+    found: dict[int, str] = {}
+    for line, row in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            user, preference = str(json.loads(row)["user_id"]), str(json.loads(row)["preference"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise DataError(f'{path}, line {line}: expected {{"user_id": ..., "preference": ...}}') from None
+        if user not in number:
+            close = difflib.get_close_matches(user, number, n=1)
+            raise DataError(f"{path}, line {line}: unknown user '{user}'" + (f"; nearest: {close[0]}" if close else ""))
+        found[number[user]] = preference
+    return found
 
 
 def query_text(text: ItemText, item: int, rng: np.random.Generator) -> str:

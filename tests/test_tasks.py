@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from recnb.tasks import (
     full_text,
     index2item_prompts,
     itemsearch_prompts,
+    load_preferences,
     preference_prompts,
     preference_text,
     seqrec_prompts,
@@ -172,3 +174,17 @@ def test_a_given_preference_replaces_the_derived_one() -> None:
     made = dataclasses.replace(builder(VOCABULARY, tasks=tasks), preferences={0: "wants quiet films"})
     texts = [VOCABULARY.decode(s.ids[s.labels]) for s in made.epoch(0)]
     assert sum("wants quiet films" in t for t in texts) == 1
+
+
+def test_preferences_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "preferences.jsonl"
+    path.write_text('{"user_id": "u2", "preference": "quiet films"}\n', encoding="utf-8")
+    assert load_preferences(path, ["u1", "u2"]) == {1: "quiet films"}
+    with pytest.raises(DataError, match="no such file"):
+        load_preferences(tmp_path / "none.jsonl", ["u1"])
+    path.write_text('{"user_id": "u2", "preference": "x"}\n{"user": 3}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2: expected"):
+        load_preferences(path, ["u1", "u2"])
+    path.write_text('{"user_id": "u22", "preference": "x"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="unknown user 'u22'; nearest: u2"):
+        load_preferences(path, ["u1", "u2"])
