@@ -27,7 +27,7 @@ class StageSpec:
 STAGES: tuple[StageSpec, ...] = (
     StageSpec("01_data", ("data",), (), ("data", "figures.data")),
     StageSpec("02_embeddings", ("data", "embeddings"), ("01_data",), ("semantic", "behaviour", "figures.embeddings")),
-    StageSpec("03_index", ("index",), ("01_data", "02_embeddings"), ("index", "figures.index")),
+    StageSpec("03_index", ("index",), ("01_data", "02_embeddings"), ("index", "index_health", "figures.index")),
     StageSpec(
         "04_train",
         ("data", "backbone", "tasks", "train", "decode"),
@@ -56,7 +56,7 @@ STAGES: tuple[StageSpec, ...] = (
         "08_prefix_map",
         ("map",),
         ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"),
-        ("index", "figures.maps"),
+        ("index", "index_health", "model", "figures.maps"),
         deterministic=False,
     ),
 )
