@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import pyplot as plt
 
 from recnb.data import (
     Dataset,
@@ -26,6 +27,7 @@ from recnb.data import (
 )
 from recnb.data.prepare import build_dataset, k_core_mask
 from recnb.errors import DataError
+from recnb.figures import data as figures
 from recnb.recipe import DataConfig, ToyConfig
 from recnb.store import Stage
 
@@ -161,10 +163,27 @@ def test_a_dataset_that_contradicts_itself_is_refused(change: dict[str, Any], me
         dataclasses.replace(dataset, **change)
 
 
+def test_only_valid_and_test_are_splits() -> None:
+    with pytest.raises(ValueError, match="split 'train': expected valid or test"):
+        histories(dataset_of([[0, 1, 2]], 10), "train", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lengths", [np.array([3, 4, 5, 5]), np.array([20, 65, 737])])
+def test_figures_draw_what_they_are_given(lengths: np.ndarray) -> None:
+    bars = figures.history_lengths(lengths).axes[0]
+    assert sum(patch.get_height() for patch in bars.patches) == len(lengths)
+    assert f"median {np.median(lengths):.0f}" in bars.get_legend().get_texts()[0].get_text()
+    curve = figures.popularity_curve(lengths).axes[0].lines[0]
+    assert np.allclose(curve.get_ydata(), 100 * np.cumsum(np.sort(lengths)[::-1]) / lengths.sum())
+    shelves = figures.category_counts(pd.Series({"Drama": 5, "War": 2})).axes[0]
+    assert [label.get_text() for label in shelves.get_yticklabels()] == ["War", "Drama"], "the largest on top"
+    plt.close("all")
+
+
 def test_item_text_joins_what_is_there() -> None:
     items = catalogue(2)
     items.loc[0, "brand"] = "Acme"
-    items.at[1, "categories"] = ["A", "B"]
+    items["categories"] = pd.Series([[], ["A", "B"]], dtype=object)
     assert item_text(items, ["title", "brand", "categories"]) == ["Item 0. Acme", "Item 1. A, B"]
     assert item_text(items, ["description"]) == ["", ""]
     with pytest.raises(DataError, match="no text field 'colour'; valid: title, description, brand, categories"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recnb.data.amazon import load_amazon
-from recnb.data.files import load_files
-from recnb.data.movielens import load_movielens
+from recnb.data.amazon import find_amazon, load_amazon
+from recnb.data.files import find_files, load_files
+from recnb.data.movielens import load_movielens, movielens_files
 from recnb.data.schema import Dataset, Sequences, item_text, read_dataset, write_dataset
 from recnb.data.split import histories, replace_heldout, seen_items, training_sequences
 from recnb.data.toy import toy_dataset
@@ -25,6 +25,7 @@ __all__ = [
     "read_dataset",
     "replace_heldout",
     "seen_items",
+    "source_files",
     "training_sequences",
     "write_dataset",
 ]
@@ -43,13 +44,37 @@ def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
     """
     if config.source == "toy":
         return toy_dataset(config.toy, config.k_core, seed)
-    path = None if config.path is None else root / Path(config.path).expanduser()
     if config.source == "movielens-100k":
-        return load_movielens(path, root / ".cache" / "movielens", config.download, config.k_core)
+        cache = root / ".cache" / "movielens"
+        return load_movielens(_path(config, root), cache, config.download, config.k_core)
+    if config.source == "files":
+        interactions, items = source_files(config, root)
+        return load_files(interactions, items, config.k_core, config.without_text)
+    reviews, metadata = source_files(config, root)
+    edition = config.source.removeprefix("amazon-")
+    return load_amazon(reviews, metadata, edition, config.k_core, config.without_text)
+
+
+def source_files(config: DataConfig, root: Path) -> list[Path]:
+    """The local files that a recipe's ``data`` section reads, for hashing and for ``recnb doctor``.
+
+    Returns:
+        interactions and items of the sources ``files`` and ``amazon-...``; the files under ``data.path`` of
+        ``movielens-100k``; nothing where the source is generated or fetched by checksum.
+
+    Raises:
+        DataError: a file cannot be found; the message says what was expected and what is there.
+    """
+    path = _path(config, root)
+    if config.source == "toy" or (config.source == "movielens-100k" and path is None):
+        return []
     if path is None:
         raise DataError(f"data.source: {config.source} needs data.path, the folder of its files")
-    if config.source != "files":
-        edition = config.source.removeprefix("amazon-")
-        names = (config.interactions, config.items)
-        return load_amazon(path, edition, *names, k_core=config.k_core, without_text=config.without_text)
-    return load_files(path, config.interactions, config.items, config.k_core, config.without_text)
+    if config.source == "movielens-100k":
+        return movielens_files(path)
+    find = find_files if config.source == "files" else find_amazon
+    return list(find(path, config.interactions, config.items))
+
+
+def _path(config: DataConfig, root: Path) -> Path | None:
+    return None if config.path is None else root / Path(config.path).expanduser()

@@ -37,50 +37,52 @@ _ASIN = re.compile(rb"""['"]asin['"]\s*:\s*['"]([^'"]+)['"]""")
 
 
 def load_amazon(
-    folder: Path,
-    edition: str,
-    reviews: str | None,
-    metadata: str | None,
-    k_core: int = 5,
-    without_text: str = "error",
+    reviews: Path, metadata: Path, edition: str, k_core: int = 5, without_text: str = "error"
 ) -> Dataset:
     """A category as a dataset.
 
     Args:
-        folder: where the files are.
+        reviews: the file of reviews.
+        metadata: the file of items.
         edition: ``2014`` or ``2018``, for the name of the data set; both forms of a record are read in both.
-        reviews: name of the reviews file; none: the only one in the folder.
-        metadata: name of the metadata file; none: the only ``meta_*`` in the folder.
         k_core: 5 in the papers; applied to unpacked reviews too, where it changes nothing in a ``_5`` file.
         without_text: what to do with items that have no text (or no metadata at all): ``error``, ``drop``, ``id``.
 
     Raises:
         DataError: a file is missing, cut or not in this format; file and line are named.
     """
-    reviews_path = folder / reviews if reviews else _only(folder, meta=False)
-    metadata_path = folder / metadata if metadata else _only(folder, meta=True)
-    events, repeats = _first_reviews(read_reviews(reviews_path))
-    items, doubles = read_metadata(metadata_path, _survivors(events, k_core))
-    events, items, silent = settle_items_without_text(events, items, without_text, str(metadata_path))
+    events, repeats = _first_reviews(read_reviews(reviews))
+    items, doubles = read_metadata(metadata, _survivors(events, k_core))
+    events, items, silent = settle_items_without_text(events, items, without_text, str(metadata))
     provenance = {
         "source": f"amazon-{edition}",
         "licence": LICENCE,
         "clock": "seconds",
-        "sha256": {path.name: tables.sha256_file(path) for path in (reviews_path, metadata_path)},
+        "sha256": {path.name: tables.sha256_file(path) for path in (reviews, metadata)},
         "repeated_reviews": repeats,
         "repeated_metadata": doubles,
         "items_without_text": {"policy": without_text, "items": silent},
     }
-    return build_dataset(_name(reviews_path, edition), events, items, k_core, provenance)
+    return build_dataset(_name(reviews, edition), events, items, k_core, provenance)
+
+
+def find_amazon(folder: Path, reviews: str | None = None, metadata: str | None = None) -> tuple[Path, Path]:
+    """Paths of the reviews and the metadata in a folder: the named files, or the only ones of their kind.
+
+    Raises:
+        DataError: no such folder, or none or several files that could be meant.
+    """
+    tables.check_folder(folder)
+    return (
+        folder / reviews if reviews else _only(folder, meta=False),
+        folder / metadata if metadata else _only(folder, meta=True),
+    )
 
 
 def _only(folder: Path, meta: bool) -> Path:
     """The one file of its kind in a folder."""
     kind = "metadata (meta_*.json.gz)" if meta else "reviews (reviews_*.json.gz)"
     key = "data.items" if meta else "data.interactions"
-    if not folder.is_dir():
-        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise DataError(f"{folder}: no such folder{tables.nearest(folder.name, siblings)}; data.path names it")
     there = sorted(path for path in folder.iterdir() if path.name.endswith(_PACKED))
     found = [path for path in there if path.name.startswith("meta_") == meta]
     if len(found) != 1:
@@ -192,6 +194,7 @@ def _plain_title(raw: Any) -> str:
 
 
 _SCRIPT = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+_INLINE = re.compile(r"</?(b|i|u|em|strong|span|font|a|sup|sub|small|big)\b[^<>]*>", re.IGNORECASE)  # part of a word
 _TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
 
 
@@ -203,4 +206,4 @@ def clean_html(text: str) -> str:
     """
     for _ in range(2):  # some entities are escaped twice
         text = html.unescape(text)
-    return " ".join(_TAG.sub(" ", _SCRIPT.sub(" ", text)).split())
+    return " ".join(_TAG.sub(" ", _INLINE.sub("", _SCRIPT.sub(" ", text))).split())

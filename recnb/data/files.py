@@ -25,54 +25,55 @@ INTERACTIONS = ("interactions.csv.gz", "interactions.csv")
 ITEMS = ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv")
 
 
-def load_files(
-    folder: Path, interactions: str | None, items: str | None, k_core: int, without_text: str = "error"
-) -> Dataset:
+def load_files(interactions: Path, items: Path, k_core: int, without_text: str = "error") -> Dataset:
     """A dataset from two files.
 
     Args:
-        folder: where they are.
-        interactions: name of the interactions file; none: the first of the documented names.
-        items: name of the items file; none: the first of the documented names.
+        interactions: who met what and when.
+        items: what the items are.
         k_core: see :func:`recnb.data.prepare.build_dataset`.
         without_text: ``error``, ``drop`` or ``id``: what to do with items that have no text in any field.
 
     Raises:
         DataError: anything in the files is not as documented; file and line or column are named.
     """
-    events, catalogue, provenance = read_files(folder, interactions, items)
-    where = str(folder / provenance["items_file"])
-    events, catalogue, silent = settle_items_without_text(events, catalogue, without_text, where)
-    provenance = {"source": "files", "licence": "as the owner of the files says", **provenance}
-    provenance["items_without_text"] = {"policy": without_text, "items": silent}
-    return build_dataset(folder.resolve().name, events, catalogue, k_core, provenance)
+    events, catalogue, about = read_files(interactions, items)
+    events, catalogue, silent = settle_items_without_text(events, catalogue, without_text, str(items))
+    about["items_without_text"] = {"policy": without_text, "items": silent}
+    provenance = {"source": "files", "licence": "as the owner of the files says", **about}
+    return build_dataset(interactions.resolve().parent.name, events, catalogue, k_core, provenance)
 
 
-def read_files(
-    folder: Path, interactions: str | None, items: str | None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def find_files(folder: Path, interactions: str | None = None, items: str | None = None) -> tuple[Path, Path]:
+    """Paths of both files in a folder: the named ones, or the first of the documented names that is there.
+
+    Raises:
+        DataError: no such folder, or no such file; the nearest name is given.
+    """
+    tables.check_folder(folder)
+    return (
+        folder / interactions if interactions else tables.find_file(folder, INTERACTIONS, "interactions"),
+        folder / items if items else tables.find_file(folder, ITEMS, "items"),
+    )
+
+
+def read_files(interactions: Path, items: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Both tables, checked, and their hashes.
 
     Returns:
         interactions (``user_id``, ``item_id``, ``time``, ``line``), items (its columns and ``line``), provenance.
     """
-    if not folder.is_dir():
-        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise DataError(f"{folder}: no such folder{tables.nearest(folder.name, siblings)}; data.path names it")
-    events_path = folder / interactions if interactions else tables.find_file(folder, INTERACTIONS, "interactions")
-    items_path = folder / items if items else tables.find_file(folder, ITEMS, "items")
-    events, clock = read_interactions(events_path)
-    catalogue = read_items(items_path)
-    tables.check_known_items(events, catalogue, events_path, items_path)
-    hashes = {path.name: tables.sha256_file(path) for path in (events_path, items_path)}
-    return events, catalogue, {"clock": clock, "sha256": hashes, "items_file": items_path.name}
+    events, clock = read_interactions(interactions)
+    catalogue = read_items(items)
+    tables.check_known_items(events, catalogue, interactions, items)
+    hashes = {path.name: tables.sha256_file(path) for path in (interactions, items)}
+    return events, catalogue, {"clock": clock, "sha256": hashes}
 
 
 def read_interactions(path: Path) -> tuple[pd.DataFrame, str]:
     """``user_id``, ``item_id``, ``time`` and ``line`` of each row, in file order; and ``seconds`` or ``order``."""
-    table = tables.read_csv(path, ("user_id", "item_id"), ("timestamp", "order"))
+    table = tables.read_csv(path, ("user_id", "item_id"), one_of=("timestamp", "order"))
     clock = "timestamp" if "timestamp" in table.columns else "order"
-    tables.check_columns(table.columns.drop("line"), [clock], f"{path} (timestamp or order)")
     tables.check_filled(table, ("user_id", "item_id"), path)
     time = tables.parse_times(table[clock], table["line"], path, clock)
     events = table[["user_id", "item_id", "line"]].assign(time=time)

