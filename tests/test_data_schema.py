@@ -172,7 +172,7 @@ def test_only_valid_and_test_are_splits() -> None:
 def test_figures_draw_what_they_are_given(lengths: np.ndarray) -> None:
     bars = figures.history_lengths(lengths).axes[0]
     assert sum(patch.get_height() for patch in bars.patches) == len(lengths)
-    assert f"median {np.median(lengths):.0f}" in bars.get_legend().get_texts()[0].get_text()
+    assert bars.lines[0].get_label() == f"median {np.median(lengths):.0f}"
     curve = figures.popularity_curve(lengths).axes[0].lines[0]
     assert np.allclose(curve.get_ydata(), 100 * np.cumsum(np.sort(lengths)[::-1]) / lengths.sum())
     shelves = figures.category_counts(pd.Series({"Drama": 5, "War": 2})).axes[0]

