@@ -101,7 +101,7 @@ def test_published_rows_exist_for_the_recipes_that_ask_for_them() -> None:
     assert set(PAPER) <= set(asking)
     for path, key in asking.items():
         rows = published(key)
-        assert rows and rows.target in {row.system for row in rows.rows}, f"{name_of(path)}: nothing published on '{key}'"
+        assert rows and rows.target in {row.system for row in rows.rows}, f"{path.name}: nothing published on '{key}'"
 
 
 def test_the_quickstart_needs_nothing_but_the_default_environment() -> None:
