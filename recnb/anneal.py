@@ -30,8 +30,12 @@ def add_adapter(backbone: PreTrainedModel, vocabulary: Vocabulary, config: Annea
     torch.manual_seed(seed)
     rows = vocabulary.index_tokens.ravel().tolist() if config.train_embeddings else None
     lora = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=PROJECTIONS,
-        task_type="CAUSAL_LM", trainable_token_indices=_token_rows(backbone, rows),
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=PROJECTIONS,
+        task_type="CAUSAL_LM",
+        trainable_token_indices=_token_rows(backbone, rows),
     )
     return get_peft_model(backbone, lora)  # type: ignore[return-value]
 
@@ -66,10 +70,17 @@ def select(train: Sequences, n_items: int, config: AnnealConfig) -> Selection:
 
 def annealing_config(train: TrainConfig, anneal: AnnealConfig) -> TrainConfig:
     """The training settings of the annealing stage: its own epochs and rate, no contrast, validation as in training."""
-    return train.model_copy(update={
-        "epochs": anneal.epochs, "max_steps": anneal.max_steps, "learning_rate": anneal.learning_rate,
-        "lambda_semantic": 0.0, "lambda_behaviour": 0.0, "evaluate_every": 0.0, "checkpoint_every": 0,
-    })
+    return train.model_copy(
+        update={
+            "epochs": anneal.epochs,
+            "max_steps": anneal.max_steps,
+            "learning_rate": anneal.learning_rate,
+            "lambda_semantic": 0.0,
+            "lambda_behaviour": 0.0,
+            "evaluate_every": 0.0,
+            "checkpoint_every": 0,
+        }
+    )
 
 
 def save_adapter(adapted: PeftModel, folder: Path) -> None:
@@ -78,8 +89,9 @@ def save_adapter(adapted: PeftModel, folder: Path) -> None:
 
 
 @torch.no_grad()
-def comprehension(model: PreTrainedModel, vocabulary: Vocabulary, texts: Sequence[str], batch_size: int = 32,
-                  max_tokens: int = 128) -> dict[str, float]:
+def comprehension(
+    model: PreTrainedModel, vocabulary: Vocabulary, texts: Sequence[str], batch_size: int = 32, max_tokens: int = 128
+) -> dict[str, float]:
     """How well a model still reads plain text (§7): perplexity and next-token accuracy.
 
     Args:
@@ -94,8 +106,11 @@ def comprehension(model: PreTrainedModel, vocabulary: Vocabulary, texts: Sequenc
     device = model.get_input_embeddings().weight.device
     loss, right, count = 0.0, 0, 0
     for first in range(0, len(sequences), batch_size):
-        ids = pad_sequence([torch.tensor(s) for s in sequences[first : first + batch_size]], batch_first=True,
-                           padding_value=vocabulary.pad_id).to(device)
+        ids = pad_sequence(
+            [torch.tensor(s) for s in sequences[first : first + batch_size]],
+            batch_first=True,
+            padding_value=vocabulary.pad_id,
+        ).to(device)
         lengths = torch.tensor([len(s) for s in sequences[first : first + batch_size]], device=device)
         mask = torch.arange(ids.shape[1], device=device)[None] < lengths[:, None]
         logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :-1].float()

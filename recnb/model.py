@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from recnb.pretrained import load_causal_lm
+from recnb.pretrained import converted, load_causal_lm, locate
 from recnb.recipe import BackboneConfig
 from recnb.vocabulary import Vocabulary, train_tokenizer
 
@@ -31,11 +31,14 @@ def build_tokenizer(config: BackboneConfig, texts: list[str]) -> PreTrainedToken
     """The base tokenizer: learned on the catalogue's text (scratch) or the pretrained model's own."""
     if config.kind == "scratch":
         return train_tokenizer(texts, config.vocabulary)
-    return load_causal_lm(config.model, dtype=torch.float32, device="cpu", tokenizer_only=True)[1]
+    tokenizer = AutoTokenizer.from_pretrained(converted(locate(config.model)), local_files_only=True)
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
-def build_backbone(config: BackboneConfig, vocabulary: Vocabulary, seed: int, device: str = "cpu",
-                   dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def build_backbone(
+    config: BackboneConfig, vocabulary: Vocabulary, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
     """A decoder-only LLM whose embedding table has a row for every token of ``vocabulary``.
 
     Args:
@@ -54,8 +57,9 @@ def build_backbone(config: BackboneConfig, vocabulary: Vocabulary, seed: int, de
         model.generation_config.do_sample = False
     else:
         model = load_causal_lm(config.model, dtype=dtype, device="cpu")[0]
-        model.resize_token_embeddings(max(vocabulary.size, model.get_input_embeddings().num_embeddings),
-                                      mean_resizing=False)
+        model.resize_token_embeddings(
+            max(vocabulary.size, model.get_input_embeddings().num_embeddings), mean_resizing=False
+        )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return model.to(device)  # type: ignore[arg-type]
@@ -79,8 +83,9 @@ def _llama_config(config: BackboneConfig, vocabulary: Vocabulary) -> LlamaConfig
 
 
 @torch.no_grad()
-def initialise_tokens(model: PreTrainedModel, vocabulary: Vocabulary, centroids: dict[str, np.ndarray] | None,
-                      seed: int) -> None:
+def initialise_tokens(
+    model: PreTrainedModel, vocabulary: Vocabulary, centroids: dict[str, np.ndarray] | None, seed: int
+) -> None:
     """Give the added tokens a start: what they stand for, or the mean of the text tokens.
 
     With centroids, each column's (K, d_source) vectors are centred, projected to d_model by a seeded random
@@ -130,8 +135,15 @@ class Recommender(nn.Module):
         dropout: on the input embeddings while training.
     """
 
-    def __init__(self, backbone: PreTrainedModel, sources: dict[str, np.ndarray], weights: dict[str, float],
-                 temperature: float = 0.1, label_smoothing: float = 0.0, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        sources: dict[str, np.ndarray],
+        weights: dict[str, float],
+        temperature: float = 0.1,
+        label_smoothing: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.backbone = backbone
@@ -143,11 +155,12 @@ class Recommender(nn.Module):
             self.register_buffer(f"items_{name}", unit, persistent=False)
 
     @property
-    def config(self):  # noqa: ANN201 - what Trainer and accelerate look for
+    def config(self) -> Any:
+        """The backbone's configuration: what Trainer and accelerate look for."""
         return self.backbone.config
 
     def state_dict(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        """Each tensor once, under its first name: a tied head is the embedding table, and safetensors stores no twins."""
+        """Each tensor once, under its first name: a tied head is the table, and safetensors stores no twins."""
         state = super().state_dict(*args, **kwargs)
         seen: set[tuple[int, torch.Size]] = set()
         for name in list(state):
@@ -157,8 +170,15 @@ class Recommender(nn.Module):
             seen.add(identity)
         return state
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, con: torch.Tensor,
-                target: torch.Tensor, negatives: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+        con: torch.Tensor,
+        target: torch.Tensor,
+        negatives: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
         """One training pass.
 
         Args:
@@ -173,9 +193,11 @@ class Recommender(nn.Module):
             ``loss`` and its parts ``response``, ``semantic``, ``behaviour`` (scalars; a part that is off is absent).
         """
         embedded = self.dropout(self.backbone.get_input_embeddings()(input_ids))
-        hidden = causal_lm(self.backbone).base_model(
-            inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state  # (B, S, d)
+        hidden = (
+            causal_lm(self.backbone)
+            .base_model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
+            .last_hidden_state
+        )  # (B, S, d)
         # logits only where a label is: the head is the dearest layer of a model with a large vocabulary
         rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
         logits = self._head(hidden[rows, columns])  # (labels, V)
@@ -196,8 +218,9 @@ class Recommender(nn.Module):
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
-def info_nce(query: torch.Tensor, items: torch.Tensor, target: torch.Tensor, negatives: torch.Tensor,
-             temperature: float) -> torch.Tensor:
+def info_nce(
+    query: torch.Tensor, items: torch.Tensor, target: torch.Tensor, negatives: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """InfoNCE of projected summaries against unit item embeddings (§4).
 
     -log exp(q·e⁺/τ) / (exp(q·e⁺/τ) + Σ_j exp(q·e_j/τ)), cosine similarity, mean over samples with a target.
@@ -232,13 +255,20 @@ def save_model(folder: Path, recommender: Recommender, vocabulary: Vocabulary, k
     recommender.backbone.save_pretrained(folder, safe_serialization=True)
     vocabulary.tokenizer.save_pretrained(folder)
     if len(recommender.projectors):
-        save_file({k: v.detach().cpu().contiguous() for k, v in recommender.projectors.state_dict().items()},
-                  folder / "projectors.safetensors")
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in recommender.projectors.state_dict().items()},
+            folder / "projectors.safetensors",
+        )
     (folder / "index.json").write_text(json.dumps({"columns": list(vocabulary.columns), "codes": k}), encoding="utf-8")
 
 
-def read_model(folder: Path, codes: np.ndarray, adapter: Path | None = None, device: str = "cpu",
-               dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Vocabulary]:
+def read_model(
+    folder: Path,
+    codes: np.ndarray,
+    adapter: Path | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[PreTrainedModel, Vocabulary]:
     """Load what :func:`save_model` wrote, with a LoRA adapter on top if one is given.
 
     Args:

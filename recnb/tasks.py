@@ -98,7 +98,7 @@ def full_text(items: pd.DataFrame) -> list[str]:
     return (pd.Series(titles_of(items), index=items.index) + brand + categories).tolist()
 
 
-def preference_text(text: ItemText, history: Sequence[int], limit: int = 3) -> str:
+def preference_text(text: ItemText, history: Sequence[int] | np.ndarray, limit: int = 3) -> str:
     """What a history says its user likes: the commonest categories and title words, as one sentence."""
     categories = Counter(c for i in history for c in text.categories[i]).most_common(limit)
     shown = [i for i in history if not text.hidden[i]]
@@ -192,8 +192,9 @@ class TaskBuilder:
         separator = np.broadcast_to(np.array(self._separator), (len(items), len(self._separator)))
         return np.concatenate([tokens, separator], axis=1).ravel()
 
-    def _sample(self, prompt: Sequence[np.ndarray | list[int]], response: Sequence[int] | np.ndarray, target: int,
-                task: str) -> Sample:
+    def _sample(
+        self, prompt: Sequence[np.ndarray | list[int]], response: Sequence[int] | np.ndarray, target: int, task: str
+    ) -> Sample:
         head = np.concatenate([np.asarray(p, dtype=np.int64) for p in prompt])
         con = np.array([self.vocabulary.con_id])
         body = np.asarray(response, dtype=np.int64)
@@ -232,10 +233,11 @@ class TaskBuilder:
     def _dense(self, epoch: int, rng: np.random.Generator) -> list[Sample]:
         samples = []
         for user, first, stop in self.windows(epoch):
-            items = self._events(user)[first:stop]
+            items = self._events(int(user))[first:stop]
             prefix, _ = self._wrap("seqrec", rng)
-            sample = self._sample([prefix, self.history_ids(items[:-1])], self.vocabulary.item_tokens[items[-1]],
-                                  int(items[-1]), "seqrec")
+            sample = self._sample(
+                [prefix, self.history_ids(items[:-1])], self.vocabulary.item_tokens[items[-1]], int(items[-1]), "seqrec"
+            )
             step = self.vocabulary.item_tokens.shape[1] + len(self._separator)
             starts = len(prefix) + step * np.arange(1, len(items) - 1)  # items 1.. are targets too
             length = self.vocabulary.item_tokens.shape[1]
@@ -273,7 +275,7 @@ class TaskBuilder:
     def _drawn(self, rng: np.random.Generator) -> list[tuple[int, np.ndarray, int]]:
         """One (user, history, target) per user, at a position drawn anew each epoch."""
         out = []
-        for user, draw in zip(self._users, rng.random(len(self._users))):
+        for user, draw in zip(self._users, rng.random(len(self._users)), strict=True):
             events = self._events(user)
             position = 1 + int(draw * (len(events) - 1))
             out.append((int(user), events[max(0, position - self.max_history) : position], int(events[position])))
@@ -285,13 +287,16 @@ class TaskBuilder:
             if number % 2 == 0 and not self.text.hidden[target]:
                 prefix, suffix = self._wrap("fusionseqrec", rng)
                 answer = [*self.text.title[target], self.vocabulary.eos_id]
-                samples.append(self._sample([prefix, self.history_ids(history), suffix], answer, target, "fusionseqrec"))
+                samples.append(
+                    self._sample([prefix, self.history_ids(history), suffix], answer, target, "fusionseqrec")
+                )
             else:
                 prefix, suffix = self._wrap("fusionseqrec_titles", rng)
                 shown = [i for i in history[-5:] if not self.text.hidden[i]]
                 titles = [t for i in shown for t in [*self.text.title[i], *self._separator]]
-                samples.append(self._sample([prefix, titles, suffix], self.vocabulary.item_tokens[target], target,
-                                            "fusionseqrec"))
+                samples.append(
+                    self._sample([prefix, titles, suffix], self.vocabulary.item_tokens[target], target, "fusionseqrec")
+                )
         return samples
 
     def _search(self, rng: np.random.Generator) -> list[Sample]:
@@ -300,8 +305,14 @@ class TaskBuilder:
             query = self.vocabulary.encode([query_text(self.text, target, rng)], self.config.max_text_tokens)[0]
             prefix, suffix = self._wrap("itemsearch", rng)
             shown = history if number % 2 else history[:0]
-            samples.append(self._sample([prefix, query, suffix, self.history_ids(shown)],
-                                        self.vocabulary.item_tokens[target], target, "itemsearch"))
+            samples.append(
+                self._sample(
+                    [prefix, query, suffix, self.history_ids(shown)],
+                    self.vocabulary.item_tokens[target],
+                    target,
+                    "itemsearch",
+                )
+            )
         return samples
 
     def _preference(self, rng: np.random.Generator) -> list[Sample]:
@@ -319,8 +330,11 @@ class TaskBuilder:
         samples = []
         for item in np.flatnonzero(~self.text.hidden):
             prefix, suffix = self._wrap("item2index", rng)
-            samples.append(self._sample([prefix, self.text.full[item], suffix], self.vocabulary.item_tokens[item],
-                                        int(item), "item2index"))
+            samples.append(
+                self._sample(
+                    [prefix, self.text.full[item], suffix], self.vocabulary.item_tokens[item], int(item), "item2index"
+                )
+            )
         return samples
 
     def _index2item(self, rng: np.random.Generator) -> list[Sample]:
@@ -328,8 +342,9 @@ class TaskBuilder:
         for item in np.flatnonzero(~self.text.hidden):
             prefix, suffix = self._wrap("index2item", rng)
             answer = [*self.text.full[item], self.vocabulary.eos_id]
-            samples.append(self._sample([prefix, self.vocabulary.item_tokens[item], suffix], answer, int(item),
-                                        "index2item"))
+            samples.append(
+                self._sample([prefix, self.vocabulary.item_tokens[item], suffix], answer, int(item), "index2item")
+            )
         return samples
 
     def epoch(self, epoch: int) -> list[Sample]:
@@ -369,8 +384,9 @@ def _history(vocabulary: Vocabulary, items: np.ndarray, separator: list[int]) ->
     return np.concatenate([tokens, tail], axis=1).ravel()
 
 
-def seqrec_prompts(vocabulary: Vocabulary, histories: np.ndarray, config: TasksConfig,
-                   con_before: bool = False) -> list[np.ndarray]:
+def seqrec_prompts(
+    vocabulary: Vocabulary, histories: np.ndarray, config: TasksConfig, con_before: bool = False
+) -> list[np.ndarray]:
     """Prompts that ask for the next item.
 
     Args:
@@ -392,8 +408,9 @@ def index2item_prompts(vocabulary: Vocabulary, items: np.ndarray, config: TasksC
     return [np.concatenate([prefix, vocabulary.item_tokens[i], suffix]).astype(np.int64) for i in items]
 
 
-def itemsearch_prompts(vocabulary: Vocabulary, queries: Sequence[str], histories: np.ndarray | None,
-                       config: TasksConfig) -> list[np.ndarray]:
+def itemsearch_prompts(
+    vocabulary: Vocabulary, queries: Sequence[str], histories: np.ndarray | None, config: TasksConfig
+) -> list[np.ndarray]:
     """Prompts that ask for an item by free text; ``histories`` (M, T) or None."""
     prefix, suffix = _first(vocabulary, "itemsearch")
     separator = vocabulary.encode([config.separator])[0] if config.separator else []
@@ -401,7 +418,7 @@ def itemsearch_prompts(vocabulary: Vocabulary, queries: Sequence[str], histories
     rows = np.full((len(encoded), 1), -1) if histories is None else histories
     return [
         np.concatenate([prefix, query, suffix, _history(vocabulary, row, separator)]).astype(np.int64)
-        for query, row in zip(encoded, rows)
+        for query, row in zip(encoded, rows, strict=True)
     ]
 
 
@@ -409,4 +426,6 @@ def preference_prompts(vocabulary: Vocabulary, histories: np.ndarray, config: Ta
     """Prompts that ask what a user likes; ``histories`` (U, T)."""
     prefix, suffix = _first(vocabulary, "preferenceobtain")
     separator = vocabulary.encode([config.separator])[0] if config.separator else []
-    return [np.concatenate([prefix, _history(vocabulary, row, separator), suffix]).astype(np.int64) for row in histories]
+    return [
+        np.concatenate([prefix, _history(vocabulary, row, separator), suffix]).astype(np.int64) for row in histories
+    ]

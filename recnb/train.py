@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, SequentialSampler
-from accelerate import PartialState
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -68,7 +68,9 @@ class EpochSamples(Dataset):
         if epoch != self._epoch:
             self._samples, self._epoch = self._build(epoch), epoch
             if len(self._samples) < self.per_epoch:
-                raise RuntimeError(f"epoch {epoch} has {len(self._samples)} samples, epoch 0 had {self.per_epoch} or more")
+                raise RuntimeError(
+                    f"epoch {epoch} has {len(self._samples)} samples, epoch 0 had {self.per_epoch} or more"
+                )
             lengths = np.array([len(sample.ids) for sample in self._samples])
             self._order = _length_order(lengths, self.batch, [self._seed, epoch, 5])
         return self._samples
@@ -76,7 +78,7 @@ class EpochSamples(Dataset):
 
 def _count_tasks(samples: list[Sample]) -> dict[str, int]:
     names, counts = np.unique([s.task for s in samples], return_counts=True)
-    return {str(n): int(c) for n, c in zip(names, counts)}
+    return {str(n): int(c) for n, c in zip(names, counts, strict=True)}
 
 
 def _length_order(lengths: np.ndarray, batch: int, seed: list[int], pool: int = 50) -> np.ndarray:
@@ -107,6 +109,7 @@ class Collator:
     seed: int
 
     def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        """A batch in the form :meth:`recnb.model.Recommender.forward` takes: ids and labels (B, S), negatives (M,)."""
         ids = [torch.from_numpy(s.ids) for s in samples]
         lengths = torch.tensor([len(i) for i in ids])
         input_ids = pad_sequence(ids, batch_first=True, padding_value=self.pad_id)
@@ -115,7 +118,9 @@ class Collator:
         return {
             "input_ids": input_ids,
             "attention_mask": mask.long(),
-            "labels": pad_sequence([torch.from_numpy(s.labels) for s in samples], batch_first=True, padding_value=False),
+            "labels": pad_sequence(
+                [torch.from_numpy(s.labels) for s in samples], batch_first=True, padding_value=False
+            ),
             "con": is_con.int().argmax(1),
             "target": torch.tensor([s.target for s in samples]),
             "negatives": self._draw(int(input_ids.sum())),
@@ -148,37 +153,66 @@ class Validation:
         return Validation(self.histories[chosen], self.targets[chosen])
 
 
-def validate(model: PreTrainedModel, vocabulary: Vocabulary, data: Validation, tasks: TasksConfig,
-             decode: DecodeConfig, con_before: bool = False) -> dict[str, float]:
+def validate(
+    model: PreTrainedModel,
+    vocabulary: Vocabulary,
+    data: Validation,
+    tasks: TasksConfig,
+    decode: DecodeConfig,
+    con_before: bool = False,
+) -> dict[str, float]:
     """R@10 and N@10 of the validation items in beam-searched lists (full ranking, seen items kept)."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
     trie = Trie.from_tokens(vocabulary.item_tokens)
     width = min(decode.beam, len(vocabulary.item_tokens))
     items, _ = recommend(model, prompts, trie, decode.model_copy(update={"beam": width}))
     place = (items[:, :10] == data.targets[:, None]).astype(float)
-    return {"R@10": float(place.sum(1).mean()), "N@10": float((place / np.log2(np.arange(2, place.shape[1] + 2))).sum(1).mean())}
+    return {
+        "R@10": float(place.sum(1).mean()),
+        "N@10": float((place / np.log2(np.arange(2, place.shape[1] + 2))).sum(1).mean()),
+    }
 
 
 @torch.no_grad()
-def validation_loss(model: PreTrainedModel, vocabulary: Vocabulary, data: Validation, tasks: TasksConfig,
-                    batch_size: int, con_before: bool = False) -> float:
+def validation_loss(
+    model: PreTrainedModel,
+    vocabulary: Vocabulary,
+    data: Validation,
+    tasks: TasksConfig,
+    batch_size: int,
+    con_before: bool = False,
+) -> float:
     """Mean negative log-likelihood (nats per token) of the validation items' tokens."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
     device, total = model.get_input_embeddings().weight.device, 0.0
     for first in range(0, len(prompts), batch_size):
-        chunk = [np.concatenate([p, vocabulary.item_tokens[t]]) for p, t in
-                 zip(prompts[first : first + batch_size], data.targets[first : first + batch_size])]
+        chunk = [
+            np.concatenate([p, vocabulary.item_tokens[t]])
+            for p, t in zip(prompts[first : first + batch_size], data.targets[first : first + batch_size], strict=True)
+        ]
         total += _response_nll(model, chunk, vocabulary, device)
     return total / (len(prompts) * vocabulary.item_tokens.shape[1])
 
 
-def _response_nll(model: PreTrainedModel, sequences: list[np.ndarray], vocabulary: Vocabulary, device: torch.device) -> float:
+def _response_nll(
+    model: PreTrainedModel, sequences: list[np.ndarray], vocabulary: Vocabulary, device: torch.device
+) -> float:
     length = vocabulary.item_tokens.shape[1]
-    ids = pad_sequence([torch.from_numpy(s[::-1].copy()) for s in sequences], batch_first=True,
-                       padding_value=vocabulary.pad_id).flip(1).to(device)  # left-padded
+    ids = (
+        pad_sequence(
+            [torch.from_numpy(s[::-1].copy()) for s in sequences], batch_first=True, padding_value=vocabulary.pad_id
+        )
+        .flip(1)
+        .to(device)
+    )  # left-padded
     mask = torch.tensor([[0] * (ids.shape[1] - len(s)) + [1] * len(s) for s in sequences], device=device)
-    logits = model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-                   use_cache=False, logits_to_keep=length + 1).logits[:, :-1]
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+        logits_to_keep=length + 1,
+    ).logits[:, :-1]
     picked = logits.float().log_softmax(-1).gather(2, ids[:, -length:, None])
     return -float(picked.sum())
 
@@ -215,7 +249,7 @@ class RecommenderTrainer(Trainer):
         metrics = {f"eval_{name}": value for name, value in self._check(recommender.backbone).items()}
         recommender.train()
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:  # type: ignore[no-untyped-def]
@@ -231,32 +265,60 @@ def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
 
     stored = load_file(checkpoint / "model.safetensors")
     if set(stored) != set(model.state_dict()):
-        raise RuntimeError(f"{checkpoint}: weights of another model: {sorted(set(stored) ^ set(model.state_dict()))[:4]}")
+        raise RuntimeError(
+            f"{checkpoint}: weights of another model: {sorted(set(stored) ^ set(model.state_dict()))[:4]}"
+        )
     model.load_state_dict(stored, strict=False)  # a tied head is stored once
 
 
-def training_arguments(config: TrainConfig, runtime: Runtime, folder: Path, steps: int, per_epoch: int) -> TrainingArguments:
+def training_arguments(
+    config: TrainConfig, runtime: Runtime, folder: Path, steps: int, per_epoch: int
+) -> TrainingArguments:
     """Our recipe in Trainer's words; ``steps`` counts optimizer steps, ``per_epoch`` those of one epoch."""
     validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else steps
     checkpoints = config.checkpoint_every or validations
     best = config.early_stopping != "none"
     return TrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=config.batch_size, max_steps=steps,
-        gradient_accumulation_steps=config.accumulate, learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule, warmup_steps=math.ceil(config.warmup * steps),
-        weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, optim="adamw_torch",
-        bf16=runtime.dtype == torch.bfloat16, use_cpu=runtime.device == "cpu", seed=runtime.seed,
-        eval_strategy="steps", eval_steps=validations, save_strategy="steps",
-        save_steps=validations if best else checkpoints, save_total_limit=2, load_best_model_at_end=best,
+        output_dir=str(folder),
+        per_device_train_batch_size=config.batch_size,
+        max_steps=steps,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=math.ceil(config.warmup * steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        bf16=runtime.dtype == torch.bfloat16,
+        use_cpu=runtime.device == "cpu",
+        seed=runtime.seed,
+        eval_strategy="steps",
+        eval_steps=validations,
+        save_strategy="steps",
+        save_steps=validations if best else checkpoints,
+        save_total_limit=2,
+        load_best_model_at_end=best,
         metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
         greater_is_better=config.early_stopping == "R@10" if best else None,
-        logging_steps=max(1, steps // 60), report_to="none", disable_tqdm=not runtime.progress,
-        remove_unused_columns=False, dataloader_pin_memory=runtime.device == "cuda", label_names=["labels"],
+        logging_steps=max(1, steps // 60),
+        report_to="none",
+        disable_tqdm=not runtime.progress,
+        remove_unused_columns=False,
+        dataloader_pin_memory=runtime.device == "cuda",
+        label_names=["labels"],
     )
 
 
-def fit(recommender: Recommender, builder: TaskBuilder, validation: Validation, config: TrainConfig, tasks: TasksConfig,
-        decode: DecodeConfig, runtime: Runtime, folder: Path) -> list[dict[str, float]]:
+def fit(
+    recommender: Recommender,
+    builder: TaskBuilder,
+    validation: Validation,
+    config: TrainConfig,
+    tasks: TasksConfig,
+    decode: DecodeConfig,
+    runtime: Runtime,
+    folder: Path,
+) -> list[dict[str, float]]:
     """Train in place; afterwards the model holds the best validated state (or the last, by recipe).
 
     Args:
@@ -285,7 +347,12 @@ def fit(recommender: Recommender, builder: TaskBuilder, validation: Validation, 
     arguments.per_device_train_batch_size = max(1, data.batch // (config.accumulate * processes))
     callbacks = [EarlyStoppingCallback(config.patience)] if config.early_stopping != "none" else []
     trainer = RecommenderTrainer(
-        recommender, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks, check=check,
+        recommender,
+        arguments,
+        train_dataset=data,
+        eval_dataset=data,
+        callbacks=callbacks,
+        check=check,
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
     )
     trainer.remove_callback(PrinterCallback)  # the log is returned, not printed

@@ -82,14 +82,17 @@ class Vocabulary:
 
     @cached_property
     def con_id(self) -> int:
+        """Id of ``[CON]``."""
         return int(self.tokenizer.convert_tokens_to_ids(CON))  # type: ignore[arg-type]
 
     @property
     def eos_id(self) -> int:
+        """Id that ends an answer in words."""
         return int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
 
     @property
     def pad_id(self) -> int:
+        """Id that fills a batch; EOS where the base tokenizer has no padding token."""
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.eos_id)  # type: ignore[arg-type]
 
@@ -120,7 +123,10 @@ class Vocabulary:
     def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
         """Ordinary text to token ids; no id is ever an index token, ``[CON]`` or another special token."""
         encoded = [e.ids for e in self._plain.encode_batch(list(texts), add_special_tokens=False)]
-        clean = [ids if self._reserved.isdisjoint(ids) else self._spell(text) for ids, text in zip(encoded, texts)]
+        clean = [
+            ids if self._reserved.isdisjoint(ids) else self._spell(text)
+            for ids, text in zip(encoded, texts, strict=True)
+        ]
         return [ids[:max_tokens] for ids in clean]
 
     def _spell(self, text: str) -> list[int]:

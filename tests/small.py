@@ -24,10 +24,15 @@ BACKBONE = BackboneConfig(vocabulary=400, width=16, layers=1, heads=2, feedforwa
 def catalogue(n: int = N, titles: list[str] | None = None) -> pd.DataFrame:
     """n items in two categories."""
     titles = titles or [f"The {('red', 'blue')[i % 2]} story part {i}" for i in range(n)]
-    return pd.DataFrame({
-        "item_id": [f"i{i}" for i in range(n)], "title": titles, "description": "", "brand": "",
-        "categories": [[("Drama", "Comedy")[i % 2]] for i in range(n)],
-    })
+    return pd.DataFrame(
+        {
+            "item_id": [f"i{i}" for i in range(n)],
+            "title": titles,
+            "description": "",
+            "brand": "",
+            "categories": [[("Drama", "Comedy")[i % 2]] for i in range(n)],
+        }
+    )
 
 
 def codes(n: int = N, k: int = K) -> np.ndarray:
@@ -52,7 +57,9 @@ def vocabulary(items: pd.DataFrame | None = None) -> Vocabulary:
 def builder(vocab: Vocabulary, dense: bool = True, tasks: TasksConfig = TASKS, **kwargs) -> TaskBuilder:
     """All six tasks on the small data."""
     text = ItemText.build(catalogue(), vocab, tasks, 0)
-    return TaskBuilder(vocab, text, kwargs.pop("train", sequences()), tasks, T, dense, kwargs.pop("con_after", True), 0, **kwargs)
+    return TaskBuilder(
+        vocab, text, kwargs.pop("train", sequences()), tasks, T, dense, kwargs.pop("con_after", True), 0, **kwargs
+    )
 
 
 def recommender(vocab: Vocabulary, backbone: BackboneConfig = BACKBONE, weight: float = 0.1) -> Recommender:
@@ -76,7 +83,9 @@ def validation() -> Validation:
     return Validation(sequences().pad(T), rng.integers(0, N, USERS).astype(np.int32))
 
 
-def trained(folder: Path, config: TrainConfig, vocab: Vocabulary | None = None) -> tuple[Recommender, list[dict[str, float]]]:
+def trained(
+    folder: Path, config: TrainConfig, vocab: Vocabulary | None = None
+) -> tuple[Recommender, list[dict[str, float]]]:
     """Fit a fresh model; checkpoints go to ``folder``."""
     vocab = vocab or vocabulary()
     here = runtime()

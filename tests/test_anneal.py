@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import BACKBONE, K, N, TASKS, builder, codes, recommender, runtime, sequences, validation, vocabulary
+from small import BACKBONE, TASKS, K, N, builder, codes, recommender, runtime, sequences, validation, vocabulary
 
 from recnb.anneal import add_adapter, annealing_config, comprehension, save_adapter, select
 from recnb.model import Recommender, read_model, save_model
@@ -30,8 +30,16 @@ def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: 
     adapted = add_adapter(base.backbone, VOCABULARY, config, 0)
     assert torch.equal(adapted(input_ids=ids).logits, before)  # LoRA starts as no change
     tasks = TASKS.model_copy(update={"mixture": {"seqrec": 1.0}})
-    fit(Recommender(adapted, {}, {}), builder(VOCABULARY, tasks=tasks), validation(), annealing_config(TRAIN, config), tasks,
-        DecodeConfig(beam=10), runtime(), tmp_path / "c")
+    fit(
+        Recommender(adapted, {}, {}),
+        builder(VOCABULARY, tasks=tasks),
+        validation(),
+        annealing_config(TRAIN, config),
+        tasks,
+        DecodeConfig(beam=10),
+        runtime(),
+        tmp_path / "c",
+    )
     adapted.eval()
     after = adapted(input_ids=ids).logits.detach().clone()
     assert float((after - before).abs().max()) > 1e-3

@@ -15,13 +15,17 @@ from recnb.train import Collator
 VOCABULARY = vocabulary()
 
 
-def naive_info_nce(query: np.ndarray, items: np.ndarray, target: np.ndarray, negatives: np.ndarray, tau: float) -> float:
+def naive_info_nce(
+    query: np.ndarray, items: np.ndarray, target: np.ndarray, negatives: np.ndarray, tau: float
+) -> float:
     losses = []
-    for q, t in zip(query, target):
+    for q, t in zip(query, target, strict=True):
         if t < 0:
             continue
+
         def score(i: int, q: np.ndarray = q) -> float:
             return np.exp(q @ items[i] / np.linalg.norm(q) / np.linalg.norm(items[i]) / tau)
+
         rest = sum(score(int(j)) for j in negatives if j != t)
         losses.append(-np.log(score(t) / (score(t) + rest)))
     return float(np.mean(losses))
@@ -58,7 +62,8 @@ def test_loss_parts_against_full_logits(con_after: bool) -> None:
     nll = [-logits[b, s - 1, ids[b, s]] for b in range(len(ids)) for s in range(1, ids.shape[1]) if labels[b, s]]
     assert float(out["response"]) == pytest.approx(float(torch.stack(nll).mean()), abs=1e-5)
     assert float(out["loss"]) == pytest.approx(
-        float(out["response"] + 0.1 * out["semantic"] + 0.1 * out["behaviour"]), abs=1e-5)
+        float(out["response"] + 0.1 * out["semantic"] + 0.1 * out["behaviour"]), abs=1e-5
+    )
     found = ids[torch.arange(len(ids)), inputs["con"]]
     assert (found == VOCABULARY.con_id).all()
 
@@ -90,7 +95,7 @@ def test_tokens_start_at_their_centroids(tie: bool) -> None:
     rng = np.random.default_rng(3)
     base = rng.standard_normal((K, 8))
     base[1] = base[0] + 1e-3  # two clusters that are nearly the same
-    initialise_tokens(model, VOCABULARY, {c: base for c in VOCABULARY.columns}, 0)
+    initialise_tokens(model, VOCABULARY, dict.fromkeys(VOCABULARY.columns, base), 0)
     table = model.get_input_embeddings().weight.detach()
     rows = table[torch.tensor(VOCABULARY.index_tokens[0])]
     distance = torch.cdist(rows, rows) + torch.eye(K) * 1e9

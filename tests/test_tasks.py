@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small import K, L, N, T, TASKS, USERS, builder, catalogue, sequences, vocabulary
+from small import TASKS, USERS, K, L, N, T, builder, catalogue, sequences, vocabulary
 
 from recnb.data import Sequences
 from recnb.errors import DataError
@@ -31,7 +32,9 @@ def items_in(ids: np.ndarray) -> list[int]:
     """Item numbers found in a token sequence, by their first two tokens."""
     first = {int(t): i for i, t in enumerate(VOCABULARY.index_tokens[0])}
     second = {int(t): i for i, t in enumerate(VOCABULARY.index_tokens[1])}
-    return [first[int(a)] * K + second[int(b)] for a, b in zip(ids, ids[1:]) if int(a) in first and int(b) in second]
+    return [
+        first[int(a)] * K + second[int(b)] for a, b in itertools.pairwise(ids) if int(a) in first and int(b) in second
+    ]
 
 
 def test_every_training_target_once_per_epoch() -> None:
@@ -115,7 +118,7 @@ def test_the_mixture_counts_samples() -> None:
 
 def test_epochs_are_repeatable_and_differ() -> None:
     made, again = builder(VOCABULARY), builder(VOCABULARY)
-    same = [a.ids.tolist() == b.ids.tolist() for a, b in zip(made.epoch(1), again.epoch(1))]
+    same = [a.ids.tolist() == b.ids.tolist() for a, b in zip(made.epoch(1), again.epoch(1), strict=True)]
     assert all(same)
     assert [s.ids.tolist() for s in made.epoch(0)] != [s.ids.tolist() for s in made.epoch(1)]
 
@@ -147,8 +150,10 @@ def test_prompts_end_where_the_answer_begins() -> None:
 
 def test_other_prompts() -> None:
     assert items_in(index2item_prompts(VOCABULARY, np.array([6]), TASKS)[0]) == [6]
-    plain, shown = itemsearch_prompts(VOCABULARY, ["Drama <s1_0>"], None, TASKS), itemsearch_prompts(
-        VOCABULARY, ["Drama"], np.array([[1, 2]]), TASKS)
+    plain, shown = (
+        itemsearch_prompts(VOCABULARY, ["Drama <s1_0>"], None, TASKS),
+        itemsearch_prompts(VOCABULARY, ["Drama"], np.array([[1, 2]]), TASKS),
+    )
     assert items_in(plain[0]) == [] and items_in(shown[0]) == [1, 2]
     assert "Drama <s1_0>" in VOCABULARY.decode(plain[0])
     assert items_in(preference_prompts(VOCABULARY, np.array([[-1, 8]]), TASKS)[0]) == [8]

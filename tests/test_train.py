@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import N, TASKS, builder, recommender, runtime, trained, validation, vocabulary
+from small import TASKS, N, builder, recommender, runtime, trained, validation, vocabulary
 
 from recnb.decode import score_items
 from recnb.recipe import DecodeConfig, TrainConfig
@@ -37,8 +37,10 @@ def test_resume_is_bit_for_bit(tmp_path: Path) -> None:
     resumed, again = trained(killed, CONFIG)
     one, two = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(one[k], two[k]) for k in one)
+
     def curve(lines: list[dict[str, float]]) -> list[tuple[float, ...]]:
         return [(line["step"], line["response"]) for line in lines if "response" in line]
+
     assert curve(again)[-3:] == curve(log)[-3:]
 
 
@@ -61,8 +63,9 @@ def test_validate_against_scoring_every_item() -> None:
     model = recommender(VOCABULARY).eval()
     data = validation()
     found = validate(model.backbone, VOCABULARY, data, TASKS, DecodeConfig(beam=N))
-    scores = score_items(model.backbone, seqrec_prompts(VOCABULARY, data.histories, TASKS),
-                         Trie.from_tokens(VOCABULARY.item_tokens))
+    scores = score_items(
+        model.backbone, seqrec_prompts(VOCABULARY, data.histories, TASKS), Trie.from_tokens(VOCABULARY.item_tokens)
+    )
     order = np.argsort(-np.asarray(scores), axis=1, kind="stable")
     rank = np.array([int(np.flatnonzero(order[u] == t)[0]) for u, t in enumerate(data.targets)])
     assert found["R@10"] == pytest.approx((rank < 10).mean())

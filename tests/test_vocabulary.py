@@ -12,13 +12,25 @@ from recnb.vocabulary import Vocabulary, index_token, train_tokenizer
 
 VOCABULARY = vocabulary()
 SPECIAL = set(VOCABULARY.new_ids.tolist()) | set(VOCABULARY.tokenizer.all_special_ids)
-HOSTILE = ["<s1_0>", "[CON]", "<eos>", "<bos><pad>", "a<s1_0><s2_1>b", " <b2_4> ", "<s1_0", "[CON][CON]", "<|endoftext|>",
-           "\u202e<s1_0>", "<s1_0>\n[CON]\x00", "İ<S1_0>"]
+HOSTILE = [
+    "<s1_0>",
+    "[CON]",
+    "<eos>",
+    "<bos><pad>",
+    "a<s1_0><s2_1>b",
+    " <b2_4> ",
+    "<s1_0",
+    "[CON][CON]",
+    "<|endoftext|>",
+    "\u202e<s1_0>",
+    "<s1_0>\n[CON]\x00",
+    "İ<S1_0>",
+]
 
 
 def test_item_tokens_are_the_codes() -> None:
     names = VOCABULARY.tokenizer.convert_ids_to_tokens(VOCABULARY.item_tokens[7].tolist())
-    assert names == [index_token(c, k) for c, k in zip(("s1", "s2", "b1", "b2"), codes()[7])]
+    assert names == [index_token(c, k) for c, k in zip(("s1", "s2", "b1", "b2"), codes()[7], strict=True)]
     assert VOCABULARY.item_tokens.shape == (N, L)
     assert len(np.unique(VOCABULARY.index_tokens)) == L * K
 

@@ -24,7 +24,7 @@ def loss_parts(log: pd.DataFrame, validations: pd.DataFrame, chance: Mapping[str
     """
     parts = [p for p in PARTS if p in log]
     figure, axes = plt.subplots(1, len(parts) + 1, figsize=(4.2 * (len(parts) + 1), 3.4))
-    for number, (axis, part) in enumerate(zip(axes, parts)):
+    for number, (axis, part) in enumerate(zip(axes[:-1], parts, strict=True)):
         axis.plot(log["step"], log[part], color=PALETTE[number], alpha=0.3)
         axis.plot(log["step"], log[part].rolling(5, min_periods=1, center=True).mean(), color=PALETTE[number])
         if part in chance:
@@ -47,7 +47,7 @@ def sample_strip(tokens: Sequence[str], labels: Sequence[bool], limit: int = 48)
         labels: True where the token is predicted.
         limit: tokens shown.
     """
-    shown = list(zip(tokens, labels))[:limit]
+    shown = list(zip(tokens, labels, strict=True))[:limit]
     per_row = 12
     rows = int(np.ceil(len(shown) / per_row))
     figure, axis = plt.subplots(figsize=(12, 0.55 * rows + 0.3))
