@@ -48,9 +48,9 @@ STAGES: tuple[StageSpec, ...] = (
     ),
     StageSpec(
         "07_case_studies",
-        ("data", "tasks", "decode", "cases"),
+        ("data", "tasks", "train", "decode", "cases"),
         ("01_data", "03_index", "04_train", "05_anneal", "06_evaluate"),
-        ("explain", "decode", "figures.cases"),
+        ("explain", "decode", "tasks", "model", "baselines", "figures.cases"),
     ),
     StageSpec(
         "08_prefix_map",
