@@ -88,7 +88,8 @@ def popularity_scores(train: Sequences, n_items: int, users: int) -> np.ndarray:
 
 def interaction_matrix(offsets: np.ndarray, items: np.ndarray, n_items: int) -> sparse.csr_matrix:
     """(U, N) float32, 1 where the user has the item, however often."""
-    matrix = sparse.csr_matrix((np.ones(len(items), np.float32), items, offsets), shape=(len(offsets) - 1, n_items))
+    ones, shape = np.ones(len(items), np.float32), (len(offsets) - 1, n_items)
+    matrix = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # sum_duplicates sorts in place
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
