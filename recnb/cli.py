@@ -1,0 +1,242 @@
+"""The command line: ``recnb run | report | params | doctor``. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from recnb import __version__
+from recnb.errors import RecnbError
+
+QUICKSTART = "params/quickstart.yaml"
+OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+_MAIN = """\
+Learn, run and judge LLM-based generative recommendation, one notebook per step.
+
+a first walk:
+  recnb doctor                         what this machine can run, and what is missing
+  recnb run                            all eight notebooks on MovieLens-100K, then the report
+  recnb run params/toy.yaml            the same on a generated catalogue, in a minute or two
+  recnb params show params/toy.yaml    every setting with its reason
+"""
+_RUN = """\
+Execute the notebooks of a recipe in order and write reports/<recipe>/index.html.
+A stage whose notebook, recipe section, source, inputs and packages are unchanged is skipped.
+After a failure or a kill, the same command goes on where it stopped.
+"""
+_RUN_EXAMPLES = """\
+examples:
+  recnb run                                          params/quickstart.yaml, everything that changed
+  recnb run params/toy.yaml --explain                say what would run and why, run nothing
+  recnb run params/toy.yaml --set train.epochs=1     change a setting for this run
+  recnb run params/toy.yaml --set name=toy-k8 --set index.codes=8    ... and keep its results apart
+  recnb run params/toy.yaml --from train             stages from 04_train on; earlier ones stay as they are
+  recnb run params/toy.yaml --from 03 --to 03 --force    03_index once more, though nothing changed
+
+exit codes: 0 done, 1 a notebook failed, 2 something to mend first (the message says what), 130 interrupted
+"""
+_PARAMS_EXAMPLES = """\
+examples:
+  recnb params show params/toy.yaml                    every value, marked where it is not the default
+  recnb params show params/toy.yaml --section train    one section only
+  recnb params validate params/*.yaml                  check files, run nothing
+  recnb params diff params/toy.yaml                    against the defaults
+  recnb params diff params/toy.yaml params/quickstart.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. An error that the user can mend is one message on stderr, no trace."""
+    options = build_parser().parse_args(arguments)
+    from recnb.execute import StageFailedError
+
+    try:
+        return int(options.command(options) or OK)
+    except StageFailedError as error:
+        print(f"recnb: {error}", file=sys.stderr)
+        return USER_ERROR if error.by_user else FAILED
+    except RecnbError as error:
+        print(f"recnb: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\nrecnb: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; each command's ``--help`` has examples."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("recnb", description=_MAIN, formatter_class=layout, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"recnb {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_report(commands)
+    _add_params(commands)
+    _add_doctor(commands)
+    return parser
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(commands: _Commands, name: str, text: str, examples: str, line: str) -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(
+        name, help=line, description=text, epilog=examples, formatter_class=layout, allow_abbrev=False
+    )
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", default=QUICKSTART, help=f"a recipe file (default: {QUICKSTART})")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", nargs="+",
+        help="change settings, e.g. train.epochs=1; the value is read as YAML; may be repeated",
+    )  # fmt: skip
+
+
+def _add_run(commands: _Commands) -> None:
+    parser = _command(commands, "run", _RUN, _RUN_EXAMPLES, "execute the notebooks of a recipe, then write its report")
+    _add_recipe(parser)
+    parser.add_argument("--from", dest="first", metavar="STAGE", help="start at this stage: 03_index, 03 or index")
+    parser.add_argument("--to", dest="last", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--explain", action="store_true", help="say what would run and why; run nothing")
+    parser.add_argument("--force", action="store_true", help="run the stages in range even if nothing changed")
+    parser.set_defaults(command=run)
+
+
+def _add_report(commands: _Commands) -> None:
+    parser = _command(
+        commands, "report", "Write reports/<recipe>/index.html again from what earlier runs left; runs nothing.",
+        "example:\n  recnb report params/toy.yaml\n", "write a recipe's report again",
+    )  # fmt: skip
+    _add_recipe(parser)
+    parser.set_defaults(command=report)
+
+
+def _add_params(commands: _Commands) -> None:
+    parser = _command(commands, "params", "Look at recipes.", _PARAMS_EXAMPLES, "show, validate or compare recipes")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    show = _command(actions, "show", "Every setting of a recipe with its reason.", _PARAMS_EXAMPLES, "every setting")
+    _add_recipe(show)
+    show.add_argument("--section", help="one section only, e.g. train or embeddings.semantic")
+    show.add_argument("--plain", action="store_true", help="a complete recipe file, without reasons")
+    show.set_defaults(command=params_show)
+    validate = _command(actions, "validate", "Check recipe files.", _PARAMS_EXAMPLES, "check recipe files")
+    validate.add_argument("recipes", nargs="+", metavar="recipe")
+    validate.set_defaults(command=params_validate)
+    diff = _command(actions, "diff", "What differs between recipes.", _PARAMS_EXAMPLES, "compare with another recipe")
+    diff.add_argument("recipe")
+    diff.add_argument("other", nargs="?", help="another recipe (default: the defaults)")
+    diff.set_defaults(command=params_diff)
+
+
+def _add_doctor(commands: _Commands) -> None:
+    parser = _command(
+        commands, "doctor", "What this machine can run, what is missing, and how to get it.",
+        "examples:\n  recnb doctor\n  recnb doctor --recipe params/beauty.yaml\n", "check this machine",
+    )  # fmt: skip
+    parser.add_argument("--recipe", help="check one recipe closely; exit code 2 if it cannot run here")
+    parser.set_defaults(command=doctor)
+
+
+def run(options: argparse.Namespace) -> int:
+    """``recnb run``."""
+    from recnb import pipeline
+
+    plan = pipeline.make_plan(options.recipe, _flat(options.overrides), options.first, options.last, options.force)
+    if options.explain:
+        for decision in pipeline.explain(plan):
+            print(f"{decision.spec.name:18}{'run ' if decision.run else 'skip'}  {decision.reason}")
+        return OK
+    pipeline.run(plan)
+    return _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)
+
+
+def report(options: argparse.Namespace) -> int:
+    """``recnb report``."""
+    from recnb import store
+
+    overrides = _flat(options.overrides)
+    root = store.find_root(options.recipe)
+    return _write_report(store.resolve_recipe(options.recipe, overrides, root), root, options.recipe, tuple(overrides))
+
+
+def params_show(options: argparse.Namespace) -> int:
+    """``recnb params show``."""
+    from recnb import listing
+
+    recipe, _ = _load(options.recipe, _flat(options.overrides))
+    print(listing.as_yaml(recipe) if options.plain else listing.with_reasons(recipe, options.section))
+    return OK
+
+
+def params_validate(options: argparse.Namespace) -> int:
+    """``recnb params validate``: every file is checked, then the exit code is 2 if one was wrong."""
+    wrong = 0
+    for path in options.recipes:
+        try:
+            recipe, _ = _load(path, [])
+            print(f"{path}: valid ({recipe.name})")
+        except RecnbError as error:
+            print(error, file=sys.stderr)
+            wrong += 1
+    return USER_ERROR if wrong else OK
+
+
+def params_diff(options: argparse.Namespace) -> int:
+    """``recnb params diff``."""
+    from recnb import listing
+
+    recipe, _ = _load(options.recipe, [])
+    other = _load(options.other, [])[0] if options.other else listing.defaults(recipe)
+    rows = listing.differences(recipe, other)
+    names = (options.recipe, options.other or "default")
+    print(listing.side_by_side(rows, names) if rows else "no difference")
+    return OK
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """``recnb doctor``."""
+    from recnb import doctor as examination
+    from recnb import store
+
+    root = store.find_root(options.recipe)
+    text, usable = examination.examine(root, options.recipe)
+    print(text)
+    return OK if usable else USER_ERROR
+
+
+def _write_report(recipe: object, root: Path, recipe_path: str, overrides: Sequence[str]) -> int:
+    from recnb.recipe import Recipe
+    from recnb.report import build_report
+
+    assert isinstance(recipe, Recipe)
+    page = build_report(recipe, root, recipe_path, overrides)
+    print(f"report: {page.relative_to(root) if page.is_relative_to(root) else page}")
+    return OK
+
+
+def _load(path: str, overrides: Sequence[str]) -> tuple:  # type: ignore[type-arg]
+    """A recipe and the root; a file outside any project is fine here."""
+    from recnb import store
+
+    try:
+        root = store.find_root(path)
+    except RecnbError:
+        root = Path.cwd()
+    return store.resolve_recipe(path, overrides, root), root
+
+
+def _flat(groups: list[list[str]]) -> list[str]:
+    return [override for group in groups for override in group]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
