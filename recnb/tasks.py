@@ -276,7 +276,7 @@ class TaskBuilder:
         """One (user, history, target) per user, at a position drawn anew each epoch."""
         out = []
         for user, draw in zip(self._users, rng.random(len(self._users)), strict=True):
-            events = self._events(user)
+            events = self._events(int(user))
             position = 1 + int(draw * (len(events) - 1))
             out.append((int(user), events[max(0, position - self.max_history) : position], int(events[position])))
         return out

@@ -1,0 +1,102 @@
+"""What each choice bought: the same recipe with one thing changed at a time, side by side on validation.
+
+A comparison is a small file (``params/ablations/*.yaml``): a base recipe, the last stage to run, and named variants,
+each a list of overrides. The result is a JSON with its provenance; notebooks build their tables from it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recnb import store
+from recnb.errors import RecipeError
+from recnb.pipeline import make_plan, run
+from recnb.recipe import load_recipe, recipe_hash
+
+
+class Comparison(BaseModel):
+    """A comparison file, validated."""
+
+    model_config = ConfigDict(extra="forbid")
+    base: str = Field(description="the recipe every variant starts from, relative to the project root")
+    variants: dict[str, list[str]] = Field(min_length=2, description="what a reader calls it -> key=value overrides")
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read a comparison file.
+
+    Raises:
+        RecipeError: not there, not YAML, or a key is wrong; names the file and key.
+    """
+    try:
+        return Comparison.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such comparison file") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from None
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise RecipeError(f"{path}: {problems}; expected base and variants") from None
+
+
+def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
+    """Run all variants up to training and write what validation says.
+
+    Every variant is an ordinary run under its own name, so a killed comparison goes on where it stopped. The test set
+    is not touched.
+
+    Args:
+        path: the comparison file.
+        root: project root.
+        say: told one line per finished variant.
+
+    Returns:
+        ``reports/ablations/<name of the file>.json``.
+    """
+    comparison = read_comparison(path)
+    base = str(root / comparison.base)
+    every = {name: _overrides(base, path.stem, name, changes) for name, changes in comparison.variants.items()}
+    for overrides in every.values():  # all are checked before the first one runs
+        load_recipe(base, overrides)
+    rows: list[dict[str, Any]] = []
+    target = root / "reports" / "ablations" / f"{path.stem}.json"
+    for name, overrides in every.items():
+        plan = make_plan(base, overrides, last="04_train", root=root)
+        run(plan)
+        rows.append(_row(name, comparison.variants[name], plan.recipe, root))
+        say(f"{name}: validation R@10 {rows[-1]['R@10']:.4f} after {rows[-1]['seconds']:.0f} s")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(
+            {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows}, indent=1
+        )
+        store.write_atomic(target, lambda file, content=content: file.write(content.encode()))
+    return target
+
+
+def _overrides(base: str, stem: str, name: str, changes: list[str]) -> list[str]:
+    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return [f"name={load_recipe(base).name}--{stem}-{label}", *changes]
+
+
+def _row(name: str, changes: list[str], recipe: Any, root: Path) -> dict[str, Any]:
+    manifest = store.read_manifest(recipe, "04_train", root)
+    assert manifest is not None  # run() raises when the stage does not complete
+    log = json.loads((store.stage_folder(recipe, "04_train", root) / "train.json").read_text(encoding="utf-8"))
+    return {
+        "choice": name,
+        "changed": changes,
+        **log["best_validation"],
+        "steps": log["steps"],
+        "seconds": manifest["seconds"],
+        "commit": manifest["commit"],
+        "device": manifest["device"],
+        "threads": manifest["threads"],
+        "seed": manifest["seed"],
+    }

@@ -1,0 +1,71 @@
+"""Run one stage on several GPUs (or processes): the cells of its notebook, as a script, under ``accelerate launch``.
+
+    accelerate launch --num_processes 4 -m recnb.launch 04_train params/beauty.yaml
+
+Every process runs the same cells; Trainer shards the batches, and only the first process writes artifacts. Afterwards
+``recnb run params/beauty.yaml`` finds the stage done and goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recnb.errors import RecnbError
+from recnb.stages import stage
+from recnb.store import find_root
+
+
+def run_cells(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Execute a notebook's code cells in this process.
+
+    Args:
+        notebook: an ``.ipynb`` file; cells tagged ``solution`` are left out.
+        parameters: set after the cell tagged ``parameters``, as papermill does.
+
+    Returns:
+        The namespace the cells leave behind.
+    """
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
+        tags = cell["metadata"].get("tags", [])
+        if cell["cell_type"] != "code" or "solution" in tags:
+            continue
+        exec(compile("".join(cell["source"]), f"{notebook.name}[{number}]", "exec"), namespace)
+        if "parameters" in tags:
+            namespace |= parameters
+    return namespace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: stage, recipe, overrides."""
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch -m recnb.launch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", help="04_train or 05_anneal")
+    parser.add_argument("recipe", help="a recipe file")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("MPLBACKEND", "agg")
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        path = find_root(options.recipe) / "notebooks" / f"{stage(options.stage).name}.ipynb"
+        with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+            run_cells(path, {"recipe": options.recipe, "overrides": options.overrides})
+    except (RecnbError, KeyError) as error:
+        print(f"recnb: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
