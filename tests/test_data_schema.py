@@ -171,7 +171,7 @@ def test_only_valid_and_test_are_splits() -> None:
 @pytest.mark.parametrize("lengths", [np.array([3, 4, 5, 5]), np.array([20, 65, 737])])
 def test_figures_draw_what_they_are_given(lengths: np.ndarray) -> None:
     bars = figures.history_lengths(lengths).axes[0]
-    assert sum(patch.get_height() for patch in bars.patches) == len(lengths)
+    assert sum(patch.get_height() for patch in bars.patches) == len(lengths)  # type: ignore[attr-defined]
     assert bars.lines[0].get_label() == f"median {np.median(lengths):.0f}"
     curve = figures.popularity_curve(lengths).axes[0].lines[0]
     assert np.allclose(curve.get_ydata(), 100 * np.cumsum(np.sort(lengths)[::-1]) / lengths.sum())
