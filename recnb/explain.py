@@ -6,11 +6,10 @@ Everything here is about single users and items, so clarity comes before speed. 
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,15 +211,103 @@ def decisions(walk: Walk, columns: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def prefix_meaning(trie: Trie, depth: int, node: int, categories: Sequence[Sequence[str]]) -> tuple[str, float]:
-    """The commonest category among the items below a prefix, and the share of them that have it; ("", 0) if none."""
+def category_shares(categories: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Category -> share of all items that have it."""
+    counts = Counter(category for row in categories for category in set(row))
+    return {category: count / len(categories) for category, count in counts.items()}
+
+
+def prefix_meaning(
+    trie: Trie, depth: int, node: int, categories: Sequence[Sequence[str]], shares: Mapping[str, float]
+) -> tuple[str, float]:
+    """What sets the items below a prefix apart: the category c with the largest p log(p / q).
+
+    p is the share of these items that have c, q the share of all items: a category that everything has says nothing.
+
+    Args:
+        trie, depth, node: the prefix.
+        categories: N lists of category names.
+        shares: from :func:`category_shares`.
+
+    Returns:
+        The category and p; ("", 0.0) if the items have none.
+    """
     start, end = trie.starts[depth][node : node + 2].tolist()
     below = trie.order[start:end].tolist()
     counts = Counter(category for item in below for category in set(categories[item]))
     if not counts:
         return "", 0.0
-    name, count = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return name, count / len(below)
+    telling = {name: (n / len(below)) * np.log(n / len(below) / shares[name]) for name, n in counts.items()}
+    name = min(telling, key=lambda c: (-telling[c], c))
+    return name, counts[name] / len(below)
+
+
+def tree_labels(
+    tree: Sequence[Prefix],
+    trie: Trie,
+    titles: Sequence[str],
+    categories: Sequence[Sequence[str]],
+    token_name: Callable[[int], str],
+) -> dict[tuple[int, int], str]:
+    """What to write at each prefix of a drawn tree: its token, its probability and what its items have in common.
+
+    Args:
+        tree: from :func:`walked_tree`.
+        trie: the trie walked.
+        titles: N titles.
+        categories: N lists of category names.
+        token_name: token id -> name, e.g. ``tokenizer.convert_ids_to_tokens``.
+
+    Returns:
+        (depth, node) -> label; the title where one item is left.
+    """
+    labels, shares = {}, category_shares(categories)
+    for prefix in tree:
+        name = token_name(int(trie.tokens[prefix.depth][prefix.node])).strip("<>")
+        text = f"{name} {percent(prefix.probability)}"
+        meaning, share = prefix_meaning(trie, prefix.depth, prefix.node, categories, shares)
+        if prefix.items == 1:
+            text += f"  {plain(titles[prefix.first_item], 44)}"
+        elif meaning:
+            text += f" · {plain(meaning, 18)} {round(share * prefix.items)}/{prefix.items}"
+        labels[prefix.depth, prefix.node] = text if prefix.kept else f"{text} (true item lost here)"
+    return labels
+
+
+def recommendation_table(
+    walk: Walk, titles: Sequence[str], popularity_rank: np.ndarray, popular: np.ndarray, rows: int = 10
+) -> pd.DataFrame:
+    """The first rows of a list, and beside them what the popularity baseline shows everybody.
+
+    Args:
+        walk: from :func:`explain_search`.
+        titles: N titles.
+        popularity_rank: (N,) 1 = most popular in training.
+        popular: (W,) the baseline's list for this user.
+        rows: rows to show.
+    """
+    shown = [int(item) for item in walk.items[:rows]]
+    return pd.DataFrame(
+        {
+            "rank": range(1, len(shown) + 1),
+            "recommended": [("✓ " if item == walk.target else "") + plain(titles[item]) for item in shown],
+            "probability": [percent(float(np.exp(score))) for score in walk.scores[:rows]],
+            "popularity rank": [int(popularity_rank[item]) for item in shown],
+            "popularity would say": [
+                ("✓ " if item == walk.target else "") + plain(titles[item]) for item in popular[:rows].tolist()
+            ],
+        }
+    )
+
+
+def percent(share: float) -> str:
+    """A probability for people: two digits, never a false zero.
+
+    Example:
+        >>> percent(0.1234), percent(0.00123), percent(1e-9)
+        ('12 %', '0.12 %', '<0.001 %')
+    """
+    return "<0.001 %" if share < 1e-5 else f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
 def popularity_overlap(lists: np.ndarray, popular: np.ndarray, k: int) -> np.ndarray:
@@ -230,6 +317,42 @@ def popularity_overlap(lists: np.ndarray, popular: np.ndarray, k: int) -> np.nda
     """
     first, common = lists[:, :k], popular[:, :k]
     return (first[:, :, None] == common[:, None, :]).any(2).mean(1)
+
+
+def case_record(
+    name: str,
+    walk: Walk,
+    history: np.ndarray,
+    item_ids: Sequence[str],
+    titles: Sequence[str],
+    popularity_rank: np.ndarray,
+    preference: str,
+) -> dict[str, Any]:
+    """One case as plain values, for ``cases.json``; texts are as in the catalogue: escape them to show them.
+
+    Args:
+        name: of the case.
+        walk: from :func:`explain_search`.
+        history: (T,) items, -1 where there is none.
+        item_ids: N ids as in the source.
+        titles: N titles.
+        popularity_rank: (N,) 1 = most popular in training.
+        preference: what the model says about the user.
+    """
+
+    def entry(item: int) -> dict[str, Any]:
+        return {"id": item_ids[item], "title": titles[item], "popularity_rank": int(popularity_rank[item])}
+
+    scored = zip(walk.items.tolist(), walk.scores.tolist(), strict=True)
+    return {
+        "case": name,
+        "outcome": walk.outcome,
+        "history": [titles[item] for item in history.tolist() if item >= 0],
+        "target": entry(walk.target) | {"rank": walk.target_rank + 1, "lost_at": walk.lost_at},
+        "target_bits": np.round(walk.target_bits, 3).tolist(),
+        "recommended": [entry(item) | {"log_probability": round(score, 4)} for item, score in scored],
+        "preference": preference,
+    }
 
 
 def greedy_text(
@@ -249,7 +372,7 @@ def greedy_text(
     """
     options = GenerationConfig(
         do_sample=False, num_beams=1, num_return_sequences=1, max_new_tokens=max_tokens, min_new_tokens=0,
-        temperature=1.0, top_k=0, top_p=1.0, typical_p=1.0, epsilon_cutoff=0.0, eta_cutoff=0.0,
+        temperature=1.0, top_k=50, top_p=1.0, typical_p=1.0, epsilon_cutoff=0.0, eta_cutoff=0.0,
         repetition_penalty=1.0, encoder_repetition_penalty=1.0, length_penalty=1.0, no_repeat_ngram_size=0,
         renormalize_logits=False, remove_invalid_values=False, use_cache=True, pad_token_id=vocabulary.pad_id,
         eos_token_id=[vocabulary.eos_id, vocabulary.con_id],
@@ -318,8 +441,7 @@ def plain(text: str, limit: int = 60) -> str:
 
 def escape(text: str, limit: int = 60) -> str:
     """:func:`plain`, safe inside HTML and Markdown: shown as the characters it has, whatever they are."""
-    marked = html.escape(plain(text, limit), quote=True)
-    return re.sub(r"[\\`*_{}\[\]()#+\-!|~$^:]", lambda found: f"&#{ord(found.group())};", marked)
+    return re.sub(r"[&<>\"'\\`*_{}\[\]()#+\-!|~$^:]", lambda found: f"&#{ord(found.group())};", plain(text, limit))
 
 
 def table(frame: pd.DataFrame, caption: str = "", index: bool = False) -> Any:
