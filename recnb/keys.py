@@ -25,6 +25,7 @@ PACKAGES = (
 # These change no result but through the recipe's values, which are hashed themselves.
 _NOT_HASHED = {"recnb", "recnb.recipe", "recnb.stages", "recnb.errors", "recnb.keys"}
 _DATA_SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
+_HASHED_UP_TO = 64 * 2**20
 _FOR_PEOPLE = {"max_hours"}
 
 
@@ -43,6 +44,7 @@ def key_parts(spec: StageSpec, recipe: Recipe, root: Path, inputs: dict[str, dic
     parts |= {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
     modules = {f"recnb.{name}" for name in spec.modules} | _imports_of_cells(cells)
     parts |= {f"source {name}": digest for name, digest in source_hashes(frozenset(modules)).items()}
+    parts |= {f"file {file.name}": _file_mark(file) for file in outside_files(spec, recipe, root)}
     parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
     return parts | {f"package {name}": version for name, version in versions().items()}
 
@@ -57,6 +59,22 @@ def recipe_part(spec: StageSpec, recipe: Recipe) -> dict[str, Any]:
     tree = recipe.model_dump(mode="json", include={*spec.sections, "seed", "runtime"})
     tree["runtime"] = {k: v for k, v in tree["runtime"].items() if k not in _FOR_PEOPLE}
     return tree
+
+
+def outside_files(spec: StageSpec, recipe: Recipe, root: Path) -> list[Path]:
+    """Files that the recipe names and the stage reads, where they are here: the source data, local models, texts."""
+    data, named = recipe.data, []
+    if "data" in spec.sections and not spec.inputs and data.path:
+        base = root / Path(data.path).expanduser()
+        named += [base, *(base / name for name in (data.interactions, data.items) if name)]
+    if "embeddings" in spec.sections:
+        named.append(root / recipe.embeddings.semantic.model)
+    if "backbone" in spec.sections and recipe.backbone.model:
+        named.append(root / recipe.backbone.model)
+    if "tasks" in spec.sections and recipe.tasks.preference_file:
+        named.append(root / recipe.tasks.preference_file)
+    inside = [file for path in named if path.is_dir() for file in path.iterdir()]
+    return sorted({file for file in [*named, *inside] if file.is_file()})
 
 
 def notebook_cells(path: Path) -> list[list[str]]:
@@ -153,6 +171,14 @@ def _named_files(path: Path) -> list[Path]:
     names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     names = {name for name in names if name.endswith(_DATA_SUFFIXES) and "\n" not in name and len(name) < 100}
     return sorted(file for name in names if (file := path.parent / name).is_file())
+
+
+def _file_mark(path: Path) -> str:
+    """sha256 of a file, or its size and time where hashing at every start would take long."""
+    state = path.stat()
+    if state.st_size > _HASHED_UP_TO:
+        return f"{state.st_size} bytes, {state.st_mtime_ns}"
+    return _digest(path.read_bytes())
 
 
 def _digest(data: bytes) -> str:

@@ -26,7 +26,7 @@ _CODE_OR_MATH = re.compile(
 # mathtext knows most of TeX's math, but not these names
 _TEX = {
     r"\text{": r"\mathrm{", r"\operatorname{": r"\mathrm{", r"\lVert": r"\|", r"\rVert": r"\|", r"\tfrac": r"\frac",
-    r"\dfrac": r"\frac", r"\ge ": r"\geq ", r"\le ": r"\leq ", r"\!": "", r"\;": r"\ ",
+    r"\ge ": r"\geq ", r"\le ": r"\leq ", r"\!": "", r"\;": r"\ ",
 }  # fmt: skip
 _BLOCKS = ("details", "summary", "p", "h1", "h2", "h3", "h4", "h5", "hr", "br", "div", "pre")
 _TABLES = ("table", "thead", "tbody", "tfoot", "tr", "th", "td", "caption")
@@ -92,7 +92,7 @@ def formula(tex: str, block: bool) -> str:
     """A formula as an inline SVG image on the text's baseline; what mathtext cannot draw stays as TeX in code type."""
     alt = html.escape(tex, quote=True).replace("\n", " ")
     try:
-        width, height, depth, svg = _draw(tex, 15.0 if block else 13.0)
+        width, height, depth, svg = _draw(tex.replace(r"\frac", r"\dfrac") if block else tex, 14.0 if block else 13.0)
     except (ValueError, RuntimeError):
         return f"<code>{alt}</code>"
     style = f"width:{width / 13:.3f}em;height:{height / 13:.3f}em"
@@ -127,6 +127,8 @@ def _prepared(notebook: dict[str, Any]) -> dict[str, Any]:
         if cell["cell_type"] == "markdown":
             cell["source"] = draw_math(cell["source"])
         for output in cell.get("outputs", []):
+            if isinstance(output.get("text"), list):
+                output["text"] = "".join(output["text"])
             if "data" in output:
                 output["data"] = _safe_data(output["data"])
     copy["cells"] = [cell for cell in copy["cells"] if cell["cell_type"] != "raw"]

@@ -265,7 +265,7 @@ def _changes(manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[s
         elif kind == "package":
             said.append(f"{rest} {old.get(name, 'absent')} to {parts.get(name, 'absent')}")
         else:
-            said.append({"notebook": "the notebook", "source": f"source {rest}", "input": f"input {rest}"}[kind])
+            said.append("the notebook" if kind == "notebook" else name)
     return said
 
 

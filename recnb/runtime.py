@@ -200,11 +200,9 @@ def _make_deterministic(device: str) -> None:
 
 
 def _physical_cores() -> int | None:
-    try:
-        import psutil
-    except ImportError:
-        return None
-    return psutil.cpu_count(logical=False)
+    """Cores without their hyperthreads, as Linux lists them; none where it does not."""
+    siblings = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+    return len({path.read_text().strip() for path in siblings}) or None
 
 
 def _container_cores() -> int | None:
