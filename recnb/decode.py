@@ -207,7 +207,7 @@ def pad_left(prompts: Prompts, pad_id: int = 0) -> tuple[Tensor, Tensor]:
         RecnbError: no prompts, or an empty one.
     """
     if isinstance(prompts, tuple) and len(prompts) == 2 and isinstance(prompts[0], Tensor):
-        ids, mask = prompts[0].long(), prompts[1].long()
+        ids, mask = (torch.as_tensor(part).long() for part in prompts)
         if bool((mask[:, -1] == 0).any()):
             raise RecnbError("prompts: expected padding on the left (the last column of the mask all ones)")
         return ids, mask
