@@ -231,18 +231,12 @@ POISON_STAGES = ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"
 
 # Every code cell of the notebooks, in order, in one process: what Run All does, without a kernel start for each.
 RUN_ALL = textwrap.dedent("""
-    import sys, nbformat
-    from IPython.core.interactiveshell import InteractiveShell
+    import sys
+    from pathlib import Path
+    from recnb.launch import run_cells
 
-    recipe, *names = sys.argv[1:]
-    for name in names:
-        shell = InteractiveShell()
-        for cell in nbformat.read(f"notebooks/{name}.ipynb", as_version=4).cells:
-            if cell.cell_type != "code" or "solution" in cell.metadata.get("tags", []):
-                continue
-            shell.run_cell(cell.source, silent=True).raise_error()
-            if "parameters" in cell.metadata.get("tags", []):
-                shell.user_ns |= {"recipe": recipe, "overrides": []}
+    for name in sys.argv[2:]:
+        run_cells(Path(f"notebooks/{name}.ipynb"), {"recipe": sys.argv[1], "overrides": []})
 """)
 
 

@@ -11,8 +11,9 @@ import yaml
 from recnb.recipe import Recipe, load_recipe, valid_keys
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted((ROOT / "params").rglob("*.yaml"))
 PAPER = sorted((ROOT / "params" / "paper").glob("*.yaml"))
+RECIPES = [*sorted((ROOT / "params").glob("*.yaml")), *PAPER]
+COMPARISONS = sorted((ROOT / "params" / "ablations").glob("*.yaml"))
 MARK = re.compile(r"#.*\[(P|R|\?|ours)\]")
 
 
@@ -102,6 +103,15 @@ def test_published_rows_exist_for_the_recipes_that_ask_for_them() -> None:
     for path, key in asking.items():
         rows = published(key)
         assert rows and rows.target in {row.system for row in rows.rows}, f"{path.name}: nothing published on '{key}'"
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=name_of)
+def test_every_variant_of_a_comparison_is_a_valid_recipe(path: Path) -> None:
+    from recnb.compare import read_comparison
+
+    comparison = read_comparison(path)
+    recipes = [load_recipe(ROOT / comparison.base, overrides) for overrides in comparison.variants.values()]
+    assert len({recipe.model_dump_json() for recipe in recipes}) == len(recipes), "two variants are the same"
 
 
 def test_the_quickstart_needs_nothing_but_the_default_environment() -> None:
