@@ -180,7 +180,7 @@ def hierarchical_codes(x: np.ndarray, k: int, levels: int, seed: int, second_lev
         (N, levels) int64, rows distinct.
     """
     labels, centroids = balanced_kmeans(x, k, seed, iterations)
-    codes, group = [labels], labels
+    codes, group = [labels], np.unique(labels, return_inverse=True)[1]
     residual = x - centroids[labels]
     for level in range(1, levels):
         if second_level == "aligned":
@@ -241,7 +241,7 @@ def _assign_codewords(residual: np.ndarray, group: np.ndarray, codebook: np.ndar
         cost = squared_distances(residual[members], codebook)
         if len(members) <= k:
             return unique_assignment(cost)
-        return capacitated_assignment(cost, np.full(k, -(-len(members) // k)))
+        return capacitated_assignment(cost, np.full(k, -(-len(members) // k)))[0]
 
     return _per_group(group, assign)
 

@@ -100,10 +100,10 @@ def column_usage(labels: np.ndarray, k: int) -> dict[str, float]:
     """
     sizes = np.bincount(labels, minlength=k)
     share = sizes[sizes > 0] / sizes.sum()
-    entropy = float(-(share * np.log(share)).sum() / np.log(k))
+    entropy = abs(float((share * np.log(share)).sum())) / float(np.log(k))  # abs: no "-0.0" in a report
     used = sizes[sizes > 0]
     return {
-        "usage": float(len(used) / k), "dead": int(k - len(used)), "entropy": max(entropy, 0.0),
+        "usage": float(len(used) / k), "dead": int(k - len(used)), "entropy": entropy,
         "smallest": int(used.min()), "median": float(np.median(used)), "largest": int(used.max()),
     }  # fmt: skip
 

@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 
 COARSE = 0.05  # bidding step, as a share of the mean cost, while the centroids still move
 FINE = 0.005  # the same for the assignment that is kept
+EXACT_UP_TO = 400  # items that are assigned exactly, in some 50 ms
 PATIENCE = 2000  # rounds of an auction before its step doubles
 STILL = 1e-3  # balanced Lloyd steps end when one of them improves the cost by less than this share
 
@@ -137,38 +138,62 @@ def _free_lloyd(x: np.ndarray, centroids: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _balanced_lloyd(x: np.ndarray, centroids: np.ndarray, steps: int) -> np.ndarray:
-    before = np.inf
+    before, prices = np.inf, None
     for _ in range(steps):
-        labels = balanced_assignment(squared_distances(x, centroids), COARSE)
+        cost = squared_distances(x, centroids)
+        labels, prices = capacitated_assignment(cost, _capacities(cost, prices), COARSE)
         centroids = group_means(x, labels, len(centroids))
         now = inertia(x, labels, centroids)
         if now >= before * (1 - STILL):
             break
         before = now
-    cost = squared_distances(x, centroids)
-    return refine_by_swaps(cost, balanced_assignment(cost, FINE))
+    return balanced_assignment(squared_distances(x, centroids))
 
 
-def balanced_assignment(cost: np.ndarray, step: float = FINE) -> np.ndarray:
-    """Assign n items to k <= n clusters, sizes n // k or n // k + 1, at nearly the least total cost.
+def balanced_assignment(cost: np.ndarray, exact_up_to: int = EXACT_UP_TO) -> np.ndarray:
+    """Assign n items to k <= n clusters, sizes n // k or n // k + 1, at (nearly) the least total cost.
 
-    The n % k larger clusters are those that most items would choose; :func:`refine_by_swaps` mends that choice.
+    Which n % k clusters may be the larger ones is part of the problem. Few items: solved exactly. Many: a first guess
+    gives the extra places to the clusters that most items would choose, an auction prices the places, a second auction
+    gives the extra places to the dearest clusters; swaps and moves mend what is left. The exact solution takes cubic
+    time; the auctions lose well under 2 % against it when clusters have four items or more (tested).
 
     Args:
         cost: (n, k), finite, not negative.
-        step: see :func:`capacitated_assignment`.
+        exact_up_to: items that are assigned exactly.
 
     Returns:
         labels (n,) int64.
     """
+    if len(cost) <= exact_up_to:
+        return _exact_assignment(cost)
+    first, prices = capacitated_assignment(cost, _capacities(cost, None), FINE)
+    second, _ = capacitated_assignment(cost, _capacities(cost, prices), FINE)
+    better = min((first, second), key=lambda labels: np.take_along_axis(cost, labels[:, None], 1).sum())
+    return refine_by_swaps(cost, better)
+
+
+def _exact_assignment(cost: np.ndarray) -> np.ndarray:
+    """One assignment problem: n // k places per cluster that must be filled (a large reward), and one that may be."""
     n, k = cost.shape
-    demand = np.bincount(cost.argmin(1), minlength=k)
+    must, may = n // k, int(n % k > 0)
+    places = np.repeat(np.arange(k), must + may)
+    reward = np.tile(np.r_[np.full(must, n * float(cost.max()) + 1.0), np.zeros(may)], k)
+    return places[linear_sum_assignment(cost[:, places] - reward)[1]]
+
+
+def _capacities(cost: np.ndarray, prices: np.ndarray | None) -> np.ndarray:
+    """(k,) n // k, and one more where a place is worth most."""
+    n, k = cost.shape
+    worth = np.bincount(cost.argmin(1), minlength=k) if prices is None else prices
     capacities = np.full(k, n // k)
-    capacities[np.argsort(-demand, kind="stable")[: n % k]] += 1
-    return capacitated_assignment(cost, capacities, step)
+    capacities[np.argsort(-worth, kind="stable")[: n % k]] += 1
+    return capacities
 
 
-def capacitated_assignment(cost: np.ndarray, capacities: np.ndarray, step: float = FINE) -> np.ndarray:
+def capacitated_assignment(
+    cost: np.ndarray, capacities: np.ndarray, step: float = FINE
+) -> tuple[np.ndarray, np.ndarray]:
     """Assign n items to k clusters, at most ``capacities[j]`` to cluster j, at nearly the least total cost.
 
     An auction (Bertsekas): each item without a place bids for the cluster that is cheapest at the current prices, as
@@ -183,7 +208,7 @@ def capacitated_assignment(cost: np.ndarray, capacities: np.ndarray, step: float
         step: the bidding step as a share of the mean of ``cost``; smaller is better and slower.
 
     Returns:
-        labels (n,) int64.
+        labels (n,) int64 and the final prices (k,): what one place more in a cluster would save.
 
     Raises:
         ValueError: the items do not fit.
@@ -192,7 +217,7 @@ def capacitated_assignment(cost: np.ndarray, capacities: np.ndarray, step: float
     if capacities.sum() < n:
         raise ValueError(f"{n} items do not fit in a capacity of {capacities.sum()}")
     if k == 1:
-        return np.zeros(n, np.int64)
+        return np.zeros(n, np.int64), np.zeros(1)
     prices, bids = np.zeros(k), np.zeros(n)
     labels, waiting, rounds = np.full(n, -1), np.arange(n), 0
     raise_by = step * float(cost.mean()) or 1.0
@@ -201,7 +226,7 @@ def capacitated_assignment(cost: np.ndarray, capacities: np.ndarray, step: float
         raise_by *= 2 if rounds % PATIENCE == 0 else 1
         labels[waiting], bids[waiting] = _bid(cost[waiting] + prices, prices, raise_by)
         waiting = _keep_best_bids(labels, bids, np.unique(labels[waiting]), capacities, prices)
-    return labels
+    return labels, prices
 
 
 def _bid(offers: np.ndarray, prices: np.ndarray, raise_by: float) -> tuple[np.ndarray, np.ndarray]:
