@@ -18,21 +18,18 @@ Nothing here runs code that a model repository ships (``trust_remote_code`` is n
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import importlib.util
 import logging
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recnb.errors import ModelNotFoundError, ResourceError
+from recnb.errors import ModelNotFoundError, RecipeError
+from recnb.store import find_root, hash_artifact, write_folder_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -64,12 +61,12 @@ class ModelRef:
 
 
 def default_cache() -> Path:
-    """``.cache/models`` under the project root (the nearest parent with ``notebooks`` and ``params``), else here."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
-            return folder / ".cache" / "models"
-    return here / ".cache" / "models"
+    """``.cache/models`` under the project root, or under the working directory outside a project."""
+    try:
+        root = find_root()
+    except RecipeError:
+        root = Path.cwd()
+    return root / ".cache" / "models"
 
 
 def locate(model: str | ModelRef, cache: Path | None = None) -> ModelRef:
@@ -130,7 +127,7 @@ def load_causal_lm(
         raise _not_found(reference.spec, f"{folder} is not a causal language model: {_first_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return network.to(device).eval(), tokenizer
+    return network.to(device).eval(), tokenizer  # type: ignore[arg-type]
 
 
 def load_sentence_encoder(
@@ -167,8 +164,11 @@ def converted(reference: ModelRef, cache: Path | None = None) -> Path:
     """
     if reference.gguf is None:
         return reference.folder
-    key = f"{reference.gguf.stem}-{_sha256(reference.gguf)[:16]}"
-    return _publish((cache or default_cache()) / key, lambda folder: _dequantise(reference, folder))
+    key = f"{reference.gguf.stem}-{hash_artifact(reference.gguf)[:16]}"
+    folder = (cache or default_cache()) / key
+    if not folder.is_dir():
+        write_folder_atomic(folder, lambda temporary: _dequantise(reference, temporary))
+    return folder
 
 
 def _dequantise(reference: ModelRef, folder: Path) -> None:
@@ -186,8 +186,8 @@ def _dequantise(reference: ModelRef, folder: Path) -> None:
     # What is saved is plain float32: a left-over note on quantisation would make the next load dequantise again.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.hf_quantizer = None
-    _say_when_full(lambda: model.save_pretrained(folder), folder)
+    model.hf_quantizer = None  # type: ignore[assignment]
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -210,18 +210,12 @@ def _from_package(spec: str, cache: Path) -> ModelRef:
 def _assembled(spec: str, module: Any, cache: Path) -> ModelRef:
     """Let the package write its GGUF file into the cache; whole or not at all, and checked by its own sha256."""
     expected = getattr(module, "EXPECTED_SHA256", "")
-    name = getattr(module, "MODEL_NAME", f"{module.__name__}.gguf")
-
-    def assemble(folder: Path) -> None:
+    gguf = cache / module.__name__ / getattr(module, "MODEL_NAME", f"{module.__name__}.gguf")
+    if not _is_whole(gguf, expected):  # not made yet, or damaged since
         try:
-            _say_when_full(lambda: module.assemble(folder / name), folder)
+            write_folder_atomic(gguf.parent, lambda folder: module.assemble(folder / gguf.name))
         except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
             raise _not_found(spec, f"package '{module.__name__}' is incomplete: {error}") from error
-
-    target = cache / module.__name__
-    if target.is_dir() and not _is_whole(target / name, expected):
-        shutil.rmtree(target)  # damaged since it was written: made again from the package
-    gguf = _publish(target, assemble) / name
     if not _is_whole(gguf, expected):
         raise _not_found(spec, f"{gguf} does not have the sha256 that package '{module.__name__}' promises")
     return ModelRef(spec, gguf.parent, gguf)
@@ -265,34 +259,6 @@ def _from_hub(spec: str) -> ModelRef:
     return _from_path(spec, Path(folder))
 
 
-def _publish(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Make folder ``target`` by filling a temporary one beside it and renaming it; an existing one is kept."""
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        fill(temporary)
-        temporary.chmod(0o755)
-        os.replace(temporary, target)
-    except OSError:
-        if not target.is_dir():  # otherwise another process was first, with the same content
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-def _say_when_full(write: Callable[[], object], folder: Path) -> None:
-    try:
-        write()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        free = shutil.disk_usage(folder).free / 2**30
-        raise ResourceError(f"{folder}: cannot write the model ({error}); {free:.1f} GiB free") from error
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No bars and no loading reports from transformers: executed notebooks are compared cell by cell."""
@@ -314,12 +280,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _is_whole(file: Path, expected: str) -> bool:
-    return file.is_file() and (not expected or _sha256(file) == expected)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file.is_file() and (not expected or hash_artifact(file) == expected)
 
 
 def _first_line(error: Exception) -> str:

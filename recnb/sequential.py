@@ -1,0 +1,308 @@
+"""SASRec: a small causal Transformer over item sequences (Kang and McAuley, ICDM 2018), and the losses it shares.
+
+Trained with full cross-entropy or sampled softmax it is the honest bar for every generative recommender, far above the
+original's one-negative binary loss (Klenitskiy and Vasilev, RecSys 2023; Petrov and Macdonald, RecSys 2023). Used as a
+baseline in ``notebooks/06_evaluate.ipynb`` and as a behavioural encoder (its item table) in
+``notebooks/02_embeddings.ipynb``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from recnb.data import Sequences
+    from recnb.recipe import SasrecConfig
+
+
+class SequentialEncoder(nn.Module):
+    """SASRec: items of a window in, at every position a score for every item as the next one.
+
+    ``score(h, i) = <Transformer(E[h] + P)_last, E[i]>``: the output layer is the item table E itself. Blocks normalise
+    first; the feed-forward layer is as wide as the table, as in the paper. Windows are filled with -1 on the left.
+
+    Args:
+        n_items: N.
+        width: of the item table and of the blocks.
+        blocks: Transformer blocks.
+        heads: attention heads; must divide ``width``.
+        dropout: share.
+        length: T, positions of a window.
+
+    Attributes:
+        log: one row per epoch after :func:`train_sequential`: ``epoch``, ``loss`` and, with validation, ``R@10``.
+    """
+
+    def __init__(
+        self, n_items: int, width: int = 64, blocks: int = 2, heads: int = 1, dropout: float = 0.2, length: int = 20
+    ) -> None:
+        super().__init__()
+        self.n_items, self.length, self.heads = n_items, length, heads
+        self.log: list[dict[str, float]] = []
+        self.items = nn.Embedding(n_items + 1, width)  # the last row stands for "no item"
+        self.positions = nn.Parameter(torch.zeros(length, width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.items.weight, std=width**-0.5)
+        nn.init.normal_(self.positions, std=width**-0.5)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Hidden states (B, T, d) of windows (B, T) int64, filled with -1 on the left."""
+        missing = windows < 0
+        x = self.items(torch.where(missing, self.n_items, windows)) + self.positions[-windows.shape[1] :]
+        causal = torch.ones(windows.shape[1], windows.shape[1], dtype=torch.bool, device=windows.device).triu(1)
+        hidden = causal | missing[:, None, :]  # (B, T, T), True: not seen
+        # A fill position sees itself, or its softmax would have nothing to add up to 1 and give NaN.
+        hidden = hidden & ~torch.eye(windows.shape[1], dtype=torch.bool, device=windows.device)
+        return self.blocks(self.dropout(x), mask=hidden.repeat_interleave(self.heads, dim=0))
+
+    def item_vectors(self) -> Tensor:
+        """The item table E (N, d), without the row for "no item"."""
+        return self.items.weight[: self.n_items]
+
+    @torch.no_grad()
+    def item_table(self) -> np.ndarray:
+        """The item table as (N, d) float32 numpy."""
+        return self.item_vectors().float().cpu().numpy().copy()
+
+    @torch.no_grad()
+    def scores(self, histories: np.ndarray, batch_size: int = 1024) -> np.ndarray:
+        """Score of every item as the next one.
+
+        Args:
+            histories: (U, T') item numbers filled with -1 on the left; the latest T count.
+            batch_size: users at a time.
+
+        Returns:
+            (U, N) float32, larger is better.
+        """
+        was_training = self.training
+        self.eval()
+        device = self.positions.device
+        latest = torch.from_numpy(np.ascontiguousarray(histories[:, -self.length :], dtype=np.int64))
+        parts = [
+            (self(batch.to(device))[:, -1] @ self.item_vectors().T).float().cpu() for batch in latest.split(batch_size)
+        ]
+        self.train(was_training)
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_items), np.float32)
+
+
+def train_sequential(
+    train: Sequences,
+    n_items: int,
+    config: SasrecConfig,
+    length: int = 20,
+    *,
+    seed: int,
+    device: str = "cpu",
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    weight_decay: float = 0.0,
+    progress: bool = False,
+) -> SequentialEncoder:
+    """Fit SASRec on training sequences.
+
+    Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut
+    moves from epoch to epoch, so that each transition is seen with short and long histories.
+
+    Args:
+        train: training sequences, oldest first.
+        n_items: N.
+        config: width, blocks, heads, dropout, epochs, batch size (windows), learning rate, patience; ``negatives`` 0:
+            cross-entropy over all items, else sampled softmax with that many shared, log-q-corrected negatives.
+        length: T, items of a window.
+        seed: of initialisation, order, dropout and negatives; torch's own generator is left as it was.
+        device: where to train.
+        validation: histories (U, T) and targets (U,). Given, training stops after ``patience`` epochs without a better
+            R@10 (full ranking, seen items kept) and the best epoch's weights are returned.
+        weight_decay: AdamW's, on all weights.
+        progress: show a bar.
+
+    Returns:
+        the model in evaluation mode, with its ``log``.
+    """
+    with seeded(seed, device):
+        model = SequentialEncoder(n_items, config.width, config.blocks, config.heads, config.dropout, length)
+        model.to(device)
+        _fit(model, train, config, np.random.default_rng(seed), validation, weight_decay, progress)
+    return model.eval()
+
+
+def _fit(
+    model: SequentialEncoder,
+    train: Sequences,
+    config: SasrecConfig,
+    rng: np.random.Generator,
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    weight_decay: float,
+    progress: bool,
+) -> None:
+    sampler = NegativeSampler(train.items, model.n_items, rng) if config.negatives else None
+    steps = config.epochs * max(1, -(-len(windows_of(train, model.length, 0)) // config.batch_size))
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (0.02 * steps + 1)))
+    best, best_state, waited = -1.0, None, 0
+    for epoch in tqdm(range(1, config.epochs + 1), desc="SASRec", disable=not progress):
+        windows = windows_of(train, model.length, int(rng.integers(model.length)))
+        row = {"epoch": float(epoch)}
+        row["loss"] = _one_epoch(model, windows, config, rng, sampler, optimizer, schedule)
+        if validation is not None:
+            row["R@10"] = recall(model.scores(validation[0]), validation[1], 10)
+        model.log.append(row)
+        if validation is None:
+            continue
+        if row["R@10"] > best:
+            best, best_state, waited = row["R@10"], copy.deepcopy(model.state_dict()), 0
+        else:
+            waited += 1
+        if waited >= config.patience:
+            break
+    if best_state is not None:
+        model.load_state_dict(best_state)
+
+
+def _one_epoch(
+    model: SequentialEncoder,
+    windows: np.ndarray,
+    config: SasrecConfig,
+    rng: np.random.Generator,
+    sampler: NegativeSampler | None,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """One pass over windows (n, T+1); the mean loss per target."""
+    model.train()
+    total, targets = 0.0, 0
+    order = torch.from_numpy(rng.permutation(len(windows)))
+    batches = torch.from_numpy(windows)[order].split(config.batch_size)
+    for batch in batches:
+        losses = _target_losses(model, batch.to(model.positions.device), config.negatives, sampler)
+        optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        optimizer.step()
+        schedule.step()
+        total, targets = total + float(losses.detach().sum()), targets + len(losses)
+    return total / max(1, targets)
+
+
+def _target_losses(
+    model: SequentialEncoder, windows: Tensor, negatives: int, sampler: NegativeSampler | None
+) -> Tensor:
+    """Loss of every real target of windows (B, T+1): (n,)."""
+    inputs, following = windows[:, :-1], windows[:, 1:]
+    real = inputs >= 0  # on the left there is nothing to predict from
+    hidden, targets = model(inputs)[real], following[real]  # (n, d), (n,)
+    table = model.item_vectors()
+    if sampler is None:
+        return functional.cross_entropy(hidden @ table.T, targets, reduction="none")
+    drawn, log_q = sampler.draw(negatives, hidden.device)
+    positive = (hidden * table[targets]).sum(-1)
+    return sampled_softmax(positive, hidden @ table[drawn].T, log_q, targets[:, None] == drawn)
+
+
+def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
+    """Windows of length + 1 items that overlap by one item, so that every transition stands in exactly one.
+
+    Args:
+        train: sequences, oldest first.
+        length: T, transitions per window.
+        shift: in [0, length): how many transitions the last window of each sequence is cut short by.
+
+    Returns:
+        (n, length + 1) int64, filled with -1 on the left; sequences of one item give none.
+
+    >>> from recnb.data import Sequences
+    >>> windows_of(Sequences(np.array([0, 4]), np.array([5, 6, 7, 8], np.int32)), 2, 0)
+    array([[ 6,  7,  8],
+           [-1,  5,  6]])
+    """
+    starts, ends = train.offsets[:-1], train.offsets[1:]
+    transitions = ends - starts - 1
+    # The newest window ends `length - shift` transitions after a cut; later cuts go back by `length`.
+    first = np.where(transitions > 0, length - shift if shift else length, 0)
+    counts = np.where(transitions > 0, 1 + -(-np.maximum(transitions - first, 0) // length), 0)
+    owner = np.repeat(np.arange(len(starts)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    stop = ends[owner] - np.where(number > 0, first[owner] + (number - 1) * length, 0)  # past the window's last item
+    room = np.where(number > 0, length, first[owner])
+    positions = stop[:, None] - 1 - length + np.arange(length + 1)
+    inside = (positions >= starts[owner][:, None]) & (positions >= (stop - 1 - room)[:, None])
+    return np.where(inside, train.items[np.where(inside, positions, 0)], -1).astype(np.int64)
+
+
+class NegativeSampler:
+    """Draws items shared by a batch, half by popularity and half uniformly, and knows how likely each was.
+
+    Popular negatives are the hard ones; the uniform half makes every item a negative now and then and bounds the
+    correction. ``log_q`` is the logarithm of q(i) = (count(i) / n + 1 / N) / 2, from training events only.
+
+    Args:
+        events: (n,) item numbers of the training events.
+        n_items: N.
+        rng: a generator; drawing advances it.
+    """
+
+    def __init__(self, events: np.ndarray, n_items: int, rng: np.random.Generator) -> None:
+        counts = np.bincount(events, minlength=n_items)
+        q = 0.5 * counts / max(1, counts.sum()) + 0.5 / n_items
+        self.q = q / q.sum()
+        self._cumulative = np.cumsum(self.q)
+        self._rng = rng
+
+    def draw(self, count: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """``count`` items with replacement: (M,) int64, and log(M q) of each, (M,) float32."""
+        drawn = np.searchsorted(self._cumulative, self._rng.random(count) * self._cumulative[-1], side="right")
+        drawn = np.minimum(drawn, len(self.q) - 1)
+        expected = np.log(count * self.q[drawn]).astype(np.float32)
+        return torch.from_numpy(drawn).to(device), torch.from_numpy(expected).to(device)
+
+
+def sampled_softmax(positive: Tensor, negative: Tensor, log_expected: Tensor, hits: Tensor) -> Tensor:
+    """Cross-entropy against a sample of the items, with log-q correction.
+
+    ``loss = -s+ + log(exp(s+) + sum_j exp(s_j - log(M q_j)))`` over the M drawn items that are not the positive. The
+    sum is an unbiased estimate of the softmax's denominator over all other items (Bengio and Senecal, 2008); the
+    positive is always there, so it is not corrected.
+
+    Args:
+        positive: (B,) scores of the targets.
+        negative: (B, M) scores of the drawn items.
+        log_expected: (M,) log of how often each drawn item is expected in the sample, log(M q).
+        hits: (B, M) True where the drawn item is the row's own target; such entries do not count.
+
+    Returns:
+        (B,) losses.
+    """
+    corrected = (negative - log_expected).masked_fill(hits, -torch.inf)
+    logits = torch.cat([positive[:, None], corrected], dim=1)
+    return logits.logsumexp(1) - positive
+
+
+def recall(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
+    """Share of users whose target is among the ``cutoff`` best of all items; a tie counts against us.
+
+    >>> recall(np.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.2]]), np.array([2, 2]), 2)
+    0.5
+    """
+    own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
+    better_or_equal = (scores >= own).sum(axis=1) - 1
+    return float((better_or_equal < cutoff).mean())
+
+
+@contextmanager
+def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Inside, torch draws from ``seed``; afterwards its generators are as they were."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
