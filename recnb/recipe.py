@@ -32,7 +32,7 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 class Section(BaseModel):
     """Base of all sections: frozen; an unknown key or a value of another type is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False)
 
 
 class PathsConfig(Section):
@@ -67,7 +67,9 @@ class ToyConfig(Section):
 class DataConfig(Section):
     """01_data: the source, the filter and the history length."""
 
-    source: Literal["movielens-100k", "files", "amazon-2014", "amazon-2018", "toy"] = "movielens-100k"
+    source: Literal["movielens-100k", "files", "amazon-2014", "amazon-2018", "toy"] = Field(
+        "movielens-100k", description="where users, items and their order come from; files: your own catalogue"
+    )
     path: str | None = Field(
         None, description="folder (or archive) of the source; movielens-100k: none = local copy, wheel, or archive"
     )
@@ -93,7 +95,7 @@ class SemanticConfig(Section):
     fields: list[Literal["title", "description", "categories", "brand"]] = Field(
         ["title", "description", "categories"], min_length=1, description="embedded apart, then averaged if present"
     )
-    batch_size: Positive = 64
+    batch_size: Positive = Field(64, description="texts per pass, sorted by length")
     max_tokens: Positive = Field(128, description="a field is cut here")
 
 
@@ -103,11 +105,11 @@ class BehaviourConfig(Section):
     encoder: Literal["din", "svd", "sasrec"] = Field("din", description="din: the paper; svd, sasrec: to compare")
     width: int = Field(64, ge=2, le=4096, description="d_beh (1024 in the release)")
     window: int = Field(20, ge=2, le=500, description="behaviours + target seen by DIN's local activation unit")
-    epochs: Positive = 3
-    batch_size: Positive = 512
+    epochs: Positive = Field(3, description="passes over the training interactions")
+    batch_size: Positive = Field(512, description="training samples per step")
     negatives: Positive = Field(100, description="shared sampled-softmax negatives, log-q corrected")
-    learning_rate: Rate = 3e-3
-    weight_decay: float = Field(0.0, ge=0, le=1)
+    learning_rate: Rate = Field(3e-3, description="Adam's")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Adam's, on all weights")
 
 
 class EmbeddingsConfig(Section):
@@ -138,7 +140,7 @@ class IndexConfig(Section):
     )
     order: list[str] = Field([], description="columns of a code, e.g. [s1, b1, s2, b2]; empty: s1.. then b1..")
     pca: int = Field(64, ge=0, description="k-means runs on this many principal components; 0: on the full width")
-    iterations: Positive = 25
+    iterations: Positive = Field(25, description="Lloyd steps of k-means")
     gate: GateConfig = GateConfig()
 
 
@@ -149,12 +151,12 @@ class BackboneConfig(Section):
     model: str = Field("", description="pretrained: hub name, local path, .gguf file, or package:NAME")
     vocabulary: int = Field(2048, ge=300, le=300_000, description="scratch: size of the byte-level BPE on item text")
     width: int = Field(128, ge=8, description="scratch: d_model")
-    layers: Positive = 2
-    heads: Positive = 4
+    layers: Positive = Field(2, description="scratch: decoder blocks")
+    heads: Positive = Field(4, description="scratch: attention heads")
     feedforward: int = Field(384, ge=8, description="scratch: SwiGLU inner width")
     dropout: Share = Field(0.1, description="scratch: on embeddings and attention")
     tie: bool = Field(True, description="scratch: the head is the embedding table")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
 
     @model_validator(mode="after")
     def _consistent(self) -> BackboneConfig:
@@ -186,21 +188,27 @@ class TrainConfig(Section):
     expand: Literal["dense", "per_target"] = Field(
         "dense", description="dense: every item of a window is a target in one pass; per_target: one sample each"
     )
-    epochs: float = Field(3, gt=0, le=1000)
+    epochs: float = Field(3, gt=0, le=1000, description="passes over the mixture; parts are allowed")
     max_steps: int = Field(0, ge=0, description="stop after this many optimizer steps; 0: epochs decide")
-    batch_size: Positive = 32
+    batch_size: Positive = Field(32, description="samples per step and device")
     accumulate: Positive = Field(1, description="gradient accumulation steps")
-    learning_rate: Rate = 3e-3
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    learning_rate: Rate = Field(3e-3, description="AdamW's peak (5e-5 for a 7B model, far more for a small one)")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="of the learning rate after the warm-up"
+    )
     warmup: Share = Field(0.05, description="share of all steps")
-    weight_decay: float = Field(0.01, ge=0, le=10)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="probability spread over all tokens")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients longer than this are shortened")
     initialisation: Literal["centroid", "mean"] = Field("centroid", description="where new tokens start")
     con_position: Literal["after_response", "before_response"] = Field("after_response", description="after: the paper")
-    lambda_semantic: float = Field(0.1, ge=0, le=100)
-    lambda_behaviour: float = Field(0.1, ge=0, le=100)
-    temperature: float = Field(0.1, gt=0, le=10)
+    lambda_semantic: float = Field(
+        0.1, ge=0, le=100, description="weight of InfoNCE against text embeddings (release: 0.1)"
+    )
+    lambda_behaviour: float = Field(
+        0.1, ge=0, le=100, description="weight of InfoNCE against behavioural embeddings (release: 0.1)"
+    )
+    temperature: float = Field(0.1, gt=0, le=10, description="of InfoNCE (release: 0.1)")
     negatives: Positive = Field(
         2048, description="random items shared by the batch; all items if the catalogue is smaller"
     )
@@ -220,14 +228,14 @@ class TrainConfig(Section):
 class AnnealConfig(Section):
     """05_anneal: LoRA on `seqrec` over selected data."""
 
-    enabled: bool = True
-    rank: Positive = 8
-    alpha: Positive = 32
-    dropout: Share = 0.05
+    enabled: bool = Field(True, description="off: the trained model goes on alone")
+    rank: Positive = Field(8, description="of LoRA (release: 8)")
+    alpha: Positive = Field(32, description="LoRA's scale (release: 32)")
+    dropout: Share = Field(0.05, description="on LoRA's input (release: 0.05)")
     train_embeddings: bool = Field(True, description="token embeddings and head are trained along (release)")
-    epochs: float = Field(1, gt=0, le=100)
-    max_steps: int = Field(0, ge=0)
-    learning_rate: Rate = 5e-5
+    epochs: float = Field(1, gt=0, le=100, description="passes over the selected data")
+    max_steps: int = Field(0, ge=0, description="stop after this many optimizer steps; 0: epochs decide")
+    learning_rate: Rate = Field(5e-5, description="AdamW's peak (release: 5e-5)")
     select: Literal["all", "active"] = Field("all", description="all: the release; active: the two floors below")
     min_interactions: int = Field(0, ge=0, description="active: users with at least this many training interactions")
     min_popularity: int = Field(0, ge=0, description="active: targets seen at least this often in training")
@@ -240,21 +248,21 @@ class DecodeConfig(Section):
     normalisation: Literal["full", "index", "trie"] = Field(
         "full", description="softmax over V (paper), index tokens, legal children"
     )
-    batch_size: Positive = 64
+    batch_size: Positive = Field(64, description="users decoded together")
 
 
 class SasrecConfig(Section):
     """06_evaluate: the honest bar, a well-trained SASRec."""
 
-    width: int = Field(64, ge=2)
-    blocks: Positive = 2
-    heads: Positive = 1
-    dropout: Share = 0.2
-    epochs: Positive = 20
-    batch_size: Positive = 128
-    learning_rate: Rate = 1e-3
+    width: int = Field(64, ge=2, description="of item vectors")
+    blocks: Positive = Field(2, description="attention blocks")
+    heads: Positive = Field(1, description="attention heads")
+    dropout: Share = Field(0.2, description="on embeddings and attention")
+    epochs: Positive = Field(20, description="at most; early stopping decides")
+    batch_size: Positive = Field(128, description="users per step")
+    learning_rate: Rate = Field(1e-3, description="Adam's")
     negatives: int = Field(0, ge=0, description="0: full cross-entropy; else sampled softmax with this many")
-    patience: Positive = 3
+    patience: Positive = Field(3, description="validations without a better one before stopping")
 
 
 class EvaluateConfig(Section):
@@ -264,9 +272,9 @@ class EvaluateConfig(Section):
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
     baselines: list[Literal["popularity", "itemknn", "sasrec", "sasrec-sampled", "sasrec-cornac"]] = Field(
         ["popularity", "itemknn", "sasrec"],
-        description="sasrec: full cross-entropy; sasrec-cornac: the library's, about 20 x slower (no dense supervision)",
+        description="sasrec: full cross-entropy; sasrec-cornac: the library's, about 20 x slower (not dense)",
     )
-    itemknn_neighbours: Positive = 50
+    itemknn_neighbours: Positive = Field(50, description="most similar items that vote")
     sasrec: SasrecConfig = SasrecConfig()
     sampled_negatives: Positive = Field(256, description="negatives of sasrec-sampled")
     published: str = Field("", description="key of the published rows to stand beside ours (see recnb/published.yaml)")
@@ -276,17 +284,17 @@ class CasesConfig(Section):
     """07_case_studies: which users, queries and items to look at."""
 
     users: list[str] = Field([], description="user ids as they stand in the source")
-    random_users: int = Field(4, ge=0, le=100)
+    random_users: int = Field(4, ge=0, le=100, description="users drawn besides the chosen ones")
     queries: list[str] = Field([], description="free-text queries for itemsearch")
     items: list[str] = Field([], description="item ids whose text is recovered from their tokens; empty: random")
-    random_items: int = Field(6, ge=0, le=100)
+    random_items: int = Field(6, ge=0, le=100, description="items drawn if none are chosen")
 
 
 class MapConfig(Section):
     """08_prefix_map: UMAP and its neighbourhood number."""
 
     neighbours: int = Field(15, ge=2, le=500, description="UMAP n_neighbors")
-    min_dist: Share = 0.1
+    min_dist: Share = Field(0.1, description="UMAP: how close points may lie")
     purity_neighbours: int = Field(10, ge=1, le=500, description="k of the neighbourhood number")
     max_items: int = Field(20_000, ge=10, description="a larger catalogue is sampled")
 
@@ -296,7 +304,9 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names runs/<name> and reports/<name>")
     title: str = Field("", description="one line for the report")
-    seed: int = Field(42, ge=0, lt=2**31)
+    seed: int = Field(
+        42, ge=0, lt=2**31, description="the only source of chance: every random draw of every stage follows from it"
+    )
     paths: PathsConfig = PathsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     data: DataConfig = DataConfig()
