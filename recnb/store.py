@@ -50,6 +50,7 @@ class Stage:
         folder: where the artifacts go, ``runs/<recipe>/<stage>``.
         runtime: device, dtype, threads and seeds, with reasons.
         key: hash of all that the result depends on.
+        writes: False in all but the first process of a distributed launch: there, writing is left to the first.
     """
 
     spec: StageSpec
@@ -64,6 +65,7 @@ class Stage:
     _started: float
     _artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     _facts: dict[str, Any] = field(default_factory=dict)
+    writes: bool = True
 
     @classmethod
     def open(
@@ -91,10 +93,10 @@ class Stage:
         parts = keys.key_parts(spec, loaded, root, inputs)
         started_runtime = runtime.start(loaded.runtime, loaded.seed)
         folder = stage_folder(loaded, spec.name, root)
-        stage = cls(
-            spec, loaded, root, folder, started_runtime, keys.key_of(parts), parts, inputs, verified, started
-        )
-        stage._prepare_folder()
+        stage = cls(spec, loaded, root, folder, started_runtime, keys.key_of(parts), parts, inputs, verified, started)
+        stage.writes = os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
+        if stage.writes:
+            stage._prepare_folder()
         return stage
 
     def config(self, section: str) -> Section:
@@ -132,8 +134,9 @@ class Stage:
         """
         writer = _WRITERS[_suffix(name, _WRITERS)]
         path = self.folder / name
-        write_atomic(path, lambda file: writer(file, value))
-        self._record(name)
+        if self.writes:
+            write_atomic(path, lambda file: writer(file, value))
+            self._record(name)
         return path
 
     def write_folder(self, name: str, fill: Callable[[Path], Any]) -> Path:
@@ -144,8 +147,9 @@ class Stage:
             fill: called with an empty temporary folder; writes the files there.
         """
         path = self.folder / name
-        write_folder_atomic(path, fill)
-        self._record(name)
+        if self.writes:
+            write_folder_atomic(path, fill)
+            self._record(name)
         return path
 
     def note(self, **facts: Any) -> None:
@@ -166,6 +170,8 @@ class Stage:
 
     def close(self) -> None:
         """Write the manifest: from now on the stage is complete. Prints one line."""
+        if not self.writes:
+            return
         manifest = self._manifest()
         write_atomic(self.folder / MANIFEST, lambda file: _write_json(file, manifest))
         for leftover in self.folder.glob("scratch-*"):
