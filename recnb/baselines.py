@@ -7,16 +7,18 @@ Each one sees training interactions only, and at test time the same history of T
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
-from recnb.evaluate import NO_ITEM, per_user, target_ranks
+from recnb.evaluate import NO_ITEM, per_user, rank_bounds, target_ranks
+from recnb.sequential import train_sequential
 
 if TYPE_CHECKING:
     from recnb.data import Sequences
-    from recnb.recipe import SasrecConfig
+    from recnb.recipe import EvaluateConfig, SasrecConfig
 
 _CELLS = 8_000_000  # numbers in a dense chunk of scores: 64 MB of float64
 
@@ -79,11 +81,6 @@ def _top_chunk(scores: np.ndarray, width: int, exclude: sparse.csr_matrix | None
 def popularity_counts(train: Sequences, n_items: int) -> np.ndarray:
     """(N,) training interactions of each item."""
     return np.bincount(train.items, minlength=n_items)
-
-
-def popularity_scores(train: Sequences, n_items: int, users: int) -> np.ndarray:
-    """The same list for everyone: (U, N) read-only view of the training counts."""
-    return np.broadcast_to(popularity_counts(train, n_items), (users, n_items))
 
 
 def interaction_matrix(offsets: np.ndarray, items: np.ndarray, n_items: int) -> sparse.csr_matrix:
@@ -233,3 +230,113 @@ def _cornac_validation(histories: np.ndarray, targets: np.ndarray, n_items: int)
     whole = np.concatenate([histories, np.asarray(targets)[:, None]], axis=1)
     offsets = np.concatenate([[0], np.cumsum((whole >= 0).sum(axis=1))])
     return _cornac_sessions(offsets, whole[whole >= 0], n_items)
+
+
+# --- one way in ------------------------------------------------------------------------------------------------------
+
+
+class Baseline(Protocol):
+    """What every baseline can do once it is fitted."""
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """(U, N), larger is better, for histories (U, T) padded with -1."""
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Everyone is shown what most training interactions went to."""
+
+    counts: np.ndarray  # (N,)
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """(U, N) read-only view: the same row for everyone."""
+        return np.broadcast_to(self.counts, (len(histories), len(self.counts)))
+
+
+@dataclass(frozen=True)
+class WindowedKNN:
+    """ItemKNN on the latest ``window`` items."""
+
+    knn: ItemKNN
+    window: int
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """As :meth:`ItemKNN.scores`."""
+        return self.knn.scores(histories[:, -self.window :])
+
+
+def fit_baseline(
+    name: str,
+    train: Sequences,
+    n_items: int,
+    config: EvaluateConfig,
+    length: int,
+    *,
+    seed: int,
+    validation: tuple[np.ndarray, np.ndarray],
+    device: str = "cpu",
+    progress: bool = False,
+) -> tuple[Baseline, str]:
+    """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
+
+    Args:
+        name: ``popularity``, ``itemknn``, ``sasrec``, ``sasrec-sampled`` or ``sasrec-cornac``.
+        train: training sequences; n_items: N; length: T.
+        config: the ``evaluate`` section.
+        seed: of what is random in it.
+        validation: histories (U, T) and targets (U,) of the validation split.
+        device, progress: of the neural ones.
+
+    Returns:
+        the fitted baseline, and what was chosen, in words.
+    """
+    if name == "popularity":
+        return Popularity(popularity_counts(train, n_items)), "nothing to choose"
+    if name == "itemknn":
+        return _fit_itemknn(train, n_items, config.itemknn_neighbours, length, validation)
+    if name == "sasrec-cornac":
+        cornac = train_sasrec_cornac(
+            train, n_items, config.sasrec, length, seed=seed, validation=validation, device=device
+        )
+        return cornac, f"the best of {config.sasrec.epochs} epochs"
+    sasrec = config.sasrec
+    if name == "sasrec-sampled":
+        sasrec = sasrec.model_copy(update={"negatives": config.sampled_negatives})
+    model = train_sequential(
+        train, n_items, sasrec, length, seed=seed, device=device, validation=validation, progress=progress
+    )
+    best = max(model.log, key=lambda row: row["R@10"])
+    return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {sasrec.epochs})"
+
+
+def _fit_itemknn(
+    train: Sequences, n_items: int, neighbours: int, length: int, validation: tuple[np.ndarray, np.ndarray]
+) -> tuple[Baseline, str]:
+    knn = ItemKNN(train, n_items, neighbours)
+    windows = sorted({length, max(1, length // 2), max(1, length // 4), 1}, reverse=True)
+    window = knn.best_window(*validation, windows)
+    return WindowedKNN(knn, window), f"the latest {window} items vote (of {', '.join(map(str, windows))})"
+
+
+def ranked_lists(
+    baseline: Baseline, histories: np.ndarray, width: int, exclude: sparse.csr_matrix | None = None, users: int = 1024
+) -> np.ndarray:
+    """:func:`top_items` of a baseline, scored ``users`` at a time so that (U, N) is never held at once.
+
+    Returns:
+        (U, W) int64; see :func:`top_items`.
+    """
+    starts = range(0, len(histories), users)
+    rows = [slice(start, start + users) for start in starts]
+    parts = [top_items(baseline.scores(histories[r]), width, None if exclude is None else exclude[r]) for r in rows]
+    return np.concatenate(parts)
+
+
+def tied_ranks(
+    baseline: Baseline, histories: np.ndarray, targets: np.ndarray, users: int = 1024
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`recnb.evaluate.rank_bounds` of a baseline, ``users`` at a time."""
+    starts = range(0, len(histories), users)
+    rows = [slice(start, start + users) for start in starts]
+    bounds = [rank_bounds(baseline.scores(histories[r]), targets[r]) for r in rows]
+    return np.concatenate([best for best, _ in bounds]), np.concatenate([worst for _, worst in bounds])

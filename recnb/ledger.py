@@ -7,8 +7,10 @@ it comes from. Only the protocol of the papers (seen items kept) stands beside p
 from __future__ import annotations
 
 import difflib
+import platform
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -156,3 +158,19 @@ def _plain(value: Any) -> str:
 def ledger_records(ledger: pd.DataFrame) -> Sequence[dict[str, Any]]:
     """Rows as plain values for ``ledger.json``; a missing number is None."""
     return [{str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in ledger.to_dict("records")]
+
+
+def hardware(device: str, threads: int) -> str:
+    """What a measurement ran on, in a few words: ``"Intel Xeon ... , 2 threads"`` or the GPU's name."""
+    if device == "cuda":
+        import torch
+
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{_processor()}, {threads} thread{'s' if threads != 1 else ''}"
+
+
+def _processor(source: Path = Path("/proc/cpuinfo")) -> str:
+    """Model name of the processor; what python knows of it where Linux does not say."""
+    lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

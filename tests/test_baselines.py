@@ -14,16 +14,19 @@ from scipy import sparse
 from recnb import baselines
 from recnb.baselines import (
     ItemKNN,
+    Popularity,
+    fit_baseline,
     interaction_matrix,
     nearest_neighbours,
     popularity_counts,
-    popularity_scores,
+    ranked_lists,
+    tied_ranks,
     top_items,
     train_sasrec_cornac,
 )
 from recnb.data import Sequences
-from recnb.evaluate import metrics, paired_bootstrap, per_user, target_ranks
-from recnb.recipe import SasrecConfig
+from recnb.evaluate import metrics, paired_bootstrap, per_user, rank_bounds, target_ranks
+from recnb.recipe import EvaluateConfig, SasrecConfig
 from recnb.sequential import train_sequential
 
 
@@ -89,7 +92,8 @@ def test_top_items_refuses_what_it_cannot_rank() -> None:
 def test_popularity_counts_training_events_only_and_everyone_gets_the_same() -> None:
     train = Sequences(np.array([0, 2, 5]), np.array([1, 3, 3, 3, 0], np.int32))
     assert popularity_counts(train, 5).tolist() == [1, 1, 0, 3, 0]
-    assert top_items(popularity_scores(train, 5, 3), 3).tolist() == [[3, 0, 1]] * 3
+    everyone = Popularity(popularity_counts(train, 5)).scores(np.zeros((3, 2), int))
+    assert top_items(everyone, 3).tolist() == [[3, 0, 1]] * 3
 
 
 def naive_itemknn(train: Sequences, n_items: int, neighbours: int, histories: np.ndarray) -> np.ndarray:
@@ -209,3 +213,31 @@ def test_cornac_keeps_item_numbers_and_torchs_generator() -> None:
     assert fitted.scores(valid[0]).shape == (2, 9)
     again = train_sasrec_cornac(train, 9, config, 2, seed=0, validation=valid)
     assert np.array_equal(fitted.scores(valid[0]), again.scores(valid[0]))
+
+
+# --- one way in -------------------------------------------------------------------------------------------------------
+
+NAMES = ("popularity", "itemknn", "sasrec", "sasrec-sampled", "sasrec-cornac")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_baseline_of_a_recipe_fits_and_lists(name: str) -> None:
+    train, valid, test = leave_last(cyclic(20, 12, 8, 4), 8, 5)
+    config = EvaluateConfig(itemknn_neighbours=3, sampled_negatives=4,
+                            sasrec=SasrecConfig(width=8, blocks=1, epochs=2, negatives=0, batch_size=32))  # fmt: skip
+    fitted, chosen = fit_baseline(name, train, 12, config, 5, seed=0, validation=valid)
+    seen = interaction_matrix(train.offsets, train.items, 12)
+    lists = ranked_lists(fitted, test[0], 4, seen, users=7)
+    assert chosen and np.array_equal(lists, top_items(fitted.scores(test[0]), 4, seen))
+    bounds = tied_ranks(fitted, test[0], test[1], users=7)
+    assert np.array_equal(bounds, rank_bounds(np.asarray(fitted.scores(test[0])), test[1]))
+    again, _ = fit_baseline(name, train, 12, config, 5, seed=0, validation=valid)
+    assert np.array_equal(fitted.scores(test[0]), again.scores(test[0])), "the same seed, the same baseline"
+
+
+def test_sampled_softmax_is_not_full_cross_entropy() -> None:
+    train, valid, test = leave_last(cyclic(20, 12, 8, 4), 8, 5)
+    config = EvaluateConfig(sampled_negatives=2, sasrec=SasrecConfig(width=8, blocks=1, epochs=1, negatives=0))
+    full, sampled = (fit_baseline(name, train, 12, config, 5, seed=0, validation=valid)[0]
+                     for name in ("sasrec", "sasrec-sampled"))  # fmt: skip
+    assert not np.allclose(full.scores(test[0]), sampled.scores(test[0]))

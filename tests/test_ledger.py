@@ -121,3 +121,11 @@ def test_paper_settings_are_recipe_keys() -> None:
 
 def test_docstrings_tell_the_truth() -> None:
     assert doctest.testmod(module).failed == 0
+
+
+def test_hardware_is_named(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Some CPU @ 2 GHz\n", encoding="utf-8")
+    assert module._processor(cpuinfo) == "Some CPU @ 2 GHz"
+    assert module._processor(tmp_path / "none")
+    assert module.hardware("cpu", 2).endswith(", 2 threads") and module.hardware("cpu", 1).endswith(", 1 thread")
