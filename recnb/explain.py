@@ -6,10 +6,12 @@ Everything here is about single users and items, so clarity comes before speed. 
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,19 +108,34 @@ def choose_users(
         Distinct user numbers, and for each whether it was named (bool).
 
     Raises:
-        RecnbError: an id that no user has; the message says how ids look.
+        RecnbError: an id that no user has.
     """
-    known = {str(user): number for number, user in enumerate(user_ids)}
-    unknown = [user for user in named if user not in known]
-    if unknown:
-        raise RecnbError(f"cases.users: no user '{unknown[0]}'; ids look like {', '.join(list(known)[:3])}")
-    asked = list(dict.fromkeys(known[user] for user in named))
+    asked = numbers_of(user_ids, named, "cases.users")
     rng = np.random.default_rng(seed)
     missed = [u for u in rng.permutation(np.flatnonzero(hits == 0)).tolist() if u not in asked]
     found = [u for u in rng.permutation(np.flatnonzero(hits == 1)).tolist() if u not in asked]
     misses = min(len(missed), max(-(-count // 2), count - len(found)))
     drawn = missed[:misses] + found[: count - misses]
     return np.array(asked + drawn, dtype=np.int64), np.arange(len(asked) + len(drawn)) < len(asked)
+
+
+def numbers_of(ids: Sequence[str] | np.ndarray, wanted: Sequence[str], key: str) -> list[int]:
+    """Positions of the wanted ids, each once.
+
+    Args:
+        ids: all ids, as in the source.
+        wanted: ids that the recipe names.
+        key: the recipe's key, for the error.
+
+    Raises:
+        RecnbError: an id that does not exist; the message gives the nearest one.
+    """
+    known = {str(name): number for number, name in enumerate(ids)}
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0) or list(known)[:1]
+            raise RecnbError(f"{key}: no id '{name}' among the {len(known)} of the data; nearest: '{near[0]}'")
+    return list(dict.fromkeys(known[name] for name in wanted))
 
 
 def explain_search(
@@ -274,6 +291,28 @@ def tree_labels(
     return labels
 
 
+def case_header(
+    name: str, walk: Walk, history: np.ndarray, titles: Sequence[str], popularity_rank: np.ndarray, shown: int = 8
+) -> str:
+    """Markdown above a case: the outcome, the latest titles of the history, the true item and its rank.
+
+    Args:
+        name: of the case.
+        walk: from :func:`explain_search`.
+        history: (T,) items, -1 where there is none.
+        titles: N titles; escaped here.
+        popularity_rank: (N,) 1 = most popular in training.
+        shown: titles of the history to show.
+    """
+    past = [titles[item] for item in history.tolist() if item >= 0]
+    return (
+        f"### {escape(name)}: {walk.outcome}\n\n"
+        f"**The latest of {len(past)} items:** {' · '.join(escape(title, 40) for title in past[-shown:])}\n\n"
+        f"**Took next:** {escape(titles[walk.target])} (popularity rank {popularity_rank[walk.target]}); "
+        f"the model ranks it {walk.target_rank + 1} of {len(titles)}"
+    )
+
+
 def recommendation_table(
     walk: Walk, titles: Sequence[str], popularity_rank: np.ndarray, popular: np.ndarray, rows: int = 10
 ) -> pd.DataFrame:
@@ -353,6 +392,11 @@ def case_record(
         "recommended": [entry(item) | {"log_probability": round(score, 4)} for item, score in scored],
         "preference": preference,
     }
+
+
+def without_adapter(model: nn.Module) -> AbstractContextManager[Any]:
+    """Within it a peft model answers as its backbone alone; a model without adapter is left as it is."""
+    return model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()  # type: ignore[operator]
 
 
 def greedy_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from types import SimpleNamespace
 
@@ -188,8 +189,32 @@ def test_what_is_lacking_is_filled_from_the_rest(hits, expected) -> None:
 
 
 def test_unknown_user_is_named() -> None:
-    with pytest.raises(RecnbError, match=r"no user 'nobody'; ids look like a, b"):
-        explain.choose_users(np.array(["a", "b"]), ["nobody"], np.array([0, 1]), 1, 0)
+    with pytest.raises(RecnbError, match=r"cases.users: no id 'user9' among the 2 of the data; nearest: 'user1'"):
+        explain.choose_users(np.array(["user1", "b"]), ["user9"], np.array([0, 1]), 1, 0)
+    assert explain.numbers_of(["x", "y"], ["y", "x", "y"], "cases.items") == [1, 0]
+
+
+def test_header_tells_outcome_history_and_rank(model, trie) -> None:
+    walk = explain.explain_search(model, PROMPT, trie, 5, int(by_rank(model, trie)[20]))
+    titles = [f"<b>title</b> {i}" for i in range(40)]
+    header = explain.case_header("user *1*", walk, np.array([-1, 3, 4, 5]), titles, np.arange(1, 41), shown=2)
+    assert "missed by the model" in header and "the model ranks it 21 of 40" in header
+    assert "latest of 3" in header and "title" in header and "<b>" not in header and "*1*" not in header
+    assert header.count(" 4") >= 1 and " 3 ·" not in header
+
+
+def test_without_adapter_is_the_backbone(model, trie) -> None:
+    peft = pytest.importorskip("peft")
+    plain = score_items(model, [PROMPT], trie)
+    with explain.without_adapter(model):
+        np.testing.assert_array_equal(score_items(model, [PROMPT], trie), plain)
+    adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(parameter)
+    assert not np.allclose(score_items(adapted, [PROMPT], trie), plain, atol=1e-3)
+    with explain.without_adapter(adapted):
+        np.testing.assert_allclose(score_items(adapted, [PROMPT], trie), plain, atol=1e-5)
 
 
 def test_popularity_overlap_counts_items_not_places() -> None:
