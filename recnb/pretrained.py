@@ -123,8 +123,9 @@ def load_causal_lm(
         with _quiet():
             network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_found(reference.spec, f"{folder} is not a causal language model: {_first_line(error)}") from error
+    except Exception as error:  # transformers raises many unrelated types on a folder it cannot read
+        reason = f"{folder} does not load as a causal language model: {_first_line(error)}"
+        raise _not_found(reference.spec, reason) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return network.to(device).eval(), tokenizer  # type: ignore[arg-type]
@@ -149,8 +150,8 @@ def load_sentence_encoder(
     try:
         with _quiet():
             return SentenceTransformer(folder, device=device, local_files_only=True, model_kwargs=options)
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_found(reference.spec, f"{reference.folder} holds no encoder: {_first_line(error)}") from error
+    except Exception as error:  # as above
+        raise _not_found(reference.spec, f"{folder} does not load as an encoder: {_first_line(error)}") from error
 
 
 def converted(reference: ModelRef, cache: Path | None = None) -> Path:
@@ -181,7 +182,7 @@ def _dequantise(reference: ModelRef, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # a damaged file fails anywhere in the reader
         raise _not_found(reference.spec, f"{gguf} cannot be read as GGUF: {_first_line(error)}") from error
     # What is saved is plain float32: a left-over note on quantisation would make the next load dequantise again.
     if hasattr(model.config, "quantization_config"):
