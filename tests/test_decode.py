@@ -7,6 +7,8 @@ import pytest
 import torch
 from scipy import sparse
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GenerationConfig,
@@ -138,6 +140,35 @@ def test_full_width_equals_scoring_every_item(name: str, normalisation: str, kin
     assert [sorted(row) for row in found.items.tolist()] == [list(range(trie.n_items))] * len(asked)
     np.testing.assert_allclose(found.scores, np.take_along_axis(outright, found.items, 1), atol=1e-4)
     assert (np.diff(found.scores, axis=1) <= 0).all()
+
+
+SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+FAMILIES = {
+    "qwen2": {
+        **SMALL,
+        "num_key_value_heads": 2,
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "max_window_layers": 1,
+    },
+    "qwen3": {**SMALL, "num_key_value_heads": 2, "head_dim": 8},
+    "gemma2": {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
+    "phi3": {**SMALL, "num_key_value_heads": 2, "sliding_window": 5, "pad_token_id": 0},
+    "granite": {**SMALL, "num_key_value_heads": 2, "logits_scaling": 3.0, "embedding_multiplier": 2.0},
+    "cohere": {**SMALL, "num_key_value_heads": 2, "logit_scale": 0.5, "pad_token_id": 0},
+    "gpt_neox": SMALL,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_equal_scoring_every_item(family: str) -> None:
+    """Each has its own idea of windows, logit scaling or positions."""
+    config = AutoConfig.for_model(family, **FAMILIES[family])
+    model = build(lambda config: AutoModelForCausalLM.from_config(config), config)
+    trie, asked = Trie.from_tokens(release_like()), prompts(13, (9, 4, 14))
+    found = beam_search(model, asked, trie, trie.n_items)
+    outright = score_items(model, asked, trie)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(outright, found.items, 1), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma"])
