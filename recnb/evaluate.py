@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from recnb.decode import recommend
 from recnb.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -366,6 +365,8 @@ def recommend_lists(
     Returns:
         (U, W) int64 with W = min(beam, N).
     """
+    from recnb.decode import recommend  # torch: the metrics alone need none of it
+
     width = min(config.beam, trie.n_items)
     removed = np.zeros(len(prompts), dtype=np.int64) if exclude is None else np.diff(exclude.indptr)
     room = np.minimum(width, trie.n_items - removed)

@@ -303,7 +303,7 @@ def test_users_with_few_items_left_get_short_lists(monkeypatch: pytest.MonkeyPat
         assert [int(p[0]) for p in prompts] == [u for u in range(4) if min(3, 6 - seen[u].sum()) == config.beam]
         return np.stack([items[: config.beam] for items in left]), None
 
-    monkeypatch.setattr(evaluate, "recommend", fake)
+    monkeypatch.setattr("recnb.decode.recommend", fake)
     prompts = [np.array([user]) for user in range(4)]
     lists = recommend_lists(None, prompts, trie, DecodeConfig(beam=3), sparse.csr_matrix(seen))
     assert lists.tolist() == [[0, 1, 2], [4, 5, -1], [-1, -1, -1], [0, 1, 2]]

@@ -125,7 +125,7 @@ def test_docstrings_tell_the_truth() -> None:
 
 def test_hardware_is_named(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Some CPU @ 2 GHz\n", encoding="utf-8")
+    cpuinfo.write_text("processor: 0\n" + 2 * "model name\t: Some CPU @ 2 GHz\n", encoding="utf-8")
     assert module._processor(cpuinfo) == "Some CPU @ 2 GHz"
     assert module._processor(tmp_path / "none")
     assert module.hardware("cpu", 2).endswith(", 2 threads") and module.hardware("cpu", 1).endswith(", 1 thread")
