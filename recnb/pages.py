@@ -116,8 +116,8 @@ def _export(notebook: dict[str, Any], facts: dict[str, str]) -> str:
     exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATES)])
     css = (TEMPLATES / "base.css").read_text(encoding="utf-8") + (TEMPLATES / "page.css").read_text(encoding="utf-8")
     body, _ = exporter.from_notebook_node(node, resources={"recnb": facts | {"css": css}})
-    # nbconvert turns links between notebooks into links between pages; this one is meant as it stands.
-    return str(body).replace("@notebook@", f"{facts['stage']}.ipynb")
+    body = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', body)  # from page to page
+    return body.replace("@notebook@", f"{facts['stage']}.ipynb")
 
 
 def _prepared(notebook: dict[str, Any]) -> dict[str, Any]:
