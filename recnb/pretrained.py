@@ -126,15 +126,14 @@ def load_causal_lm(
     except Exception as error:  # transformers raises many unrelated types on a folder it cannot read
         reason = f"{folder} does not load as a causal language model: {_first_line(error)}"
         raise _not_found(reference.spec, reason) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    _ensure_pad_token(tokenizer)
     return network.to(device).eval(), tokenizer  # type: ignore[arg-type]
 
 
 def load_sentence_encoder(
     model: str | ModelRef, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
 ) -> SentenceTransformer:
-    """Load a sentence encoder with its own pooling (mean pooling when the folder does not say).
+    """Load a sentence encoder with its own pooling (when the folder names none: sentence-transformers' default).
 
     Raises:
         ModelNotFoundError: not on this machine, or a GGUF file (those are read as ``encoder: causal-lm``).
@@ -149,9 +148,11 @@ def load_sentence_encoder(
     folder = str(reference.folder)
     try:
         with _quiet():
-            return SentenceTransformer(folder, device=device, local_files_only=True, model_kwargs=options)
+            encoder = SentenceTransformer(folder, device=device, local_files_only=True, model_kwargs=options)
     except Exception as error:  # as above
         raise _not_found(reference.spec, f"{folder} does not load as an encoder: {_first_line(error)}") from error
+    _ensure_pad_token(encoder.tokenizer)
+    return encoder
 
 
 def converted(reference: ModelRef, cache: Path | None = None) -> Path:
@@ -258,6 +259,11 @@ def _from_hub(spec: str) -> ModelRef:
     except Exception as error:  # as above; the reason is in the message
         raise _not_found(spec, f"not in the Hugging Face cache, and the hub says: {_first_line(error)}") from error
     return _from_path(spec, Path(folder))
+
+
+def _ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 @contextmanager

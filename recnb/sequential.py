@@ -88,6 +88,8 @@ class SequentialEncoder(nn.Module):
         Returns:
             (U, N) float32, larger is better.
         """
+        if len(histories) == 0:
+            return np.zeros((0, self.n_items), np.float32)
         was_training = self.training
         self.eval()
         device = self.positions.device
@@ -96,7 +98,7 @@ class SequentialEncoder(nn.Module):
             (self(batch.to(device))[:, -1] @ self.item_vectors().T).float().cpu() for batch in latest.split(batch_size)
         ]
         self.train(was_training)
-        return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_items), np.float32)
+        return torch.cat(parts).numpy()
 
 
 def train_sequential(
