@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import doctest
 import tracemalloc
+from collections.abc import Iterator
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,8 +36,16 @@ from recnb.evaluate import (
     recommend_lists,
     target_ranks,
 )
+from recnb.figures import evaluation as figures
+from recnb.ledger import build_ledger, published
 from recnb.recipe import DecodeConfig
 from recnb.trie import Trie
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays_open() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 def random_lists(users: int, items: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -307,3 +318,46 @@ def test_users_with_few_items_left_get_short_lists(monkeypatch: pytest.MonkeyPat
     prompts = [np.array([user]) for user in range(4)]
     lists = recommend_lists(None, prompts, trie, DecodeConfig(beam=3), sparse.csr_matrix(seen))
     assert lists.tolist() == [[0, 1, 2], [4, 5, -1], [-1, -1, -1], [0, 1, 2]]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_systems() -> dict[str, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(17)
+    return {"a": per_user_metrics(rng.integers(0, 12, 60), [5]), "b": per_user_metrics(rng.integers(0, 30, 60), [5])}
+
+
+def test_bars_are_the_means(two_systems: dict) -> None:
+    rows = [{"system": s, "protocol": p, "metric": m, **mean_interval(v, 100, 0)}
+            for s, found in two_systems.items() for p in figures.PROTOCOLS for m, v in found.items()]  # fmt: skip
+    axes = figures.metric_bars(pd.DataFrame(rows), ["R@5", "N@5"]).axes
+    drawn = sorted(bar.get_width() for bar in axes[0].patches)
+    assert drawn == pytest.approx(sorted(2 * [found["R@5"].mean() for found in two_systems.values()]))
+    assert "R@5" in axes[0].get_xlabel() and [label.get_text() for label in axes[0].get_yticklabels()] == ["a", "b"]
+
+
+def test_differences_stand_where_they_are(two_systems: dict) -> None:
+    table = compare(two_systems["a"], {"b": two_systems["b"]}, 200, 0)
+    axis = figures.differences(table, ["R@5"], "a").axes[0]
+    assert axis.lines[0].get_xdata() == pytest.approx([table.low[0], table.high[0]])
+    assert axis.lines[1].get_xdata() == pytest.approx([table["diff"][0]])
+
+
+def test_groups_and_bias_are_labelled(two_systems: dict) -> None:
+    group, names = quantile_groups(np.arange(60), 3)
+    tables = {s: by_group(found["N@5"], group, names, 100, 0) for s, found in two_systems.items()}
+    axis = figures.grouped_metric(tables, "N@5", "training interactions").axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()][0] == "0-19\n(20 users)"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    looks = pd.DataFrame({"a": {"coverage": 0.2, "head": 0.9}}).T
+    assert figures.popularity_bias(looks, 0.5).axes[0].collections[0].get_offsets().tolist() == [[0.2, 0.9]]
+
+
+def test_the_ledger_is_drawn_in_order_with_its_kinds() -> None:
+    measured = {"ours": {"N@10": 0.05}, "worse": {"N@10": 0.01}}
+    axis = figures.ledger_gaps(build_ledger(measured, published("sports"), {}, "", ""), "N@10").axes[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names[0] == "worse" and names[-1] == "ours" and "EAGER-LLM" in names
+    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"published", "measured"}
