@@ -1,4 +1,4 @@
-"""The command line: ``recnb run | report | params | doctor``. Heavy imports wait until a command needs them."""
+"""The command line: ``recnb run | report | compare | params | doctor``. Heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_report(commands)
+    _add_compare(commands)
     _add_params(commands)
     _add_doctor(commands)
     return parser
@@ -118,6 +119,17 @@ def _add_report(commands: _Commands) -> None:
     )  # fmt: skip
     _add_recipe(parser)
     parser.set_defaults(command=report)
+
+
+def _add_compare(commands: _Commands) -> None:
+    parser = _command(
+        commands, "compare",
+        "Run a recipe with one thing changed at a time, up to training, and write what validation says of each\n"
+        "variant to reports/ablations/. Every variant is an ordinary run; after a kill it goes on where it stopped.",
+        "example:\n  recnb compare params/ablations/quickstart.yaml\n", "what each choice bought: variants of a recipe",
+    )  # fmt: skip
+    parser.add_argument("comparison", help="a comparison file: base and variants")
+    parser.set_defaults(command=compare)
 
 
 def _add_params(commands: _Commands) -> None:
@@ -166,6 +178,17 @@ def report(options: argparse.Namespace) -> int:
     overrides = _flat(options.overrides)
     root = store.find_root(options.recipe)
     return _write_report(store.resolve_recipe(options.recipe, overrides, root), root, options.recipe, tuple(overrides))
+
+
+def compare(options: argparse.Namespace) -> int:
+    """``recnb compare``."""
+    from recnb import compare as comparison
+    from recnb import store
+
+    root = store.find_root(options.comparison)
+    written = comparison.compare(Path(options.comparison), root)
+    print(f"comparison: {written.relative_to(root)}")
+    return OK
 
 
 def params_show(options: argparse.Namespace) -> int:

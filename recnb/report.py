@@ -20,9 +20,8 @@ from recnb.progress import duration, size
 from recnb.recipe import Recipe
 from recnb.stages import STAGES, StageSpec
 
-# The pictures that matter most, best first; each is `<stage>-<name>` or the beginning of it.
-PICTURES = ("06_evaluate", "08_prefix_map", "04_train", "03_index", "02_embeddings", "05_anneal", "07_case", "01_data")
-HEADLINE_PICTURES = 5
+# The pictures that matter most, in the order of the page: the first figure whose name starts like this.
+PICTURES = ("06_evaluate-metrics", "07_case_studies-tree", "08_prefix_map", "04_train-losses", "03_index-meaning")
 _FACTS_ON_CARD = 5
 _METRIC = re.compile(r"^[RN]@\d+")
 
@@ -72,21 +71,25 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
     manifests = {spec.name: store.read_manifest(recipe, spec.name, root) for spec in STAGES}
     pages = render_pages(recipe, root, manifests)
     views = [_view(spec, manifests[spec.name], pages, recipe, root) for spec in STAGES]
-    ledger = read_ledger(recipe, root, manifests["06_evaluate"])
+    ledger = _rows(read_result(recipe, root, manifests["06_evaluate"], "ledger.json"))
+    metrics = read_result(recipe, root, manifests["06_evaluate"], "metrics.json") or {}
+    figures = pictures(folder / "figures", pages)
     context = {
         "recipe": recipe,
         "command": _command(recipe_path, overrides),
         "stages": views,
-        "pictures": pictures(folder / "figures", pages),
+        "pictures": figures[0],
+        "more_pictures": figures[1],
         "ledger": ledger_table(ledger),
-        "headline": headline(ledger),
+        "result": result_table(metrics),
+        "verdicts": verdicts(metrics),
+        "headline": headline(metrics) or headline_of_ledger(ledger),
         "settings": _settings(recipe),
         "recipe_yaml": listing.as_yaml(recipe),
         "environment": environment(manifests),
         "totals": _totals(views),
         "most": _largest(views),
         "css": "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("base.css", "index.css")),
-        "headline_pictures": HEADLINE_PICTURES,
     }
     _write_if_changed(folder / "index.html", _template().render(context))
     _write_if_changed(folder / "metrics.json", json.dumps(_metrics(recipe, manifests, ledger), indent=1) + "\n")
@@ -106,14 +109,67 @@ def render_pages(recipe: Recipe, root: Path, manifests: dict[str, Any]) -> dict[
     return {name: f"notebooks/{name}.html" for name in made}
 
 
-def read_ledger(recipe: Recipe, root: Path, manifest: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Rows of 06_evaluate's ``ledger.json``; none if there is no such artifact or it is damaged."""
-    path = store.stage_folder(recipe, "06_evaluate", root) / "ledger.json"
-    entry = (manifest or {}).get("artifacts", {}).get("ledger.json")
+def read_result(recipe: Recipe, root: Path, manifest: dict[str, Any] | None, name: str) -> Any:
+    """A JSON artifact of 06_evaluate; none if there is no such artifact or it does not match its manifest."""
+    path = store.stage_folder(recipe, "06_evaluate", root) / name
+    entry = (manifest or {}).get("artifacts", {}).get(name)
     if not entry or not path.is_file() or store.hash_artifact(path) != entry["sha256"]:
-        return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    rows = content.get("rows", []) if isinstance(content, dict) else content
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def result_table(metrics: dict[str, Any]) -> dict[str, Any]:
+    """All systems under both protocols: metric names, protocols, and per system its values, the best ones marked.
+
+    Args:
+        metrics: 06_evaluate's ``metrics.json``: ``systems`` maps system to protocol to metric to value.
+    """
+    systems = metrics.get("systems", {})
+    columns = list(dict.fromkeys((p, m) for both in systems.values() for p, scores in both.items() for m in scores))
+    best = {c: max(both.get(c[0], {}).get(c[1], -1.0) for both in systems.values()) for c in columns}
+    rows = [
+        {
+            "system": system,
+            "ours": system == metrics.get("ours"),
+            "cells": [_score(both.get(p, {}).get(m), best[p, m]) for p, m in columns],
+        }
+        for system, both in systems.items()
+    ]
+    protocols = {p: sum(1 for protocol, _ in columns if protocol == p) for p, _ in columns}
+    return {"protocols": protocols, "metrics": [metric for _, metric in columns], "rows": rows}
+
+
+def verdicts(metrics: dict[str, Any]) -> list[str]:
+    """One sentence per opponent and metric, as far as the paired interval allows to speak; seen items kept."""
+    top = f"@{max(metrics.get('cutoffs', [0]))}"
+    rows = [row for row in metrics.get("ours_minus", {}).get("kept", []) if str(row.get("metric", "")).endswith(top)]
+    sentences = []
+    for row in rows:
+        if row["low"] <= 0 <= row["high"]:
+            said = "not clearly different from"
+        else:
+            said = "clearly better than" if row["low"] > 0 else "clearly worse than"
+        interval = f"{row['diff']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        sentences.append(f"{row['metric']}: {metrics.get('ours', 'ours')} is {said} {row['against']}, {interval}")
+    return sentences
+
+
+def headline(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """Tiles on top of the page: ours, then the others by R@k, seen items kept; (value, label)."""
+    metric = f"R@{max(metrics.get('cutoffs', [0]))}"
+    scores = {name: both.get("kept", {}).get(metric) for name, both in metrics.get("systems", {}).items()}
+    known = {name: value for name, value in scores.items() if value is not None}
+    order = sorted(known, key=lambda name: (name != metrics.get("ours"), -known[name]))
+    return [(f"{known[name]:.4f}", f"{metric}, {name}") for name in order[:4]]
+
+
+def _score(value: float | None, best: float) -> dict[str, Any]:
+    return {"text": "" if value is None else f"{value:.4f}", "best": value is not None and value >= best}
+
+
+def _rows(content: Any) -> list[dict[str, Any]]:
+    """Rows of a ledger: a list of them, or the list under ``rows``."""
+    rows = content.get("rows", []) if isinstance(content, dict) else content or []
     return [row for row in rows if isinstance(row, dict)]
 
 
@@ -138,20 +194,29 @@ def ledger_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": list(zip(names, numeric, strict=True)), "rows": lines}
 
 
-def headline(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def headline_of_ledger(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The best measured systems by R@10, best first: (value, label) for the tiles on top of the page."""
     measured = [row for row in rows if row.get("kind") == "measured" and isinstance(row.get("R@10"), int | float)]
     ranked = sorted(measured, key=lambda row: -row["R@10"])
     return [(f"{row['R@10']:.4f}", f"R@10, {row.get('system', '?')}") for row in ranked[:4]]
 
 
-def pictures(folder: Path, pages: dict[str, str]) -> list[Picture]:
-    """All figures of the recipe, those that matter most first, one of each stage before the second of any."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
-        found.setdefault(path.stem.partition("-")[0], []).append(path)
-    order = [(turn, _rank(stage), path) for stage, paths in found.items() for turn, path in enumerate(reversed(paths))]
-    return [_picture(path, pages) for _, _, path in sorted(order, key=lambda entry: entry[:2])]
+def pictures(folder: Path, pages: dict[str, str]) -> tuple[list[Picture], list[Picture]]:
+    """Figures of the recipe: the few that matter, and all others in the order of the stages.
+
+    Where a wanted figure was not drawn, the first one of its stage stands in.
+    """
+    drawn = folder.glob("*.png")
+    paths = sorted(drawn, key=lambda path: (path.stem.partition("-")[0], path.stat().st_mtime_ns, path.name))
+    chosen: list[Path] = []
+    for wanted in PICTURES:
+        stage = wanted.partition("-")[0]
+        found = [path for path in paths if path.name.startswith(wanted)]
+        found = found or [path for path in paths if path.name.startswith(stage)]
+        chosen += [path for path in found if path not in chosen][:1]
+    chosen = chosen or paths[: len(PICTURES)]
+    rest = [path for path in paths if path not in chosen]
+    return [_picture(path, pages) for path in chosen], [_picture(path, pages) for path in rest]
 
 
 def environment(manifests: dict[str, Any]) -> list[tuple[str, str]]:
@@ -259,10 +324,6 @@ def _picture(path: Path, pages: dict[str, str]) -> Picture:
     text = path.with_suffix(".txt")
     alt = text.read_text(encoding="utf-8").strip() if text.is_file() else name.replace("-", " ")
     return Picture(stage, pages.get(stage, ""), name, alt, base64.b64encode(path.read_bytes()).decode())
-
-
-def _rank(stage: str) -> int:
-    return next((place for place, prefix in enumerate(PICTURES) if stage.startswith(prefix)), len(PICTURES))
 
 
 def _measured(rows: list[dict[str, Any]], name: str) -> list[float]:

@@ -109,6 +109,20 @@ def test_what_is_no_command(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert stop.value.code == 2 and "usage: recnb" in capsys.readouterr().err
 
 
+def test_compare_runs_a_comparison_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from recnb import compare
+
+    monkeypatch.setattr(compare, "compare", lambda path, root: root / "reports" / "ablations" / path.name)
+    assert cli.main(["compare", "params/mine.yaml"]) == 0
+    assert capsys.readouterr().out == "comparison: reports/ablations/mine.yaml\n"
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    assert cli.main(["compare", "params/none.yaml"]) == 2
+    assert "no such comparison file" in capsys.readouterr().err
+
+
 def test_params_show_and_plain(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["params", "show", "params/mine.yaml", "--section", "train", "--set", "train.warmup=0.5"]) == 0
     shown = capsys.readouterr().out
@@ -153,7 +167,7 @@ def test_run_outside_a_project_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 def test_help_teaches_with_commands_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every example in every help text is parsed by the parser it explains."""
     texts = []
-    for command in ("", "run", "report", "params", "params show", "params diff", "params validate", "doctor"):
+    for command in ("", "run", "report", "params", "params show", "params diff", "params validate", "compare", "doctor"):
         with pytest.raises(SystemExit) as stop:
             cli.main([*command.split(), "--help"])
         assert stop.value.code == 0

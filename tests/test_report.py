@@ -159,7 +159,7 @@ def test_the_ledger_marks_the_best_measured_value_of_each_metric() -> None:
     assert best == {("ours", "R@10"), ("popularity", "R@5")}, "a published row is never the best measured"
     assert [numeric for _, numeric in table["columns"]] == [False, True, True, False, True, False]
     assert table["rows"][3]["cells"][1]["text"] == ""
-    assert report.headline(LEDGER) == [("0.0812", "R@10, ours"), ("0.0412", "R@10, popularity")]
+    assert report.headline_of_ledger(LEDGER) == [("0.0812", "R@10, ours"), ("0.0412", "R@10, popularity")]
 
 
 def test_no_ledger_no_table(done: Path, recipe: Recipe) -> None:
@@ -182,12 +182,62 @@ def test_metrics_are_there_for_machines(done: Path, recipe: Recipe) -> None:
     assert content["stages"]["01_data"]["facts"]["items"] == 1682 and content["ledger"] == LEDGER
 
 
-def test_pictures_that_matter_come_first_one_of_each_stage(tmp_path: Path) -> None:
-    for place, name in enumerate(["01_data-a", "06_evaluate-bars", "06_evaluate-gaps", "08_prefix_map-umap", "custom"]):
+def test_pictures_that_matter_come_first(tmp_path: Path) -> None:
+    names = ["01_data-a", "06_evaluate-bias", "06_evaluate-metrics", "08_prefix_map-umap", "03_index-sizes", "custom"]
+    for place, name in enumerate(names):
         (tmp_path / f"{name}.png").write_bytes(PNG)
         os.utime(tmp_path / f"{name}.png", (1000 + place, 1000 + place))
-    order = [picture.stage + "-" + picture.name for picture in report.pictures(tmp_path, {})]
-    assert order == ["06_evaluate-gaps", "08_prefix_map-umap", "01_data-a", "custom-", "06_evaluate-bars"]
+    chosen, rest = report.pictures(tmp_path, {"01_data": "notebooks/01_data.html"})
+    assert [f"{p.stage}-{p.name}" for p in chosen] == ["06_evaluate-metrics", "08_prefix_map-umap", "03_index-sizes"]
+    assert [p.stage for p in rest] == ["01_data", "06_evaluate", "custom"]
+    assert rest[0].page == "notebooks/01_data.html" and rest[2].page == ""
+
+
+METRICS = {
+    "ours": "eager", "cutoffs": [5, 10],
+    "systems": {
+        "eager": {"kept": {"R@10": 0.08, "N@10": 0.05}, "removed": {"R@10": 0.1, "N@10": 0.06}},
+        "popularity": {"kept": {"R@10": 0.04, "N@10": 0.02}, "removed": {"R@10": 0.05, "N@10": 0.03}},
+        "sasrec": {"kept": {"R@10": 0.09, "N@10": 0.05}},
+    },
+    "ours_minus": {"kept": [
+        {"metric": "R@10", "against": "popularity", "diff": 0.04, "low": 0.02, "high": 0.06, "p": 0.001},
+        {"metric": "R@10", "against": "sasrec", "diff": -0.01, "low": -0.02, "high": 0.001, "p": 0.2},
+        {"metric": "N@10", "against": HOSTILE, "diff": -0.03, "low": -0.04, "high": -0.01, "p": 0.01},
+        {"metric": "R@5", "against": "sasrec", "diff": 1.0, "low": 1.0, "high": 1.0, "p": 0.0},
+    ]},
+}  # fmt: skip
+
+
+def test_the_result_gives_both_protocols_and_marks_the_best() -> None:
+    table = report.result_table(METRICS)
+    assert table["protocols"] == {"kept": 2, "removed": 2} and table["metrics"] == ["R@10", "N@10"] * 2
+    best = {row["system"]: [cell["best"] for cell in row["cells"]] for row in table["rows"]}
+    assert best["eager"] == [False, True, True, True] and best["sasrec"] == [True, True, False, False]
+    assert [row["ours"] for row in table["rows"]] == [True, False, False]
+    assert report.headline(METRICS) == [
+        ("0.0800", "R@10, eager"), ("0.0900", "R@10, sasrec"), ("0.0400", "R@10, popularity")]  # fmt: skip
+
+
+def test_verdicts_say_no_more_than_their_intervals() -> None:
+    said = report.verdicts(METRICS)
+    assert said[0] == "R@10: eager is clearly better than popularity, +0.0400 [+0.0200, +0.0600]"
+    assert "not clearly different from sasrec" in said[1] and "clearly worse than" in said[2] and len(said) == 3
+
+
+def test_no_metrics_no_result() -> None:
+    assert report.result_table({})["rows"] == [] and report.verdicts({}) == [] and report.headline({}) == []
+
+
+def test_the_result_stands_on_the_page(done: Path, recipe: Recipe) -> None:
+    folder = done / "runs" / "mine" / "06_evaluate"
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["artifacts"]["metrics.json"] = {"sha256": store.hash_artifact(folder / "metrics.json"), "bytes": 9}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    parsed = assert_safe_and_offline(page_of(done, recipe))
+    text = " ".join(parsed.text.split())
+    assert "seen items removed" in text and "R@10: eager is clearly better than popularity" in text and HOSTILE in text
 
 
 def test_an_unchanged_report_is_not_written_again(done: Path, recipe: Recipe) -> None:
