@@ -48,16 +48,16 @@ def agreement(a: np.ndarray, b: np.ndarray, k: int = 10, seed: int = 0, shuffles
         shuffles: how many the chance value of CKA is the mean of.
     """
     k = min(k, len(a) - 1)
-    overlap = shared_neighbours(nearest_neighbours(a, k), nearest_neighbours(b, k)).mean() / k
+    overlap = shared_neighbours(cosine_neighbours(a, k), cosine_neighbours(b, k)).mean() / k
     rng = np.random.default_rng(seed)
     chance = np.mean([linear_cka(a, b[rng.permutation(len(b))]) for _ in range(shuffles)])
     return Agreement(len(a), k, float(overlap), k / (len(a) - 1), linear_cka(a, b), float(chance))
 
 
-def nearest_neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
+def cosine_neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
     """The k items most alike by cosine, nearest first, the item itself left out: (N, d) -> (N, k) int64.
 
-    >>> nearest_neighbours(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), 1).ravel().tolist()
+    >>> cosine_neighbours(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), 1).ravel().tolist()
     [1, 0, 1]
     """
     n = len(vectors)

@@ -103,7 +103,7 @@ class ItemKNN:
     """
 
     def __init__(self, train: Sequences, n_items: int, neighbours: int) -> None:
-        self.similarity = nearest_neighbours(interaction_matrix(train.offsets, train.items, n_items), neighbours)
+        self.similarity = item_neighbours(interaction_matrix(train.offsets, train.items, n_items), neighbours)
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(U, N) float32 for histories (U, T) padded with -1."""
@@ -126,7 +126,7 @@ class ItemKNN:
         return windows[int(np.argmax([per_user(rank, k)[1].mean() for rank in ranks]))]
 
 
-def nearest_neighbours(matrix: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
+def item_neighbours(matrix: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
     """(N, N) float32: row i holds the cosines of item i's nearest other items, the rest is zero.
 
     Args:

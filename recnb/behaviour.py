@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from recnb.errors import DataError
 from recnb.recipe import SasrecConfig
@@ -60,8 +60,9 @@ def embed_behaviour(
     """
     if len(train.items) == 0 or int(train.lengths.max()) < 2:
         raise DataError("no user has two training interactions: there is no behaviour to learn from")
+    log: Log = []
     if config.encoder == "svd":
-        table, log = svd_embedding(train, n_items, config.width, config.window, seed), []
+        table = svd_embedding(train, n_items, config.width, config.window, seed)
     elif config.encoder == "sasrec":
         table, log = _sasrec_table(train, n_items, config, seed, device, progress)
     else:
@@ -268,8 +269,8 @@ def _sasrec_table(
 ) -> tuple[np.ndarray, Log]:
     """SASRec with full cross-entropy; ``batch_size`` counts targets, as for DIN, and a window holds T of them."""
     length = config.window - 1
-    sizes = {"width": config.width, "epochs": config.epochs, "learning_rate": config.learning_rate}
-    settings = SasrecConfig(**sizes, batch_size=max(1, config.batch_size // length))
+    settings = SasrecConfig(width=config.width, epochs=config.epochs, learning_rate=config.learning_rate,
+                            batch_size=max(1, config.batch_size // length))  # fmt: skip
     model = train_sequential(
         train, n_items, settings, length, seed=seed, device=device, weight_decay=config.weight_decay, progress=progress
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,11 +74,13 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
         rows.append(_row(name, comparison.variants[name], plan.recipe, root))
         say(f"{name}: validation R@10 {rows[-1]['R@10']:.4f} after {rows[-1]['seconds']:.0f} s")
         target.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(
-            {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows}, indent=1
-        )
-        store.write_atomic(target, lambda file, content=content: file.write(content.encode()))
+        content = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows}
+        store.write_atomic(target, partial(_write_json, content))
     return target
+
+
+def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
+    file.write(json.dumps(content, indent=1).encode())
 
 
 def _overrides(base: str, stem: str, name: str, changes: list[str]) -> list[str]:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from recnb.errors import RecnbError
+from recnb.model import head_logits
 from recnb.recipe import DecodeConfig
 from recnb.trie import Trie
 
@@ -445,33 +446,6 @@ class _Scorer:
             wanted = torch.searchsorted(self.vocabulary, wanted.contiguous())
         picked = logits.gather(1, wanted)
         return picked if self.normalisation == "trie" else picked - logits.logsumexp(-1, keepdim=True)
-
-
-def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-    """What the model's head makes of hidden states: float32 logits, with the final scaling its family applies.
-
-    Args:
-        causal: a transformers causal LM.
-        states: (n, d) last hidden states.
-        tokens: only these ids; a plain linear head then multiplies only their rows.
-
-    Returns:
-        (n, V) or (n, len(tokens)) float32.
-    """
-    head = causal.get_output_embeddings()
-    if tokens is not None and type(head) is nn.Linear:
-        bias = None if head.bias is None else head.bias[tokens]
-        logits = nn.functional.linear(states, head.weight[tokens], bias)
-    else:
-        logits = head(states) if tokens is None else head(states)[:, tokens]
-    config = causal.config.get_text_config(decoder=True)
-    if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
-        logits = logits / scaling
-    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
-        logits = logits * scale
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
-        logits = torch.tanh(logits / cap) * cap
-    return logits.float()
 
 
 def _check_attention(config: Any) -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ class Walk:
         target_bits: (L,) bits the model needed for each token of the target.
         best_bits: (L,) the same for the first returned item.
         lost_at: depth (1..L) at which the target's prefix fell out of the beam; 0 if it was returned.
+        agreement: share of the returned items that are among the W best of all items, each scored outright.
     """
 
     items: np.ndarray
@@ -51,13 +52,20 @@ class Walk:
     target_bits: np.ndarray
     best_bits: np.ndarray
     lost_at: int
+    agreement: float
 
     @property
     def outcome(self) -> str:
-        """``hit``; ``lost by the beam`` (among the W best, yet not found); or ``missed by the model``."""
+        """What became of the target, and whose doing it is.
+
+        ``hit``: returned, and among the W best of all items. ``hit thanks to the beam``: returned only because the beam
+        had dropped better items early, when forced tokens were not yet counted. ``lost by the beam``: among the W best,
+        yet dropped. ``missed by the model``: neither.
+        """
+        among_best = self.target_rank < len(self.items)
         if self.lost_at == 0:
-            return "hit"
-        return "lost by the beam" if self.target_rank < len(self.items) else "missed by the model"
+            return "hit" if among_best else "hit thanks to the beam"
+        return "lost by the beam" if among_best else "missed by the model"
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,7 @@ def explain_search(
         target_bits=bits[0],
         best_bits=bits[1],
         lost_at=0 if target in found.items[0] else _lost_at(found.trace, trie, target),
+        agreement=float(np.isin(found.items[0], np.argsort(-scores, kind="stable")[:width]).mean()),
     )
 
 
@@ -386,6 +395,7 @@ def case_record(
     return {
         "case": name,
         "outcome": walk.outcome,
+        "agreement": round(walk.agreement, 4),
         "history": [titles[item] for item in history.tolist() if item >= 0],
         "target": entry(walk.target) | {"rank": walk.target_rank + 1, "lost_at": walk.lost_at},
         "target_bits": np.round(walk.target_bits, 3).tolist(),
@@ -435,14 +445,21 @@ def greedy_text(
     return texts
 
 
-def word_match(written: Sequence[str], catalogue: Sequence[str]) -> np.ndarray:
+def word_match(
+    written: Sequence[str], catalogue: Sequence[str], ignore: Literal["english"] | None = None
+) -> np.ndarray:
     """(M, N) F1 of the distinct words of each written text and each catalogue text, case ignored.
+
+    Args:
+        written: M texts.
+        catalogue: N texts.
+        ignore: words that do not count (``english``: scikit-learn's list of function words).
 
     Example:
         >>> word_match(["Toy Story (1995)"], ["toy story", "Heat (1995)"]).round(2).tolist()
         [[0.8, 0.4]]
     """
-    counter = CountVectorizer(binary=True, token_pattern=r"(?u)\w+", dtype=np.float64)
+    counter = CountVectorizer(binary=True, token_pattern=r"(?u)\w+", stop_words=ignore, dtype=np.float64)
     try:
         counts = counter.fit_transform([*catalogue, *written])
     except ValueError:  # no text has a word

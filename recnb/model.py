@@ -159,7 +159,7 @@ class Recommender(nn.Module):
         """The backbone's configuration: what Trainer and accelerate look for."""
         return self.backbone.config
 
-    def state_dict(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Each tensor once, under its first name: a tied head is the table, and safetensors stores no twins."""
         state = super().state_dict(*args, **kwargs)
         seen: set[tuple[int, torch.Size]] = set()
@@ -200,9 +200,9 @@ class Recommender(nn.Module):
         )  # (B, S, d)
         # logits only where a label is: the head is the dearest layer of a model with a large vocabulary
         rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
-        logits = self._head(hidden[rows, columns])  # (labels, V)
+        logits = head_logits(self.backbone, hidden[rows, columns])  # (labels, V)
         response = F.cross_entropy(
-            logits.float(), input_ids[rows, columns + 1], label_smoothing=self.label_smoothing, reduction="sum"
+            logits, input_ids[rows, columns + 1], label_smoothing=self.label_smoothing, reduction="sum"
         ) / max(len(rows), 1)
         parts = {"response": response}
         summary = hidden[torch.arange(len(con), device=con.device), con].float()  # (B, d)
@@ -212,10 +212,32 @@ class Recommender(nn.Module):
         loss = response + sum(self.weights[name] * parts[name] for name in self.projectors)
         return {"loss": loss, **parts}
 
-    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits = self.backbone.get_output_embeddings()(hidden)
-        cap = getattr(self.backbone.config.get_text_config(), "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+    """What the model's head makes of hidden states: float32 logits, with the final scaling its family applies.
+
+    Args:
+        causal: a transformers causal LM.
+        states: (n, d) last hidden states.
+        tokens: only these ids; a plain linear head then multiplies only their rows.
+
+    Returns:
+        (n, V) or (n, len(tokens)) float32.
+    """
+    head = causal.get_output_embeddings()
+    if tokens is not None and type(head) is nn.Linear:
+        bias = None if head.bias is None else head.bias[tokens]
+        logits = nn.functional.linear(states, head.weight[tokens], bias)
+    else:
+        logits = head(states) if tokens is None else head(states)[:, tokens]
+    config = causal.config.get_text_config(decoder=True)
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
+        logits = logits / scaling
+    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        logits = logits * scale
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+        logits = torch.tanh(logits / cap) * cap
+    return logits.float()
 
 
 def info_nce(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from recnb.errors import DataError
 from recnb.pretrained import load_causal_lm, load_sentence_encoder

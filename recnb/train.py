@@ -227,7 +227,8 @@ class RecommenderTrainer(Trainer):
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
         """Trainer's hook: the loss of :class:`recnb.model.Recommender`, its parts kept for the next log line."""
         outputs = model(**inputs)
         for name, value in outputs.items():

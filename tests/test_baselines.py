@@ -17,7 +17,7 @@ from recnb.baselines import (
     Popularity,
     fit_baseline,
     interaction_matrix,
-    nearest_neighbours,
+    item_neighbours,
     popularity_counts,
     ranked_lists,
     tied_ranks,
@@ -137,9 +137,9 @@ def test_itemknn_by_hand() -> None:
 def test_neighbours_in_chunks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train = random_sequences(30, 17, 1)
     matrix = interaction_matrix(train.offsets, train.items, 17)
-    whole = nearest_neighbours(matrix, 4).toarray()
+    whole = item_neighbours(matrix, 4).toarray()
     monkeypatch.setattr(baselines, "_CELLS", 40)
-    assert nearest_neighbours(matrix, 4).toarray() == pytest.approx(whole)
+    assert item_neighbours(matrix, 4).toarray() == pytest.approx(whole)
     assert (np.diag(whole) == 0).all() and ((whole > 0).sum(axis=1) <= 4).all()
 
 

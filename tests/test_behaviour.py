@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recnb.agreement import agreement, label_agreement, linear_cka, nearest_neighbours, shared_neighbours
+from recnb.agreement import agreement, cosine_neighbours, label_agreement, linear_cka, shared_neighbours
 from recnb.behaviour import (
     ActivationUnit,
     DeepInterestNetwork,
@@ -78,9 +78,9 @@ def test_neighbours_find_the_hidden_groups(toy, encoder, epochs):
     assert table.dtype == np.float32
     assert [row["epoch"] for row in log] == ([] if encoder == "svd" else list(range(1, epochs + 1)))
     groups = [{brand} for brand in toy.items["brand"]]  # a brand is a group
-    found = label_agreement(nearest_neighbours(table, 5), groups).mean()
+    found = label_agreement(cosine_neighbours(table, 5), groups).mean()
     rng = np.random.default_rng(0)
-    chance = label_agreement(nearest_neighbours(rng.normal(size=table.shape), 5), groups).mean()
+    chance = label_agreement(cosine_neighbours(rng.normal(size=table.shape), 5), groups).mean()
     assert found > chance + 0.3
 
 
@@ -210,24 +210,24 @@ def test_svd_wider_than_the_catalogue_is_filled_with_zeros():
 # --- agreement -------------------------------------------------------------------------------------------------------
 
 
-def test_nearest_neighbours_against_sklearn():
+def test_cosine_neighbours_against_sklearn():
     from sklearn.neighbors import NearestNeighbors
 
     vectors = np.random.default_rng(0).normal(size=(60, 5))
     expected = NearestNeighbors(metric="cosine").fit(vectors).kneighbors(n_neighbors=7, return_distance=False)
-    np.testing.assert_array_equal(nearest_neighbours(vectors, 7), expected)
+    np.testing.assert_array_equal(cosine_neighbours(vectors, 7), expected)
 
 
 def test_chunks_of_rows_change_nothing(monkeypatch):
     vectors = np.random.default_rng(0).normal(size=(60, 5))
-    whole = nearest_neighbours(vectors, 7)
+    whole = cosine_neighbours(vectors, 7)
     monkeypatch.setattr("recnb.agreement._ROWS", 7)
-    np.testing.assert_array_equal(nearest_neighbours(vectors, 7), whole)
+    np.testing.assert_array_equal(cosine_neighbours(vectors, 7), whole)
 
 
 def test_neighbours_need_a_sensible_k():
     with pytest.raises(ValueError, match="expected 1 to N - 1 = 3"):
-        nearest_neighbours(np.eye(4), 4)
+        cosine_neighbours(np.eye(4), 4)
 
 
 def test_shared_neighbours_against_sets():

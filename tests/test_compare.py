@@ -60,9 +60,8 @@ def test_rows_come_from_the_runs(project: Path, monkeypatch: pytest.MonkeyPatch)
         (folder / "train.json").write_text(
             json.dumps({"best_validation": {"R@10": score, "N@10": score / 2}, "steps": 7})
         )
-        (folder / "manifest.json").write_text(
-            json.dumps({"seconds": 3.5, "commit": "abc", "device": "cpu", "threads": 2, "seed": 7, "recipe_name": "x"})
-        )
+        manifest = {"seconds": 3.5, "commit": "abc", "device": "cpu", "threads": 2, "seed": 7}
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"key": "k", "artifacts": {}}))
 
     monkeypatch.setattr(module, "run", run)
     path = write(

@@ -65,14 +65,20 @@ def test_walk_knows_rank_outcome_and_where_the_target_went(model, trie) -> None:
     for rank, target in enumerate(order.tolist()):
         walk = explain.explain_search(model, PROMPT, trie, 5, target)
         assert walk.target_rank == rank
-        assert walk.outcome == (
-            "hit" if target in walk.items else "lost by the beam" if rank < 5 else "missed by the model"
-        )
+        names = {
+            (1, 1): "hit",
+            (1, 0): "hit thanks to the beam",
+            (0, 1): "lost by the beam",
+            (0, 0): "missed by the model",
+        }
+        assert walk.outcome == names[target in walk.items, rank < 5]
+        assert walk.agreement == len(set(walk.items) & set(order[:5])) / 5
         path = trie.path(np.array([target]))[0].tolist()
         kept = [path[level.depth] in level.nodes[0] for level in walk.trace]
         assert walk.lost_at == (0 if all(kept) else kept.index(False) + 1)
         outcomes[walk.outcome] = outcomes.get(walk.outcome, 0) + 1
-    assert outcomes["hit"] == 5 and sum(outcomes.values()) == 40
+    assert outcomes["hit"] + outcomes.get("hit thanks to the beam", 0) == 5 and sum(outcomes.values()) == 40
+    assert outcomes.get("lost by the beam", 0) == outcomes.get("hit thanks to the beam", 0)
 
 
 def test_a_beam_can_lose_what_the_model_likes_best(model, trie) -> None:
@@ -286,6 +292,9 @@ def test_word_match_is_f1_of_word_sets() -> None:
     expected = [[f1(a, b) for b in catalogue] for a in written]
     np.testing.assert_allclose(explain.word_match(written, catalogue), expected)
     assert explain.word_match(["!"], ["?", ""]).tolist() == [[0.0, 0.0]]
+    assert explain.word_match(["opera with robots"], ["With Honors", "Robots"], "english").round(2).tolist() == [
+        [0, 0.67]
+    ]
 
 
 def test_nothing_recovered_is_not_first_place() -> None:

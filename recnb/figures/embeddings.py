@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import hypergeom
 
 from recnb.figures.style import PALETTE, use_style
@@ -30,12 +31,13 @@ def agreement_figure(shared: np.ndarray, k: int, popularity: np.ndarray) -> Figu
     return figure
 
 
-def labels_figure(values: dict[str, np.ndarray], what: str) -> Figure:
+def labels_figure(values: dict[str, np.ndarray], what: str, k: int) -> Figure:
     """One bar per embedding: how alike the labels of neighbours are, with a 95 % interval over items.
 
     Args:
         values: name of the embedding -> (N,) label agreement per item (:func:`recnb.agreement.label_agreement`).
         what: the labels, for the axis, e.g. ``categories``.
+        k: neighbours compared.
     """
     use_style()
     figure, axis = plt.subplots(figsize=(6, 0.7 * len(values) + 1.2), layout="constrained")
@@ -43,7 +45,7 @@ def labels_figure(values: dict[str, np.ndarray], what: str) -> Figure:
     errors = [1.96 * float(v.std()) / max(1, len(v)) ** 0.5 for v in values.values()]
     axis.barh(list(values), means, xerr=errors, color=PALETTE[: len(values)])
     axis.invert_yaxis()
-    axis.set(xlabel=f"{what} shared with the 10 nearest (mean Jaccard)", xlim=(0, None))
+    axis.set(xlabel=f"{what} shared with the {k} nearest (mean Jaccard)", xlim=(0, None))
     axis.grid(axis="y", visible=False)
     return figure
 
@@ -59,7 +61,7 @@ def losses_figure(log: list[dict[str, float]], name: str) -> Figure:
     figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
     axis.plot([row["epoch"] for row in log], [row["loss"] for row in log], marker="o")
     axis.set(xlabel="epoch", ylabel="loss per target (nats)", title=f"{name}: training loss")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

@@ -18,7 +18,9 @@ PALETTE = sns.color_palette("colorblind")
 def use_style() -> None:
     """Set the house style: colour-blind palette, readable at half width."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update({"figure.dpi": 100, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams.update(
+        {"figure.dpi": 100, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False}
+    )
 
 
 def show(figure: Figure, alt: str, save: Path | None = None) -> None:
