@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recnb import store
 from recnb.errors import RecipeError
-from recnb.pipeline import make_plan, run
-from recnb.recipe import load_recipe, recipe_hash
+from recnb.pipeline import Plan, decide, make_plan, run
+from recnb.recipe import Recipe, load_recipe, recipe_hash
 
 
 class Comparison(BaseModel):
@@ -68,8 +69,11 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
         load_recipe(base, overrides)
     rows: list[dict[str, Any]] = []
     target = root / "reports" / "ablations" / f"{path.stem}.json"
+    first: Recipe | None = None
     for name, overrides in every.items():
         plan = make_plan(base, overrides, last="04_train", root=root)
+        first = first or plan.recipe
+        take_over(plan, first)
         run(plan)
         rows.append(_row(name, comparison.variants[name], plan.recipe, root))
         say(f"{name}: validation R@10 {rows[-1]['R@10']:.4f} after {rows[-1]['seconds']:.0f} s")
@@ -77,6 +81,20 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
         content = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows}
         store.write_atomic(target, partial(_write_json, content))
     return target
+
+
+def take_over(plan: Plan, first: Recipe) -> None:
+    """Copy from the first variant the stages before the last one that would come out the same; hashes decide."""
+    for spec in plan.stages[:-1]:
+        source, target = (store.stage_folder(recipe, spec.name, plan.root) for recipe in (first, plan.recipe))
+        if target.exists():
+            continue
+        if not source.exists():
+            return
+        shutil.copytree(source, target)
+        if decide(spec, plan).run:
+            shutil.rmtree(target)
+            return
 
 
 def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
@@ -92,10 +110,13 @@ def _row(name: str, changes: list[str], recipe: Any, root: Path) -> dict[str, An
     manifest = store.read_manifest(recipe, "04_train", root)
     assert manifest is not None  # run() raises when the stage does not complete
     log = json.loads((store.stage_folder(recipe, "04_train", root) / "train.json").read_text(encoding="utf-8"))
+    recall, users = log["best_validation"]["R@10"], log["validation_users"]
     return {
         "choice": name,
         "changed": changes,
         **log["best_validation"],
+        "users": users,
+        "margin": 1.96 * (recall * (1 - recall) / users) ** 0.5,  # half the 95 % interval of a proportion
         "steps": log["steps"],
         "seconds": manifest["seconds"],
         "commit": manifest["commit"],

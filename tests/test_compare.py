@@ -11,6 +11,7 @@ from conftest import ROOT
 
 from recnb import compare as module
 from recnb.errors import RecipeError
+from recnb.pipeline import Decision, make_plan
 from recnb.recipe import load_recipe
 from recnb.store import stage_folder
 
@@ -58,7 +59,7 @@ def test_rows_come_from_the_runs(project: Path, monkeypatch: pytest.MonkeyPatch)
         folder.mkdir(parents=True)
         score = 0.1 if plan.recipe.train.initialisation == "centroid" else 0.05
         (folder / "train.json").write_text(
-            json.dumps({"best_validation": {"R@10": score, "N@10": score / 2}, "steps": 7})
+            json.dumps({"best_validation": {"R@10": score, "N@10": score / 2}, "steps": 7, "validation_users": 100})
         )
         manifest = {"seconds": 3.5, "commit": "abc", "device": "cpu", "threads": 2, "seed": 7}
         (folder / "manifest.json").write_text(json.dumps(manifest | {"key": "k", "artifacts": {}}))
@@ -70,5 +71,24 @@ def test_rows_come_from_the_runs(project: Path, monkeypatch: pytest.MonkeyPatch)
     result = json.loads(module.compare(path, project, say=lambda line: None).read_text())
     assert asked == [("toy--mine-as-it-is", "centroid", "04_train"), ("toy--mine-mean-start", "mean", "04_train")]
     assert [row["R@10"] for row in result["rows"]] == [0.1, 0.05]
+    assert result["rows"][0]["margin"] == pytest.approx(1.96 * 0.03)  # the square root of 0.1 * 0.9 / 100
     assert result["rows"][1]["changed"] == ["train.initialisation=mean"] and result["rows"][1]["commit"] == "abc"
     assert result["recipe_hash"]
+
+
+def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, changed = (make_plan("params/toy.yaml", [f"name={n}"], last="04_train", root=project) for n in ("a", "b"))
+    for stage in ("01_data", "02_embeddings"):
+        folder = stage_folder(base.recipe, stage, project)
+        folder.mkdir(parents=True)
+        (folder / "x").write_text(stage)
+    stale = ["02_embeddings"]
+    monkeypatch.setattr(module, "decide", lambda spec, plan: Decision(spec, spec.name in stale, ""))
+    module.take_over(changed, base.recipe)
+    assert (stage_folder(changed.recipe, "01_data", project) / "x").read_text() == "01_data"
+    assert not stage_folder(changed.recipe, "02_embeddings", project).exists()
+    stale.clear()
+    (stage_folder(changed.recipe, "01_data", project) / "x").write_text("its own")
+    module.take_over(changed, base.recipe)
+    assert (stage_folder(changed.recipe, "01_data", project) / "x").read_text() == "its own"
+    assert (stage_folder(changed.recipe, "02_embeddings", project) / "x").read_text() == "02_embeddings"

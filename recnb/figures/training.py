@@ -81,15 +81,15 @@ def choices(table: pd.DataFrame) -> Figure:
     """Validation R@10 of a recipe (first row) and of its variants, as bars with the loss against the first.
 
     Args:
-        table: columns ``choice`` and ``R@10``.
+        table: columns ``choice``, ``R@10`` and ``margin`` (half of its 95 % interval over users).
     """
     figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1))
     colours = [PALETTE[0]] + [PALETTE[7]] * (len(table) - 1)
-    axis.barh(table["choice"], table["R@10"], color=colours)
+    axis.barh(table["choice"], table["R@10"], xerr=table["margin"], color=colours, error_kw={"alpha": 0.4})
     for place, value in enumerate(table["R@10"]):
         change = "" if place == 0 else f"  ({value / table['R@10'].iloc[0] - 1:+.0%})"
-        axis.text(value, place, f" {value:.3f}{change}", va="center", fontsize=9)
+        axis.text(value + table["margin"].iloc[place], place, f" {value:.3f}{change}", va="center", fontsize=9)
     axis.invert_yaxis()
-    axis.set(xlabel="validation R@10", xlim=(0, 1.25 * table["R@10"].max()))
+    axis.set(xlabel="validation R@10", xlim=(0, 1.25 * (table["R@10"] + table["margin"]).max()))
     figure.tight_layout()
     return figure
