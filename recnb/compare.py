@@ -83,6 +83,28 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
     return target
 
 
+def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
+    """Measured choices of a recipe, the recipe itself first; empty if no comparison of this name was run.
+
+    Args:
+        name: of the comparison; the quickstart's is ``quickstart``.
+        root: project root.
+
+    Returns:
+        The rows of ``reports/ablations/<name>.json``, with ``change`` (of R@10 against the first row) and ``clear``
+        (the change is outside the 95 % interval of a difference of two independent proportions; the users are the
+        same, so this asks for more than it must).
+    """
+    path = root / "reports" / "ablations" / f"{name}.json"
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    for row in rows:
+        change = row["R@10"] - rows[0]["R@10"]
+        row |= {"change": change, "clear": abs(change) > (row["margin"] ** 2 + rows[0]["margin"] ** 2) ** 0.5}
+    return rows
+
+
 def take_over(plan: Plan, first: Recipe) -> None:
     """Copy from the first variant the stages before the last one that would come out the same; hashes decide."""
     for spec in plan.stages[:-1]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.errors import RecipeError
 
+PAPER_PARAMETERS = 6.7e9  # Llama-7B (arXiv 2302.13971, table 2), the backbone of EAGER-LLM
 METRICS = ("R@5", "R@10", "N@5", "N@10")
 
 

@@ -195,6 +195,7 @@ def test_pictures_that_matter_come_first(tmp_path: Path) -> None:
 
 METRICS = {
     "ours": "eager", "cutoffs": [5, 10],
+    "budget": {"parameters": 670_000, "of_the_papers": 1e-4, "steps": 1734, "validation": [0.05, 0.09, 0.08]},
     "systems": {
         "eager": {"kept": {"R@10": 0.08, "N@10": 0.05}, "removed": {"R@10": 0.1, "N@10": 0.06}},
         "popularity": {"kept": {"R@10": 0.04, "N@10": 0.02}, "removed": {"R@10": 0.05, "N@10": 0.03}},
@@ -225,8 +226,34 @@ def test_verdicts_say_no_more_than_their_intervals() -> None:
     assert "not clearly different from sasrec" in said[1] and "clearly worse than" in said[2] and len(said) == 3
 
 
+def test_the_budget_is_said_in_sentences() -> None:
+    size, trend, bar = report.budget(METRICS)
+    assert "0.67 million parameters, one for every 10,000 of the paper's" in size and "1,734 steps" in size
+    assert "0.0500 → 0.0900 → 0.0800; it was no longer getting better" in trend and "-0.0100" in trend
+    assert bar == "The best system on this page, sasrec, reaches 1.12 times our R@10."
+    better = METRICS | {"budget": METRICS["budget"] | {"validation": [0.05, 0.09]}}  # type: ignore[operator]
+    assert "it was still getting better" in report.budget(better)[1]
+
+
+def test_choices_say_which_changes_are_clear(done: Path, recipe: Recipe) -> None:
+    rows = [
+        {"choice": name, "changed": [change], "R@10": recall, "N@10": 0.05, "margin": 0.02, "steps": 1734, "commit": "abc",
+         "users": 943} for name, change, recall in
+        [("as it is", "", 0.13), ("noise", "a=1", 0.12), (HOSTILE, "b=2", 0.05)]
+    ]  # fmt: skip
+    folder = done / "reports" / "ablations"
+    folder.mkdir(parents=True)
+    (folder / "mine.json").write_text(json.dumps({"rows": rows}))
+    text = page_of(done, recipe)
+    parsed = assert_safe_and_offline(text)
+    assert "0.1300 ± 0.0200" in parsed.text and HOSTILE in parsed.text and "943 users" in parsed.text
+    assert [cell for cell in parsed.all("td") if "best" in (cell.get("class") or "")] and ">-0.0100<" in text
+    assert 'class="n best">-0.0800<' in text and 'class="n">-0.0100<' in text
+
+
 def test_no_metrics_no_result() -> None:
     assert report.result_table({})["rows"] == [] and report.verdicts({}) == [] and report.headline({}) == []
+    assert report.budget({}) == []
 
 
 def test_the_result_stands_on_the_page(done: Path, recipe: Recipe) -> None:
