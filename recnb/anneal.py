@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from recnb.data import Sequences
 from recnb.recipe import AnnealConfig, TrainConfig
 from recnb.vocabulary import Vocabulary
 
+BACKBONE = "../../04_train/model"  # where the backbone lies, seen from the adapter
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -86,6 +88,14 @@ def annealing_config(train: TrainConfig, anneal: AnnealConfig) -> TrainConfig:
 def save_adapter(adapted: PeftModel, folder: Path) -> None:
     """Write the adapter alone (safetensors); the backbone stays as it was trained."""
     adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    path = folder / "adapter_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = BACKBONE  # not where this machine keeps it
+    for name, value in settings.items():
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            settings[name] = sorted(value)  # peft writes sets, in an order that changes
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
 
 
 @torch.no_grad()

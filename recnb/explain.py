@@ -239,7 +239,7 @@ def decisions(walk: Walk, columns: Sequence[str]) -> pd.DataFrame:
 
 def category_shares(categories: Sequence[Sequence[str]]) -> dict[str, float]:
     """Category -> share of all items that have it."""
-    counts = Counter(category for row in categories for category in set(row))
+    counts = Counter(category for row in categories for category in dict.fromkeys(row))
     return {category: count / len(categories) for category, count in counts.items()}
 
 
@@ -260,7 +260,7 @@ def prefix_meaning(
     """
     start, end = trie.starts[depth][node : node + 2].tolist()
     below = trie.order[start:end].tolist()
-    counts = Counter(category for item in below for category in set(categories[item]))
+    counts = Counter(category for item in below for category in dict.fromkeys(categories[item]))
     if not counts:
         return "", 0.0
     telling = {name: (n / len(below)) * np.log(n / len(below) / shares[name]) for name, n in counts.items()}

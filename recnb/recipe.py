@@ -431,6 +431,9 @@ def _explain(error: ValidationError, path: Path, overrides: Sequence[str]) -> st
     known = {*valid_keys(), *(key.rpartition(".")[0] for key in valid_keys())}
     for problem in error.errors():
         key = _key_of(problem, known)
+        if problem["type"] == "extra_forbidden":  # --set trian.epochs=1 is about the whole key, not a section
+            asked = (override.partition("=")[0].strip() for override in overrides)
+            key = next((whole for whole in asked if whole.startswith(f"{key}.")), key)
         problems.setdefault(key, []).append(_expectation(key, problem))
     lines = _key_lines(path)
     return "\n".join(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,6 @@ def start(config: RuntimeConfig, seed: int) -> Runtime:
         ResourceError: the recipe demands a device or a dtype that this machine does not have.
     """
     threads, why_threads = choose_threads(config.threads)
-    _quiet_environment()
     import torch
 
     device, why_device = _choose_device(config)
@@ -69,6 +69,19 @@ def start(config: RuntimeConfig, seed: int) -> Runtime:
         torch.cuda.reset_peak_memory_stats()
     reasons = {"device": why_device, "dtype": why_dtype, "threads": why_threads}
     return Runtime(device, dtype, threads, seed, wants_progress(), reasons)
+
+
+def quiet() -> None:
+    """Silence what libraries say to each other and what would make two outputs of one notebook differ.
+
+    Called when ``recnb`` is imported, since some libraries decide at their own import. A value set by the user stays.
+    """
+    for name, value in {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
+    if not wants_progress():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, where ipywidgets is not installed
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def choose_threads(asked: int) -> tuple[int, str]:
@@ -164,14 +177,6 @@ def _choose_dtype(asked: str, device: str) -> tuple[torch.dtype, str]:
     if has_bf16:
         return torch.bfloat16, "the GPU has it: half the memory, twice the speed"
     return torch.float32, "exact; bfloat16 is slower on most CPUs" if device == "cpu" else "the GPU has no bfloat16"
-
-
-def _quiet_environment() -> None:
-    """Silence what would make two outputs of one notebook differ; a value already set by the user stays."""
-    for name, value in {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}.items():
-        os.environ.setdefault(name, value)
-    if not wants_progress():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _limit_threads(threads: int) -> None:

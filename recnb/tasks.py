@@ -102,7 +102,7 @@ def preference_text(text: ItemText, history: Sequence[int] | np.ndarray, limit: 
     """What a history says its user likes: the commonest categories and title words, as one sentence."""
     categories = Counter(c for i in history for c in text.categories[i]).most_common(limit)
     shown = [i for i in history if not text.hidden[i]]
-    words = Counter(w.strip(".,:;()!?'\"").lower() for i in shown for w in set(text.words[i]))
+    words = Counter(w.strip(".,:;()!?'\"").lower() for i in shown for w in dict.fromkeys(text.words[i]))
     frequent = [w for w, n in words.most_common(30) if n > 1 and len(w) > 3][:limit]
     liked = ", ".join(c for c, _ in categories) or "no clear category"
     return f"likes {liked}" + (f"; often {', '.join(frequent)}" if frequent else "")

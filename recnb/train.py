@@ -17,7 +17,15 @@ import torch
 from accelerate import PartialState
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from recnb.decode import recommend
@@ -272,6 +280,14 @@ def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     model.load_state_dict(stored, strict=False)  # a tied head is stored once
 
 
+class LogAtCheckpoints(TrainerCallback):
+    """Logs whenever it saves: means since the last log would otherwise forget, on resuming, the steps before."""
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> None:
+        """Trainer's hook."""
+        control.should_log = control.should_log or control.should_save
+
+
 def training_arguments(
     config: TrainConfig, runtime: Runtime, folder: Path, steps: int, per_epoch: int
 ) -> TrainingArguments:
@@ -332,7 +348,7 @@ def fit(
         Trainer's log: one dict per line, with ``step`` and either loss parts or ``eval_*``.
     """
     vocabulary, con_before = builder.vocabulary, not builder.con_after
-    processes = PartialState().num_processes
+    processes = PartialState(cpu=runtime.device == "cpu").num_processes
     together = config.batch_size * config.accumulate * processes
     data = EpochSamples(builder.epoch, together, config.epochs, config.max_steps, runtime.seed)
     per_epoch = data.per_epoch // data.batch
@@ -346,17 +362,19 @@ def fit(
     n_items = len(vocabulary.item_tokens)
     arguments = training_arguments(config, runtime, folder, data.steps, per_epoch)
     arguments.per_device_train_batch_size = max(1, data.batch // (config.accumulate * processes))
-    callbacks = [EarlyStoppingCallback(config.patience)] if config.early_stopping != "none" else []
+    stopping = [EarlyStoppingCallback(config.patience)] if config.early_stopping != "none" else []
     trainer = RecommenderTrainer(
         recommender,
         arguments,
         train_dataset=data,
         eval_dataset=data,
-        callbacks=callbacks,
+        callbacks=[LogAtCheckpoints(), *stopping],
         check=check,
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
     )
     trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
-    return [{k: v for k, v in line.items() if isinstance(v, int | float)} for line in trainer.state.log_history]
+    # not Trainer's closing line: its mean loss is over what this process saw, which is less after a resume
+    lines = [line for line in trainer.state.log_history if "train_loss" not in line]
+    return [{k: line[k] for k in sorted(line) if isinstance(line[k], int | float)} for line in lines]

@@ -31,6 +31,7 @@ def show(figure: Figure, alt: str, save: Path | None = None) -> None:
         alt: one sentence that says what the figure shows; round the numbers in it.
         save: a path ending in ``.png``; the alt text is stored beside it as ``.txt`` for the report page.
     """
+    from IPython import get_ipython
     from IPython.display import display
 
     buffer = io.BytesIO()
@@ -40,5 +41,8 @@ def show(figure: Figure, alt: str, save: Path | None = None) -> None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(buffer.getvalue())
         save.with_suffix(".txt").write_text(alt, encoding="utf-8")
+    if get_ipython() is None:  # a script, e.g. one process of several: words are all that can be shown
+        print(alt)
+        return
     bundle = {"image/png": buffer.getvalue(), "text/plain": alt}
     display(bundle, metadata={"image/png": {"alt": alt}}, raw=True)
