@@ -13,7 +13,7 @@ RECIPE ?= params/quickstart.yaml
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test lint lab gemma ledger clean distclean
+.PHONY: help env report test lint lab gemma example ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,6 +53,12 @@ lab: env ## open the notebooks in JupyterLab
 
 gemma: env ## add Gemma 3 270M (about 240 MB), the model of params/gemma.yaml
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[gemma]'
+
+example: env ## keep the quickstart's report as the committed example, and its ledger in README.md
+	@rm -rf reports/example/notebooks && mkdir -p reports/example/notebooks
+	@cp reports/quickstart/index.html reports/quickstart/metrics.json runs/quickstart/06_evaluate/ledger.json reports/example/
+	@cp reports/quickstart/notebooks/*.html reports/example/notebooks/
+	@$(BIN)/python -m recnb.readme
 
 ledger: env ## put the committed example's ledger into README.md
 	@$(BIN)/python -m recnb.readme
