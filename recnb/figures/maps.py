@@ -173,10 +173,10 @@ def map_grid(maps: dict[str, np.ndarray], colours: dict[str, np.ndarray], labels
     """
     size = (3.6 * len(maps), 3.3 * len(colours))
     figure, grid = plt.subplots(len(colours), len(maps), figsize=size, squeeze=False)
-    for row, (what, rgb) in zip(grid, colours.items(), strict=True):
+    for number, (row, (what, rgb)) in enumerate(zip(grid, colours.items(), strict=True)):
         for axes, (space, flat) in zip(row, maps.items(), strict=True):
             axes.scatter(flat[:, 0], flat[:, 1], c=rgb, s=max(2.0, min(30.0, 8000 / len(flat))), linewidths=0)
-            axes.set(xticks=[], yticks=[], title=space if row is grid[0] else "")
+            axes.set(xticks=[], yticks=[], title="" if number else space)
             if labels and what in labels:
                 _write_codes(axes, flat, labels[what])
         row[0].set_ylabel(what)
