@@ -321,6 +321,15 @@ class Recipe(Section):
     cases: CasesConfig = CasesConfig()
     map: MapConfig = MapConfig()
 
+    @model_validator(mode="after")
+    def _lists_are_long_enough(self) -> Recipe:
+        if self.decode.beam < max(self.evaluate.cutoffs):
+            raise ValueError(
+                f"decode.beam = {self.decode.beam} gives lists of {self.decode.beam} items, but evaluate.cutoffs asks "
+                f"for R@{max(self.evaluate.cutoffs)}: expected decode.beam >= {max(self.evaluate.cutoffs)}"
+            )
+        return self
+
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and validate a recipe.
@@ -458,6 +467,8 @@ def _expectation(key: str, problem: ErrorDetails) -> str:
         return f"unknown key '{key}'{_nearest(key)}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
+    if not key:  # about several sections: the message names them
+        return message
     return f"{key}: {message}" if isinstance(problem["input"], dict) else f"{key} = {problem['input']!r}: {message}"
 
 

@@ -45,6 +45,7 @@ def write(tmp_path: Path) -> Any:
         ("name: a\nindex: {source: text}\n", ["index.source = 'text'", "'semantic'"]),
         ("name: a\ntasks: {mixture: {seqrek: 1}}\n", ["tasks.mixture.seqrek", "'seqrec'"]),
         ("name: a\nevaluate: {cutoffs: [5, 0]}\n", ["evaluate.cutoffs.1 = 0"]),
+        ("name: a\ndecode: {beam: 5}\n", ["mine.yaml: decode.beam = 5 gives", "R@10: expected decode.beam >= 10"]),
         ("name: a\ntrain: 3\n", ["train = 3", "mine.yaml:2"]),
         ("name: a\nbackbone: {kind: pretrained}\n", ["backbone: kind: pretrained needs a model"]),
         ("name: a\ntrain: {con_position: before_response}\n", ["needs expand: per_target"]),
