@@ -22,6 +22,7 @@ from typing import Any
 
 from recnb.errors import RecnbError
 from recnb.recipe import Recipe
+from recnb.runtime import NOTE
 from recnb.store import write_atomic
 
 PARAMETERS = ("recipe", "overrides")
@@ -114,11 +115,13 @@ def run_notebook(
     failed.unlink(missing_ok=True)
     execution, start = Execution(), time.perf_counter()
     try:
-        _execute(source, partial, parameters, recipe, execution, on_cell)
+        _execute(source, partial, parameters, recipe, execution, on_cell, note_path(target))
     except StageFailedError as error:
         if partial.is_file():
             os.replace(partial, failed)
         raise StageFailedError(f"{error}\nthe notebook as far as it came: {failed}", error.by_user) from None
+    finally:
+        note_path(target).unlink(missing_ok=True)
     execution.seconds = time.perf_counter() - start
     _finish(partial, target, source.name)
     return execution
@@ -127,6 +130,11 @@ def run_notebook(
 def partial_path(target: Path) -> Path:
     """Where a notebook grows while it runs; one left behind tells of an interrupted run."""
     return target.with_name(f".{target.stem}.partial.ipynb")
+
+
+def note_path(target: Path) -> Path:
+    """Where a long cell says how far it is (:func:`recnb.runtime.tell`); gone when the notebook ends."""
+    return target.with_name(f".{target.stem}.note")
 
 
 def fill_measured(path: Path, sentence: str) -> None:
@@ -205,9 +213,10 @@ def _execute(
     recipe: Recipe,
     execution: Execution,
     on_cell: Callable[[CellEvent], None],
+    note: Path,
 ) -> None:
     papermill = _papermill()
-    with this_python_as_kernel(kernel_environment(recipe)):
+    with this_python_as_kernel(kernel_environment(recipe) | {NOTE: str(note.resolve())}):
         try:
             papermill.execute_notebook(
                 source, partial, parameters, engine_name="recnb", kernel_name="python3", language="python",

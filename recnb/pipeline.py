@@ -20,7 +20,15 @@ from typing import Any
 
 from recnb import keys, store
 from recnb.errors import ArtifactError, RecipeError, RecnbError, ResourceError
-from recnb.execute import Execution, StageFailedError, check_notebook, fill_measured, partial_path, run_notebook
+from recnb.execute import (
+    Execution,
+    StageFailedError,
+    check_notebook,
+    fill_measured,
+    note_path,
+    partial_path,
+    run_notebook,
+)
 from recnb.progress import Progress, duration, size
 from recnb.recipe import Recipe
 from recnb.stages import STAGES, StageSpec
@@ -151,7 +159,7 @@ def run(plan: Plan, progress: Progress | None = None) -> list[Decision]:
             if decision.run:
                 progress.say(f"{title}: {decision.reason}")
                 ahead = [other.name for other in plan.stages[number:]]
-                progress.stage(spec.name, number, len(plan.stages), ahead)
+                progress.stage(spec.name, number, len(plan.stages), ahead, _note(spec, plan))
                 _run_stage(spec, plan, progress, history, home)
             else:
                 restored = restore_page(plan.recipe, spec.name, plan.root)
@@ -177,6 +185,10 @@ def restore_page(recipe: Recipe, stage: str, root: Path) -> bool:
     for figure in kept.glob(f"{stage}-*"):
         shutil.copy2(figure, figures / figure.name)
     return True
+
+
+def _note(spec: StageSpec, plan: Plan) -> Path:
+    return note_path(executed_path(plan.recipe, spec.name, plan.root))
 
 
 def _run_stage(spec: StageSpec, plan: Plan, progress: Progress, history: dict[str, Any], home: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TextIO
 
 from recnb.execute import CellEvent
@@ -55,6 +56,7 @@ class Progress:
         self._stage, self._title, self._cell = "", "", ""
         self._started = self._last_line = 0.0
         self._ahead: list[str] = []
+        self._note: Path | None = None
 
     def expect(self, seconds: dict[str, float]) -> None:
         """Seconds per stage from the last run, where known; the remaining time is guessed from them."""
@@ -66,18 +68,21 @@ class Progress:
             self._clear()
             print(line, file=self._stream, flush=True)
 
-    def stage(self, name: str, number: int, total: int, ahead: list[str]) -> None:
-        """A stage starts; ``ahead`` are the stages that still have to run after it."""
+    def stage(self, name: str, number: int, total: int, ahead: list[str], note: Path | None = None) -> None:
+        """A stage starts; ``ahead`` are the stages that still have to run after it.
+
+        ``note`` is a file in which a long cell may say how far it is.
+        """
+        self._note = note
         self._stage, self._title, self._cell = name, f"[{number}/{total}] {name}", "starting"
         self._started = self._last_line = time.perf_counter()
         self._ahead = ahead
-        if self._live:
-            self._stop.clear()
-            self._ticker = threading.Thread(target=self._tick, daemon=True)
-            self._ticker.start()
-        else:
+        if not self._live:
             usual = f", last time {duration(self._expected[name])}" if name in self._expected else ""
             self.say(f"{self._title} running{usual}")
+        self._stop.clear()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker.start()
 
     def cell(self, event: CellEvent) -> None:
         """A code cell starts."""
@@ -86,8 +91,7 @@ class Progress:
         if self._live:
             self._draw()
         elif now - self._last_line > 10:  # plain lines are for logs: a sign of life, not a film
-            self._last_line = now
-            self.say(f"{self._title} {self._cell}, {duration(now - self._started)} so far")
+            self._line()
 
     def finish(self, line: str | None = None) -> None:
         """The stage is over; its line goes, ``line`` stays."""
@@ -109,14 +113,27 @@ class Progress:
 
     def _tick(self) -> None:
         while not self._stop.wait(1.0):
-            self._draw()
+            if self._live:
+                self._draw()
+            elif time.perf_counter() - self._last_line > 60:  # a long cell: another sign of life each minute
+                self._line()
+
+    def _line(self) -> None:
+        self._last_line = time.perf_counter()
+        self.say(f"{self._title} {self._cell}{self._far()}, {duration(self._last_line - self._started)} so far")
+
+    def _far(self) -> str:
+        try:
+            return f": {self._note.read_text(encoding='utf-8')}" if self._note else ""
+        except OSError:
+            return ""
 
     def _draw(self) -> None:
         left = self.remaining()
         tail = f"  {duration(time.perf_counter() - self._started)}"
         tail += f", about {duration(left)} left" if left is not None else ""
         width = shutil.get_terminal_size().columns - 1
-        head = f"{self._title}  {self._cell}"[: max(10, width - len(tail))]
+        head = f"{self._title}  {self._cell}{self._far()}"[: max(10, width - len(tail))]
         with self._lock:
             self._stream.write(f"\r\x1b[K{head}{tail}"[: width + 5])
             self._stream.flush()

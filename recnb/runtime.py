@@ -5,6 +5,7 @@ Shown in notebook ``01_data``; ``print(stage.runtime)`` says what was chosen and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from recnb.recipe import RuntimeConfig
+
+
+NOTE = "RECNB_NOTE"  # environment variable: the file that `tell` writes to
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,14 @@ def quiet() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, where ipywidgets is not installed
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def tell(text: str) -> None:
+    """Say how far a long computation is, to whoever runs this notebook; nobody listening, nothing happens."""
+    listener = os.environ.get(NOTE)
+    if listener:
+        with contextlib.suppress(OSError):
+            Path(listener).write_text(text, encoding="utf-8")
 
 
 def choose_threads(asked: int) -> tuple[int, str]:

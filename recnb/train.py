@@ -31,7 +31,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from recnb.decode import recommend
 from recnb.model import Recommender
 from recnb.recipe import DecodeConfig, TasksConfig, TrainConfig
-from recnb.runtime import Runtime
+from recnb.runtime import Runtime, tell
 from recnb.tasks import Sample, TaskBuilder, seqrec_prompts
 from recnb.trie import Trie
 from recnb.vocabulary import Vocabulary
@@ -286,6 +286,7 @@ class LogAtCheckpoints(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> None:
         """Trainer's hook."""
         control.should_log = control.should_log or control.should_save
+        tell(f"step {state.global_step:,} of {state.max_steps:,}")
 
 
 def training_arguments(

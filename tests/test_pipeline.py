@@ -18,6 +18,7 @@ from recnb import pipeline, store
 from recnb.errors import ArtifactError, RecipeError, RecnbError
 from recnb.execute import CellEvent, NotebookError, StageFailedError, cell_labels, check_notebook, partial_path
 from recnb.progress import Progress, duration, size
+from recnb.runtime import NOTE, tell
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "name: mine\ndata: {source: toy}\nruntime: {threads: 1, device: cpu}\n"
@@ -34,6 +35,7 @@ stage = Stage.open("{name}", recipe, overrides)
 DATA_WORK = 'stage.write("x.json", {{"k": stage.config("data").k_core, "cycle": {cycle}}})\nstage.note(items=3)'
 EMBEDDINGS_WORK = (
     'x = stage.read("01_data", "x.json")\nstage.write("y.json", [x["cycle"], sys.executable])\n'
+    'runtime.tell("half way")\nassert os.path.exists(os.environ["RECNB_NOTE"])\n'
     'stage.figure("walk").write_bytes(b"png")\nprint(os.environ["PYTHONHASHSEED"], os.environ["MPLBACKEND"])'
 )
 
@@ -329,3 +331,19 @@ def test_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (2048, "2 KiB"), (5 * 2**20, "5 MiB"), (3 * 2**30, "3.0 GiB")])
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_a_long_cell_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / ".04_train.note"
+    monkeypatch.delenv(NOTE, raising=False)
+    tell("nobody listens")
+    monkeypatch.setenv(NOTE, str(note))
+    tell("step 3 of 9")
+    screen = Terminal()
+    progress = Progress(screen)
+    progress.stage("04_train", 4, 8, [], note)
+    progress.cell(CellEvent(12, 20, "Fit"))
+    note.unlink()
+    progress.cell(CellEvent(13, 20, "Look"))
+    progress.finish()
+    assert "cell 12/20 Fit: step 3 of 9" in screen.getvalue() and "cell 13/20 Look  " in screen.getvalue()
