@@ -42,7 +42,7 @@ report: env ## run the quickstart: environment, data, all stages, reports/quicks
 	@$(BIN)/recnb run $(RECIPE)
 
 test: env ## all tests, with coverage of recnb
-	@$(BIN)/python -m pytest --cov=recnb --cov-report=term
+	@$(BIN)/python -m pytest --cov=recnb --cov-report=term --cov-fail-under=90
 
 lint: env ## ruff and mypy
 	@$(BIN)/python -m ruff check .
