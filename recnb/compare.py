@@ -10,8 +10,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -67,7 +68,7 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
     for overrides in every.values():  # all are checked before the first one runs
         load_recipe(base, overrides)
     rows: list[dict[str, Any]] = []
-    target = _result_path(path.stem, root)
+    target = root / "reports" / "ablations" / f"{path.stem}.json"
     first: Recipe | None = None
     for name, overrides in every.items():
         plan = make_plan(base, overrides, last="04_train", root=root)
@@ -76,7 +77,9 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
         run(plan)
         rows.append(_row(name, comparison.variants[name], plan.recipe, root))
         say(f"{name}: validation R@10 {rows[-1]['R@10']:.4f} after {rows[-1]['seconds']:.0f} s")
-        _save(target, {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows})
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows}
+        store.write_atomic(target, partial(_write_json, content))
     return target
 
 
@@ -92,7 +95,7 @@ def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
         (the change is outside the 95 % interval of a difference of two independent proportions; the users are the
         same, so this asks for more than it must).
     """
-    path = _result_path(name, root)
+    path = root / "reports" / "ablations" / f"{name}.json"
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
@@ -116,12 +119,8 @@ def take_over(plan: Plan, first: Recipe) -> None:
             return
 
 
-def _result_path(name: str, root: Path) -> Path:
-    return root / "reports" / "ablations" / f"{name}.json"
-
-
-def _save(target: Path, content: dict[str, Any]) -> None:
-    store.write_atomic(target, lambda file: file.write(json.dumps(content, indent=1).encode()))
+def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
+    file.write(json.dumps(content, indent=1).encode())
 
 
 def _overrides(base: str, stem: str, name: str, changes: list[str]) -> list[str]:

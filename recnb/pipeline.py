@@ -159,8 +159,7 @@ def run(plan: Plan, progress: Progress | None = None) -> list[Decision]:
             if decision.run:
                 progress.say(f"{title}: {decision.reason}")
                 ahead = [other.name for other in plan.stages[number:]]
-                note = note_path(executed_path(plan.recipe, spec.name, plan.root))
-                progress.stage(spec.name, number, len(plan.stages), ahead, note)
+                progress.stage(spec.name, number, len(plan.stages), ahead, _note(spec, plan))
                 _run_stage(spec, plan, progress, history, home)
             else:
                 restored = restore_page(plan.recipe, spec.name, plan.root)
@@ -186,6 +185,10 @@ def restore_page(recipe: Recipe, stage: str, root: Path) -> bool:
     for figure in kept.glob(f"{stage}-*"):
         shutil.copy2(figure, figures / figure.name)
     return True
+
+
+def _note(spec: StageSpec, plan: Plan) -> Path:
+    return note_path(executed_path(plan.recipe, spec.name, plan.root))
 
 
 def _run_stage(spec: StageSpec, plan: Plan, progress: Progress, history: dict[str, Any], home: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from recnb import listing, store
 from recnb.compare import read_choices
-from recnb.ledger import PAPER_PARAMETERS
 from recnb.pages import TEMPLATES, render_page, title_of
 from recnb.pipeline import executed_path, restore_page
 from recnb.progress import duration, size
@@ -160,9 +159,11 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
 
 def headline(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     """Tiles on top of the page: ours, then the baselines by R@k, seen items kept; (value, label)."""
-    metric, scores = _recall(metrics)
+    metric = f"R@{max(metrics.get('cutoffs', [0]))}"
+    scores = {name: both.get("kept", {}).get(metric) for name, both in metrics.get("systems", {}).items()}
     ours = metrics.get("ours", "")
-    known = {name: value for name, value in scores.items() if name == ours or not name.startswith("eager-llm")}
+    known = {name: value for name, value in scores.items() if value is not None}
+    known = {name: value for name, value in known.items() if name == ours or not name.startswith("eager-llm")}
     order = sorted(known, key=lambda name: (name != ours, -known[name]))
     return [(f"{known[name]:.4f}", f"{metric}, {name}") for name in order[:4]]
 
@@ -172,7 +173,7 @@ def budget(metrics: dict[str, Any]) -> list[str]:
     spent = metrics.get("budget")
     if not spent:
         return []
-    millions, papers, checks = spent["parameters"] / 1e6, PAPER_PARAMETERS / spent["parameters"], spent["validation"]
+    millions, papers, checks = spent["parameters"] / 1e6, 1 / spent["of_the_papers"], spent["validation"]
     lines = [f"The model has {millions:,.2f} million parameters, one for every {papers:,.0f} of the paper's, and was "
              f"trained for {spent['steps']:,} steps."]  # fmt: skip
     if len(checks) >= 2:
@@ -180,19 +181,13 @@ def budget(metrics: dict[str, Any]) -> list[str]:
         state = "still getting better" if gain > 0 else "no longer getting better"
         lines.append("Validation R@10 over training: " + " → ".join(f"{value:.4f}" for value in checks)
                      + f"; it was {state} when training stopped ({gain:+.4f} from the last two checks).")  # fmt: skip
-    (metric, scores), ours = _recall(metrics), metrics.get("ours", "")
-    best = max(scores, key=lambda name: scores[name], default=ours)
-    if best != ours and scores.get(ours):
-        times = scores[best] / scores[ours]
-        lines.append(f"The best system on this page, {best}, reaches {times:.2f} times our {metric}.")
+    systems, ours = metrics.get("systems", {}), metrics.get("ours")
+    top = f"R@{max(metrics.get('cutoffs', [0]))}"
+    kept = {name: both.get("kept", {}).get(top) for name, both in systems.items()}
+    best = max((name for name in kept if kept[name] is not None), key=lambda name: kept[name], default=ours)
+    if best != ours and kept.get(ours):
+        lines.append(f"The best system on this page, {best}, reaches {kept[best] / kept[ours]:.2f} times our {top}.")
     return lines
-
-
-def _recall(metrics: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    """Name of the recall at the largest cutoff, and each system's that has one; seen items kept."""
-    metric = f"R@{max(metrics.get('cutoffs', [0]))}"
-    scores = {name: both.get("kept", {}).get(metric) for name, both in metrics.get("systems", {}).items()}
-    return metric, {name: value for name, value in scores.items() if value is not None}
 
 
 def _score(value: float | None, best: float) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def test_pictures_that_matter_come_first(tmp_path: Path) -> None:
 
 METRICS = {
     "ours": "eager", "cutoffs": [5, 10],
-    "budget": {"parameters": 670_000, "steps": 1734, "validation": [0.05, 0.09, 0.08]},
+    "budget": {"parameters": 670_000, "of_the_papers": 1e-4, "steps": 1734, "validation": [0.05, 0.09, 0.08]},
     "systems": {
         "eager": {"kept": {"R@10": 0.08, "N@10": 0.05}, "removed": {"R@10": 0.1, "N@10": 0.06}},
         "popularity": {"kept": {"R@10": 0.04, "N@10": 0.02}, "removed": {"R@10": 0.05, "N@10": 0.03}},

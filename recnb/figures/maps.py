@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from recnb.figures.style import PALETTE
 from recnb.index_health import category_table, nearest_neighbours, neighbours_together, query_rows
-from recnb.kmeans import principal_components, squared_distances
+from recnb.kmeans import principal_components
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def trustworthiness(x: np.ndarray, flat: np.ndarray, k: int, rows: np.ndarray) -
 def nearest_order(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rank of every item by distance from each query: x (n, d), rows (q,) -> (q, n) int32, 0 for the query itself."""
     centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    distances = squared_distances(centred[rows], centred)
+    distances = (centred**2).sum(1) - 2 * centred[rows] @ centred.T
     distances[np.arange(len(rows)), rows] = -np.inf
     order = np.argsort(distances, axis=1, kind="stable")
     ranks = np.empty(order.shape, np.int32)
