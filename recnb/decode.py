@@ -2,6 +2,7 @@
 
 What makes it fast and keeps it exact:
 
+- **What all prompts begin with is read once** (the instruction), and its keys and values serve every batch.
 - **One prefill per prompt.** All beams share the prompt's keys and values. The beams' tokens are appended to the same
   cache as a tree; a mask lets each token see the prompt and its own ancestors, nothing else. The cache is never
   repeated per beam and never reordered.
@@ -23,9 +24,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import DynamicCache
 
+from recnb import shards
 from recnb.errors import RecnbError
 from recnb.model import head_logits
 from recnb.recipe import DecodeConfig
@@ -34,6 +37,7 @@ from recnb.trie import Trie
 Normalisation = Literal["full", "index", "trie"]
 Rivals = Callable[[list[int]], Any]
 Prompts = Sequence[np.ndarray] | tuple[Tensor, Tensor]
+SHORTEST_SHARED = 4  # tokens: a shorter common beginning is not worth the detour
 LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 
 
@@ -84,6 +88,7 @@ def beam_search(
     pad_id: int = 0,
     exclude: Any | None = None,
     return_trace: bool = False,
+    shared: SharedPrefix | None = None,
 ) -> Beams:
     """The W most probable items after each prompt, by beam search over the trie.
 
@@ -98,6 +103,7 @@ def beam_search(
         exclude: (B, N) boolean, sparse or dense: items that must not be returned (seen ones, say). A prefix stays
             legal as long as one item below it is allowed.
         return_trace: keep what each step kept, for :mod:`recnb.explain`.
+        shared: what all prompts begin with, already read (see :func:`read_shared`); they are still given whole.
 
     Returns:
         :class:`Beams` with exactly W distinct items per prompt.
@@ -105,16 +111,16 @@ def beam_search(
     Raises:
         RecnbError: fewer than W items are allowed, or the model's scores are not finite.
     """
-    ids, mask = pad_left(prompts, pad_id)
+    ids, mask = pad_left(prompts if shared is None else shared.rest_of(prompts), pad_id)
     with inference(model) as causal:
         device = next(causal.parameters()).device
         trie = trie.to(device)
         remaining = trie.remaining(exclude)
         _check_width(trie, width, len(ids), remaining)
-        tree = _TokenTree(causal, ids.to(device), mask.to(device))
+        tree = _TokenTree(causal, ids.to(device), mask.to(device), shared)
         scorer = _Scorer(causal, trie, normalisation)
         leaves, scores, trace = _search(tree, scorer, trie, width, remaining)
-        items = trie.order[leaves].cpu().numpy()
+        items = trie.order[leaves].long().cpu().numpy()
     return _ranked(items, scores.cpu().numpy(), tuple(trace) if return_trace else ())
 
 
@@ -127,7 +133,7 @@ def recommend(
     progress: bool = False,
     pad_id: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`beam_search` over many prompts, in batches of similar length.
+    """:func:`beam_search` over many prompts, in batches of similar length; several processes share the batches.
 
     Args:
         model, trie, pad_id: as in :func:`beam_search`.
@@ -139,18 +145,59 @@ def recommend(
     Returns:
         items (U, W) int64 and scores (U, W) float32, in the order of ``prompts``.
     """
+    shared = read_shared(model, prompts) if len(prompts) > config.batch_size else None
     items = np.empty((len(prompts), config.beam), np.int64)
     scores = np.empty((len(prompts), config.beam), np.float32)
     by_length = np.argsort([-len(prompt) for prompt in prompts], kind="stable")  # the largest batch comes first
-    starts = range(0, len(prompts), config.batch_size)
-    for start in tqdm(starts, desc="decode", unit="batch", disable=not progress):
-        rows = by_length[start : start + config.batch_size]
+    batches = [by_length[start : start + config.batch_size] for start in range(0, len(prompts), config.batch_size)]
+    for rows in tqdm(shards.share(batches), desc="decode", unit="batch", disable=not progress):
         skip = None if exclude is None else exclude[rows]
         found = beam_search(
-            model, [prompts[row] for row in rows], trie, config.beam, config.normalisation, pad_id, skip
+            model, [prompts[row] for row in rows], trie, config.beam, config.normalisation, pad_id, skip, shared=shared
         )
         items[rows], scores[rows] = found.items, found.scores
-    return items, scores
+    return shards.gather_rows(items, batches), shards.gather_rows(scores, batches)
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """The tokens that all prompts begin with, read once.
+
+    Attributes:
+        ids: (P,) token ids.
+        layers: keys and values of each layer, (1, heads, P, d_head).
+    """
+
+    ids: np.ndarray
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    def rest_of(self, prompts: Prompts) -> list[np.ndarray]:
+        """The prompts without their common beginning.
+
+        Raises:
+            RecnbError: a prompt begins otherwise, or ends with it; or the prompts come padded.
+        """
+        if isinstance(prompts, tuple) or not all(
+            len(prompt) > len(self.ids) and np.array_equal(prompt[: len(self.ids)], self.ids) for prompt in prompts
+        ):
+            raise RecnbError(f"shared prefix: expected prompts that begin with its {len(self.ids)} tokens and go on")
+        return [prompt[len(self.ids) :] for prompt in prompts]
+
+
+def read_shared(model: nn.Module, prompts: Sequence[np.ndarray], least: int = SHORTEST_SHARED) -> SharedPrefix | None:
+    """Read what all prompts begin with; None if that is fewer than ``least`` tokens, or the whole of a prompt."""
+    first = prompts[0]
+    length = min(map(len, prompts)) - 1
+    for prompt in prompts:
+        differs = np.flatnonzero(prompt[:length] != first[:length])
+        length = int(differs[0]) if len(differs) else length
+        if length < least:
+            return None
+    with inference(model) as causal:
+        cache = DynamicCache()  # without a config every layer keeps everything, as in the tree
+        ids = torch.from_numpy(np.asarray(first[:length], np.int64))[None].to(next(causal.parameters()).device)
+        causal.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+        return SharedPrefix(first[:length], tuple((layer.keys, layer.values) for layer in cache.layers))
 
 
 def score_items(
@@ -191,12 +238,13 @@ def score_tokens(
     if exclude is not None:
         excluded |= (exclude.toarray() if hasattr(exclude, "toarray") else np.asarray(exclude)) != 0
     scores = np.full((len(ids), len(wanted), trie.depth), -np.inf, np.float32)
+    rows = trie.item_tokens().cpu()
     with inference(model) as causal:
         for row, (prompt, real) in enumerate(zip(ids, mask, strict=True)):
             rivals = _rivals(trie, excluded[row], normalisation)
             keep = np.flatnonzero(~excluded[row][wanted])
             for part in np.array_split(keep, max(1, -(-len(keep) // batch_size))):
-                answers = trie.item_tokens.cpu()[torch.from_numpy(wanted[part])]
+                answers = rows[torch.from_numpy(wanted[part])]
                 scores[row, part] = _teacher_forced(causal, prompt[real.bool()], answers, rivals)
     return scores
 
@@ -348,17 +396,26 @@ class _TokenTree:
         next_position: (B,) position of the next token, the same for all beams of a prompt.
     """
 
-    def __init__(self, causal: Any, ids: Tensor, mask: Tensor) -> None:
+    def __init__(self, causal: Any, ids: Tensor, mask: Tensor, shared: SharedPrefix | None = None) -> None:
         self.backbone = causal.base_model
         self.config = causal.config.get_text_config(decoder=True)
+        self.dtype = next(causal.parameters()).dtype
         _check_attention(self.config)
         # without a config every layer keeps everything: a sliding layer would drop what a sibling beam still needs
         self.cache = DynamicCache()
         self.batch = len(ids)
-        self.visible = mask.bool()[:, None]  # (B, 1, S)
-        self.key_positions = (mask.cumsum(1) - 1).clamp(min=0)
-        self.next_position = mask.sum(1)
-        self.prompt_state = self._run(ids, self.key_positions, mask)[:, -1:]
+        known = 0 if shared is None else len(shared.ids)
+        positions = known + (mask.cumsum(1) - 1).clamp(min=0)
+        self.visible = F.pad(mask.bool(), (known, 0), value=True)[:, None]  # (B, 1, P + S)
+        self.key_positions = torch.cat([torch.arange(known, device=ids.device).expand(len(ids), -1), positions], dim=1)
+        self.next_position = known + mask.sum(1)
+        prefill_mask: Tensor | dict[str, Tensor] = mask
+        if shared is not None:
+            for number, (keys, values) in enumerate(shared.layers):
+                self.cache.update(keys.expand(len(ids), -1, -1, -1), values.expand(len(ids), -1, -1, -1), number)
+            until_here = torch.ones(ids.shape[1], self.visible.shape[-1], device=ids.device).tril(known).bool()
+            prefill_mask = self._masks(self.visible & until_here, positions)
+        self.prompt_state = self._run(ids, positions, prefill_mask)[:, -1:]
 
     def read(self, steps: list[Tensor]) -> list[Tensor]:
         """Read c tokens per beam, given as c steps (B, w), in one pass; returns the c states (B, w, d) after each."""
@@ -401,9 +458,8 @@ class _TokenTree:
         return self._additive(seen if kinds else near)
 
     def _additive(self, seen: Tensor) -> Tensor:
-        dtype = self.prompt_state.dtype
-        blocked = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-        return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]  # (B, 1, w * c, S')
+        blocked = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
+        return blocked.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]  # (B, 1, w * c, S')
 
     def _run(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor]) -> Tensor:
         output = self.backbone(
@@ -444,8 +500,9 @@ class _Scorer:
         else:
             logits = head_logits(self.causal, states, self.vocabulary)
             wanted = torch.searchsorted(self.vocabulary, wanted.contiguous())
-        picked = logits.gather(1, wanted)
-        return picked if self.normalisation == "trie" else picked - logits.logsumexp(-1, keepdim=True)
+        if self.normalisation != "trie":
+            logits = logits.log_softmax(-1)  # one fused pass; logsumexp takes four, half as long as the head itself
+        return logits.gather(1, wanted)
 
 
 def _check_attention(config: Any) -> None:
@@ -505,7 +562,7 @@ def _teacher_forced(causal: Any, prompt: Tensor, answers: Tensor, rivals: Rivals
 
 def _rivals(trie: Trie, excluded: np.ndarray, normalisation: Normalisation) -> Rivals:
     """Prefix -> the tokens over which the probabilities of the next one sum to one."""
-    rows = trie.item_tokens.cpu()
+    rows = trie.item_tokens().cpu()
     if normalisation == "full":
         return lambda prefix: slice(None)
     if normalisation == "index":

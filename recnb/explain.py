@@ -191,9 +191,9 @@ def catalogue_scores(
     if normalisation != "full":
         return score_items(model, [prompt], trie, normalisation)[0]
     scores = np.empty(trie.n_items, np.float32)
-    parts = trie.order.cpu().split(at_once)  # neighbours in the trie share prefixes
+    rows, parts = trie.item_tokens().cpu(), trie.order.cpu().split(at_once)  # neighbours in the trie share prefixes
     for part in parts:
-        found = beam_search(model, [prompt], Trie.from_tokens(trie.item_tokens.cpu()[part]), len(part))
+        found = beam_search(model, [prompt], Trie.from_tokens(rows[part]), len(part))
         scores[part.numpy()[found.items[0]]] = found.scores[0]
     return scores
 
@@ -258,8 +258,7 @@ def prefix_meaning(
     Returns:
         The category and p; ("", 0.0) if the items have none.
     """
-    start, end = trie.starts[depth][node : node + 2].tolist()
-    below = trie.order[start:end].tolist()
+    below = trie.items_at(depth, node).tolist()
     counts = Counter(category for item in below for category in dict.fromkeys(categories[item]))
     if not counts:
         return "", 0.0
@@ -536,12 +535,12 @@ def _prefix(walk: Walk, trie: Trie, level: Level, node: int, probability: float)
     return Prefix(
         depth=depth,
         node=node,
-        parent=int(torch.searchsorted(trie.offsets[depth - 1], torch.tensor([node]), right=True)) - 1,
+        parent=trie.parent(depth, node),
         probability=probability,
         kept=node in level.nodes[0][np.isfinite(level.scores[0])],
         survives=node in returned,
         on_target=node == int(trie.path(np.array([walk.target]))[0, depth]),
         items=int(trie.items_below(depth, torch.tensor([node]))),
-        first_item=int(trie.order[trie.starts[depth][node]]),
+        first_item=int(trie.items_at(depth, node)[0]),
         forced=level.forced,
     )

@@ -20,7 +20,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from recnb.decode import beam_search, inference, pad_left, recommend, score_items
+from recnb.decode import beam_search, inference, pad_left, read_shared, recommend, score_items
 from recnb.errors import RecnbError
 from recnb.recipe import DecodeConfig
 from recnb.trie import Trie
@@ -239,6 +239,50 @@ def test_a_prompt_gets_the_same_answer_in_any_batch(name: str) -> None:
         np.testing.assert_allclose(scores[b], alone.scores[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("beginning", [4, 9])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_shared_beginning_changes_nothing(name: str, beginning: int) -> None:
+    """Its keys and values, read once for all, give what reading every prompt whole gives (also past a window)."""
+    model, trie = MODELS[name](), Trie.from_tokens(CATALOGUES["ragged"])
+    start = np.arange(1, beginning + 1)
+    whole = [np.concatenate([start, rest]) for rest in prompts(7, (5, 1, 9))]
+    whole[1][-1] = 40  # else a random rest could lengthen what they share
+    shared = read_shared(model, whole)
+    assert shared is not None and shared.ids.tolist() == start.tolist()
+    plain, quick = beam_search(model, whole, trie, 8), beam_search(model, whole, trie, 8, shared=shared)
+    assert (plain.items == quick.items).all()
+    np.testing.assert_allclose(plain.scores, quick.scores, atol=1e-4)
+
+
+def test_what_is_not_shared_is_not_assumed() -> None:
+    model, trie = llama(), Trie.from_tokens(CATALOGUES["ragged"])
+    same = [np.arange(1, 9), np.arange(1, 12)]
+    assert read_shared(model, same).ids.tolist() == list(range(1, 8)), "a token must be left to predict from"
+    assert read_shared(model, [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 9, 5])]) is None
+    assert read_shared(model, [np.array([1, 2]), np.array([1, 2])]) is None
+    shared = read_shared(model, same)
+    with pytest.raises(RecnbError, match="begin with its 7 tokens"):
+        beam_search(model, [np.array([1, 2, 3, 4, 5, 6, 8, 9])], trie, 3, shared=shared)
+    with pytest.raises(RecnbError, match="begin with its 7 tokens"):
+        beam_search(model, pad_left(same), trie, 3, shared=shared)
+
+
+def test_recommend_reads_a_shared_beginning_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, trie = llama(), Trie.from_tokens(CATALOGUES["ragged"])
+    whole = [np.concatenate([np.arange(1, 9), rest]) for rest in prompts(8, (6,) * 7)]
+    read: list[int] = []
+    forward = model.model.forward
+    monkeypatch.setattr(
+        model.model, "forward", lambda *a, input_ids, **k: read.append(input_ids.numel()) or forward(input_ids, *a, **k)
+    )
+    config = DecodeConfig(beam=5, batch_size=3)
+    items, scores = recommend(model, whole, trie, config)
+    assert sum(count == 8 for count in read) == 1 and max(read) <= 3 * max(6, 5 * 3)
+    alone = [beam_search(model, [prompt], trie, 5) for prompt in whole]
+    assert (items == np.concatenate([found.items for found in alone])).all()
+    np.testing.assert_allclose(scores, np.concatenate([found.scores for found in alone]), atol=1e-4)
+
+
 def test_recommend_excludes_per_user_across_batches() -> None:
     model, trie, asked = llama(), Trie.from_tokens(CATALOGUES["release"]), prompts(12, (5, 14, 9, 9, 2))
     exclude = sparse.csr_matrix(np.random.default_rng(1).random((5, 40)) < 0.5)
@@ -340,8 +384,8 @@ def test_trace_tells_the_walk() -> None:
     assert sorted(last.scores[0].tolist(), reverse=True) == found.scores[0].tolist()
     for above, level in zip(found.trace, found.trace[1:], strict=False):
         parents = np.take_along_axis(above.nodes, level.parents, 1)
-        assert (trie.offsets[above.depth].numpy()[parents] <= level.nodes).all()
-        assert (level.nodes < trie.offsets[above.depth].numpy()[parents + 1]).all()
+        below = trie.branches(above.depth, torch.from_numpy(parents)).nodes.numpy()  # (B, w, C)
+        assert (below == level.nodes[..., None]).any(-1).all()
 
 
 def test_prompts_must_be_usable() -> None:

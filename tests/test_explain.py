@@ -118,7 +118,7 @@ def test_tree_is_the_trace_and_the_lost_prefix(model, trie, rank) -> None:
     assert [p.depth for p in lost] == ([walk.lost_at] if walk.lost_at else [])
     assert all(p.on_target and not p.survives for p in lost)
     for prefix in tree:
-        path = trie.item_tokens[prefix.first_item, : prefix.depth].tolist()
+        path = trie.item_tokens()[prefix.first_item, : prefix.depth].tolist()
         with torch.no_grad():
             logprobs = model(torch.tensor([[*PROMPT, *path]])).logits.log_softmax(-1)[0]
         total = sum(float(logprobs[len(PROMPT) - 1 + i, token]) for i, token in enumerate(path))
@@ -148,8 +148,7 @@ def test_tree_is_drawn_with_every_prefix_that_had_a_choice(model, trie, rank) ->
 def test_no_two_leaves_share_a_line_and_parents_stand_amid_children(paths) -> None:
     trie = Trie.from_tokens(np.array(sorted(paths)))
     tree = [
-        explain.Prefix(depth, node, int(torch.searchsorted(trie.offsets[depth - 1], node, right=True)) - 1, 0.5, True,
-                       True, False, 1, 0, False)
+        explain.Prefix(depth, node, trie.parent(depth, node), 0.5, True, True, False, 1, 0, False)
         for depth in (1, 2, 3) for node in range(trie.nodes_per_level()[depth - 1])
     ]  # fmt: skip
     lines = figures._lines(tree, [1, 2, 3])

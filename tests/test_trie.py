@@ -36,6 +36,13 @@ def test_nodes_are_the_sorted_prefixes(rows: np.ndarray) -> None:
     for depth in range(1, rows.shape[1] + 1):
         assert trie.tokens[depth].tolist() == [prefix[-1] for prefix in prefixes(rows, depth)]
     assert rows[trie.order.numpy()].tolist() == sorted(rows.tolist())
+    assert trie.item_tokens().tolist() == rows.tolist()
+    assert trie.vocabulary.tolist() == sorted({token for row in rows.tolist() for token in row})
+    for depth in range(rows.shape[1] + 1):
+        for node, prefix in enumerate(prefixes(rows, depth)):
+            assert [rows[i].tolist() for i in trie.items_at(depth, node)] == sorted(
+                row for row in rows.tolist() if tuple(row[:depth]) == prefix
+            )
 
 
 @settings(max_examples=120, deadline=None)
@@ -76,6 +83,27 @@ def test_path_item_and_allowed(rows: np.ndarray) -> None:
     assert trie.item([99] * rows.shape[1]) == -1
     assert trie.item([0] * (rows.shape[1] + 1)) == -1
     assert trie.allowed([99]) == []
+
+
+@pytest.mark.parametrize("scale", [1, 2**12, 2**29])
+def test_wide_tokens_sort_as_narrow_ones(scale: int) -> None:
+    """Rows that do not fit one integer are sorted in groups of columns."""
+    narrow = np.unique(np.random.default_rng(0).integers(0, 4, (300, 6)), axis=0)
+    narrow = narrow[np.random.default_rng(1).permutation(len(narrow))]
+    assert (Trie.from_tokens(narrow * scale).order.numpy() == np.lexsort(narrow.T[::-1])).all()
+
+
+@pytest.mark.parametrize("columns", [[0, 1, 2, 3], [2, 0, 3, 1], [1, 3, 0, 2]])
+def test_an_item_takes_at_most_32_bytes(columns: list[int]) -> None:
+    n, k = 5000, 71
+    first, second = np.random.default_rng(0).permutation(n), np.random.default_rng(1).permutation(n)
+    rows = np.stack([first // k, first % k, second // k, second % k], axis=1)[:, columns]
+    assert Trie.from_tokens(rows).nbytes <= 20 * n
+    # the worst there is: below the first depth every one is nearly, but not quite, as wide as the catalogue
+    worst = np.stack([first // k, first % k, first, second], axis=1)
+    worst[:4] = [[9, 9, 1, 1], [9, 9, 1, 2], [9, 9, 2, 1], [9, 8, 3, 1]]
+    trie = Trie.from_tokens(np.unique(worst, axis=0))
+    assert len(set(trie.nodes_per_level())) == 4 and trie.nbytes <= 28.5 * n
 
 
 def test_equal_items_are_named() -> None:
