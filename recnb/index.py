@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recnb.assignment import BLOCK, blocks, capacitated_assignment, squared_distances, unique_assignment
 from recnb.errors import ArtifactError, IndexGateError, RecipeError
 from recnb.kmeans import (
     balanced_kmeans,
-    capacitated_assignment,
     first_axis,
     group_means,
     kmeans_centroids,
     principal_components,
     spread,
-    squared_distances,
-    unique_assignment,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 
 LETTERS = {"semantic": "s", "behaviour": "b", "random": "r"}
 ALIGNMENT_ROUNDS = 4  # assignment and residual codebook take turns; the gain is below a percent after three
+LEARNERS = 2**16  # items that the residual codebook is learned from, in whole groups
 
 
 @dataclass(frozen=True)
@@ -177,15 +176,15 @@ def hierarchical_codes(x: np.ndarray, k: int, levels: int, seed: int, second_lev
         iterations: Lloyd steps.
 
     Returns:
-        (N, levels) int64, rows distinct.
+        (N, levels) int64, rows distinct. Beyond what :func:`balanced_kmeans` holds, memory is two copies of ``x``.
     """
     labels, centroids = balanced_kmeans(x, k, seed, iterations)
     codes, group = [labels], np.unique(labels, return_inverse=True)[1]
-    residual = x - centroids[labels]
+    residual = x - centroids.astype(x.dtype)[labels]
     for level in range(1, levels):
         if second_level == "aligned":
             labels, codebook = aligned_codes(residual, group, k, seed + level, iterations)
-            residual = residual - codebook[labels]
+            residual = residual - codebook.astype(x.dtype)[labels]
         else:
             labels = local_codes(x, group, k, seed + level, iterations)
         codes.append(labels)
@@ -217,33 +216,53 @@ def aligned_codes(residual: np.ndarray, group: np.ndarray, k: int, seed: int,
     """Codes from one codebook that all groups share, so that a code means the same everywhere.
 
     Args:
-        residual: (N, d). group: (N,) from 0.
+        residual: (N, d). group: (N,) from 0, without gaps.
         k: codewords.
         seed: of k-means++.
         iterations: Lloyd steps for the codebook.
 
     Returns:
         codes (N,), distinct within a group of at most k items, else at most ceil(n / k) items to a code; and the
-        codebook (k, d), each row the mean of its items' residuals.
+        codebook (k, d), each row the mean of its items' residuals. With more than LEARNERS items all but the last
+        round see a sample of the groups.
     """
     codebook = kmeans_centroids(residual, k, seed, iterations // 2)
-    for _ in range(ALIGNMENT_ROUNDS):
-        codes = _assign_codewords(residual, group, codebook)
+    learners = _whole_groups(group, seed)
+    for turn in range(ALIGNMENT_ROUNDS):
+        own = np.arange(len(group)) if turn == ALIGNMENT_ROUNDS - 1 else learners
+        codes = _assign_codewords(residual[own], np.unique(group[own], return_inverse=True)[1], codebook)
         used = np.bincount(codes, minlength=k) > 0
-        codebook = np.where(used[:, None], group_means(residual, codes, k), codebook)
+        codebook = np.where(used[:, None], group_means(residual[own], codes, k), codebook)
     return codes, codebook
 
 
+def _whole_groups(group: np.ndarray, seed: int) -> np.ndarray:
+    """Items (about LEARNERS, in order) of some groups drawn at random; all items if there are no more."""
+    groups = int(group.max()) + 1
+    drawn = np.random.default_rng(seed).permutation(groups) < max(1, groups * LEARNERS // len(group))
+    return np.flatnonzero(drawn[group])
+
+
 def _assign_codewords(residual: np.ndarray, group: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    k = len(codebook)
+    """Cheapest codewords for each group's items; distances are computed for many groups at once."""
+    k, order, words = len(codebook), np.argsort(group, kind="stable"), codebook.astype(residual.dtype)
+    ends = np.cumsum(np.bincount(group))
+    starts = np.r_[0, ends[:-1]]
+    batches = starts // max(1, BLOCK // k)
+    codes = np.empty(len(group), np.int64)
+    for batch in np.unique(batches):
+        together = np.flatnonzero(batches == batch)
+        first, last = starts[together[0]], ends[together[-1]]
+        cost = squared_distances(residual[order[first:last]], words)
+        for start, end in zip(starts[together], ends[together], strict=True):  # groups, not items
+            codes[order[start:end]] = _distinct(cost[start - first : end - first])
+    return codes
 
-    def assign(members: np.ndarray, number: int) -> np.ndarray:
-        cost = squared_distances(residual[members], codebook)
-        if len(members) <= k:
-            return unique_assignment(cost)
-        return capacitated_assignment(cost, np.full(k, -(-len(members) // k)))[0]
 
-    return _per_group(group, assign)
+def _distinct(cost: np.ndarray) -> np.ndarray:
+    """Distinct columns for the rows of ``cost`` (n, k); with n > k each column at most ceil(n / k) times; (n,)."""
+    n, k = cost.shape
+    return unique_assignment(cost) if n <= k else capacitated_assignment(cost, np.full(k, -(-n // k)))[0]
 
 
 def _per_group(group: np.ndarray, work: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
@@ -279,7 +298,8 @@ def code_centroids(embedding: np.ndarray, codes: np.ndarray, k: int) -> list[np.
     rest, centroids = embedding.astype(np.float64), []
     for labels in codes.T:
         centroids.append(group_means(rest, labels, k).astype(np.float32))
-        rest = rest - centroids[-1][labels]
+        for rows in blocks(*rest.shape):
+            rest[rows] -= centroids[-1][labels[rows]]
     return centroids
 
 

@@ -4,23 +4,40 @@ Why balanced: a level of the item index with K codes can only give every item it
 the remaining levels can tell apart (EAGER-LLM, section 3.1, dual-source knowledge-rich item index). Ordinary k-means
 promises nothing about sizes.
 
-The assignment step is a transportation problem: n items, k clusters with capacities, squared distances as cost. It is
-solved by an auction: items bid for clusters, a full cluster keeps its best bids and raises its price. All items without
-a place bid at once, so a round is a handful of array operations.
+Who goes where when places are limited is :mod:`recnb.assignment`'s part. Few costs (n k up to FEW) are worth an auction
+in every step. Beyond that, centroids are placed on a sample and on its leading axes first, where a step costs a
+fraction, then on all items and the full width; balance is kept by prices until the last step.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import kmeans_plusplus
+from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
 
+from recnb.assignment import (
+    WHOLE_ROWS,
+    Distances,
+    assignment_at_prices,
+    balanced_assignment,
+    balanced_capacities,
+    blocks,
+    capacitated_assignment,
+    choices_of,
+    nearest,
+    squared_distances,
+    tuned_prices,
+)
+
 COARSE = 0.05  # bidding step, as a share of the mean cost, while the centroids still move
-FINE = 0.005  # the same for the assignment that is kept
-EXACT_UP_TO = 400  # items that are assigned exactly, in some 50 ms
-PATIENCE = 2000  # rounds of an auction before its step doubles
 STILL = 1e-3  # balanced Lloyd steps end when one of them improves the cost by less than this share
+FEW = 2**17  # costs (n k) up to which every step is an auction, and centroids see all items at full width
+SAMPLE, SEEDING = 64, 48  # items per cluster that place the centroids, and among which k-means++ chooses
+LARGE = 2**21  # numbers in a matrix from which principal components are computed in float32
+SKETCH = 128  # leading axes on which centroids are placed
+TRIALS = 16  # draws of k-means++ for each of them
+TUNING, FIRST_TUNING = (15, 0.05), (40, 0.05)  # changes of prices per Lloyd step, and the first of them
+LAST_STEPS = 4  # Lloyd steps at full width after those on the leading axes
 
 
 def principal_components(x: np.ndarray, width: int, seed: int) -> np.ndarray:
@@ -32,12 +49,42 @@ def principal_components(x: np.ndarray, width: int, seed: int) -> np.ndarray:
         seed: of the randomised SVD.
 
     Returns:
-        (n, min(width, d)) float64.
+        (n, min(width, d)) float64; float32 for a large float32 matrix, which is then copied once.
     """
+    if x.size > LARGE and x.dtype == np.float32:
+        centred = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return centred @ leading_axes(centred, width, seed) if 0 < width < min(x.shape) else centred
     centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     if not 0 < width < min(x.shape) or not centred.any():
         return centred
     return PCA(width, svd_solver="randomized", random_state=seed).fit_transform(centred)
+
+
+def leading_axes(centred: np.ndarray, width: int, seed: int, passes: int = 2) -> np.ndarray:
+    """Leading principal axes of centred data (n, d), by subspace iteration: (d, width), orthonormal, largest first.
+
+    Args:
+        centred: rows minus their mean.
+        width: axes, at most d.
+        seed: of the random start.
+        passes: over the data; two are within a few thousandths of the variance of a full decomposition.
+    """
+    rng = np.random.default_rng(seed)
+    axes = rng.standard_normal((centred.shape[1], min(width + 10, centred.shape[1]))).astype(centred.dtype)
+    for _ in range(passes):
+        axes = _orthonormal(centred.T @ (centred @ axes))
+    positions = centred @ axes
+    turn = np.linalg.eigh((positions.T @ positions).astype(np.float64))[1]
+    return axes @ turn[:, ::-1][:, :width].astype(centred.dtype)
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of the columns (d, m), zero columns for what depends on others; two rounds for precision."""
+    for _ in range(2):
+        squares, turn = np.linalg.eigh(columns.T.astype(np.float64) @ columns)
+        scale = np.where(squares > 1e-12 * squares[-1], squares, np.inf) ** -0.5
+        columns = (columns @ (turn * scale)).astype(columns.dtype)
+    return columns
 
 
 def first_axis(x: np.ndarray) -> np.ndarray:
@@ -48,23 +95,19 @@ def first_axis(x: np.ndarray) -> np.ndarray:
     centred = x - x.mean(axis=0)
     if len(x) < 2 or not centred.any():
         return np.zeros(len(x))
-    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
+    if len(x) > x.shape[1]:  # tall: the covariance is the smaller problem
+        axis = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, -1]
+    else:
+        axis = np.linalg.svd(centred, full_matrices=False)[2][0]
     return centred @ axis * np.sign(axis[np.abs(axis).argmax()])
 
 
 def group_means(x: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Mean row of each group: x (n, d), labels (n,) in [0, k) -> (k, d); an empty group's row is zero."""
-    sums = np.zeros((k, x.shape[1]))
+    counts = np.bincount(labels, minlength=k)
     order = np.argsort(labels, kind="stable")
-    present, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    sums[present] = np.add.reduceat(x[order], starts, axis=0, dtype=np.float64) / counts[:, None]
-    return sums
-
-
-def squared_distances(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """(n, d), (k, d) -> (n, k) squared Euclidean distances, never negative."""
-    squares = (x**2).sum(1)[:, None] + (centroids**2).sum(1) - 2 * (x @ centroids.T)
-    return np.maximum(squares, 0)
+    members = csr_array((np.ones(len(x), x.dtype), order, np.r_[0, np.cumsum(counts)]), shape=(k, len(x)))
+    return (members @ x).astype(np.float64) / np.maximum(counts, 1)[:, None]
 
 
 def balanced_kmeans(x: np.ndarray, k: int, seed: int, iterations: int = 25) -> tuple[np.ndarray, np.ndarray]:
@@ -82,22 +125,27 @@ def balanced_kmeans(x: np.ndarray, k: int, seed: int, iterations: int = 25) -> t
 
     Returns:
         labels (n,) int64 in [0, k) and centroids (k, d) float64 (mean of the members; an empty cluster's row is zero).
-        The memory peak is about six (n, k) float64 arrays.
+        The memory peak is some six (n, k) float64 arrays while these are few numbers; for large inputs a float32 copy
+        of ``x`` and of its leading axes, one (n, k) float32 array up to 16 million costs, beyond that 300 bytes per
+        item.
     """
     n = len(x)
     if n <= k:
         labels = np.empty(n, np.int64)
         labels[np.argsort(first_axis(x), kind="stable")] = spread(n, k)
         return labels, group_means(x, labels, k)
-    centroids = kmeans_centroids(x, k, seed, iterations // 2)
-    labels = _balanced_lloyd(x, centroids, steps=max(1, iterations - iterations // 2))
+    steps = max(1, iterations - iterations // 2)
+    if n * k <= FEW or (n * k <= WHOLE_ROWS and _is_crowded(x, k)):
+        labels = _balanced_lloyd(x, kmeans_centroids(x, k, seed, iterations // 2), steps)
+    else:
+        labels = _balanced_at_prices(_centred_float32(x), k, seed, iterations // 2, steps)
     rank = np.argsort(np.argsort(first_axis(group_means(x, labels, k)), kind="stable"), kind="stable")
     labels = rank[labels]
     return labels, group_means(x, labels, k)
 
 
 def kmeans_centroids(x: np.ndarray, k: int, seed: int, iterations: int = 12) -> np.ndarray:
-    """Ordinary k-means, sizes free: greedy k-means++ and Lloyd steps.
+    """Ordinary k-means, sizes free: greedy k-means++ and Lloyd steps; on SAMPLE items per cluster if there are more.
 
     Args:
         x: (n, d) finite embeddings.
@@ -108,10 +156,69 @@ def kmeans_centroids(x: np.ndarray, k: int, seed: int, iterations: int = 12) -> 
     Returns:
         (k, d) float64, numbered along their first principal axis.
     """
-    start = kmeans_plusplus(x, min(k, len(x)), random_state=seed)[0]
-    missing = np.repeat(x.mean(0, keepdims=True), k - len(start), axis=0)
-    centroids = _free_lloyd(x, np.vstack([start, missing]), iterations)
+    if len(x) * k <= FEW or len(x) <= k:
+        start = x[greedy_plusplus(x, min(k, len(x)), seed)]
+        missing = np.repeat(x.mean(0, keepdims=True), k - len(start), axis=0)
+        centroids = _free_lloyd(x, np.vstack([start, missing]), iterations)
+    else:
+        sample = _sample(_centred_float32(x), SAMPLE * k, seed)
+        sketch, centroids = _place_centroids(sample, k, seed, iterations)
+        if sketch is not sample:
+            centroids = group_means(sample, nearest(sketch, centroids), k)
+            centroids = _free_lloyd(sample, centroids.astype(np.float32), LAST_STEPS)
+        centroids = centroids + x.mean(0, dtype=np.float64)
     return centroids[np.argsort(first_axis(centroids), kind="stable")]
+
+
+def greedy_plusplus(x: np.ndarray, k: int, seed: int, trials: int | None = None) -> np.ndarray:
+    """Greedy k-means++: k rows of ``x`` that lie far apart.
+
+    Each next row is the best of some drawn in proportion to their squared distance from those chosen (Arthur and
+    Vassilvitskii, 2007; greedy as in scikit-learn, whose choices it repeats, in the precision of ``x``).
+
+    Args:
+        x: (n, d). k: rows to choose, at most n. seed: of the draws.
+        trials: draws per choice; 2 + log k if None.
+
+    Returns:
+        (k,) row numbers.
+    """
+    rng, n = np.random.RandomState(seed), len(x)
+    trials = trials or 2 + int(np.log(k))
+    squares = (x**2).sum(1)
+    chosen = np.empty(k, np.int64)
+    chosen[0] = rng.choice(n, p=np.full(n, 1 / n))
+    closest = Distances(x[chosen[:1]], x)[:][0]
+    for number in range(1, k):
+        so_far = np.cumsum(closest, dtype=np.float64)
+        drawn = np.minimum(np.searchsorted(so_far, rng.uniform(size=trials) * so_far[-1]), n - 1)
+        reach = x[drawn] @ x.T
+        reach *= -2
+        reach += squares
+        reach += squares[drawn, None]
+        np.clip(reach, 0, closest, out=reach)
+        best = reach.sum(1).argmin()
+        closest, chosen[number] = reach[best], drawn[best]
+    return chosen
+
+
+def _centred_float32(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(0, dtype=np.float64).astype(x.dtype)).astype(np.float32, copy=False)
+
+
+def _sample(x: np.ndarray, rows: int, seed: int) -> np.ndarray:
+    """So many rows, in their order; ``x`` itself if it has no more."""
+    if len(x) <= rows:
+        return x
+    return x[np.sort(np.random.default_rng(seed).choice(len(x), rows, replace=False))]
+
+
+def _place_centroids(sample: np.ndarray, k: int, seed: int, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+    """The sample on its leading axes (n, at most SKETCH), and free centroids there (k, same)."""
+    wide = sample.shape[1] > SKETCH
+    sketch = sample @ leading_axes(sample, SKETCH, seed) if wide else sample
+    few = _sample(sketch, SEEDING * k, seed + 1)
+    return sketch, _free_lloyd(sketch, few[greedy_plusplus(few, k, seed, trials=TRIALS)], iterations)
 
 
 def spread(n: int, k: int, phase: float = 0.5) -> np.ndarray:
@@ -128,20 +235,24 @@ def spread(n: int, k: int, phase: float = 0.5) -> np.ndarray:
 def _free_lloyd(x: np.ndarray, centroids: np.ndarray, steps: int) -> np.ndarray:
     """Ordinary Lloyd steps; a cluster that runs empty keeps its centroid."""
     for _ in range(steps):
-        labels = squared_distances(x, centroids).argmin(1)
-        used = np.bincount(labels, minlength=len(centroids)) > 0
-        moved = np.where(used[:, None], group_means(x, labels, len(centroids)), centroids)
+        moved = _moved(x, nearest(x, centroids), centroids)
         if np.array_equal(moved, centroids):
             break
         centroids = moved
     return centroids
 
 
+def _moved(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Centroids as the means of their items, in the precision of ``x``; an empty cluster's stays."""
+    used = np.bincount(labels, minlength=len(centroids)) > 0
+    return np.where(used[:, None], group_means(x, labels, len(centroids)), centroids).astype(x.dtype)
+
+
 def _balanced_lloyd(x: np.ndarray, centroids: np.ndarray, steps: int) -> np.ndarray:
     before, prices = np.inf, None
     for _ in range(steps):
         cost = squared_distances(x, centroids)
-        labels, prices = capacitated_assignment(cost, _capacities(cost, prices), COARSE)
+        labels, prices = capacitated_assignment(cost, balanced_capacities(cost, prices), COARSE)
         centroids = group_means(x, labels, len(centroids))
         now = inertia(x, labels, centroids)
         if now >= before * (1 - STILL):
@@ -150,172 +261,39 @@ def _balanced_lloyd(x: np.ndarray, centroids: np.ndarray, steps: int) -> np.ndar
     return balanced_assignment(squared_distances(x, centroids))
 
 
-def balanced_assignment(cost: np.ndarray, exact_up_to: int = EXACT_UP_TO) -> np.ndarray:
-    """Assign n items to k <= n clusters, sizes n // k or n // k + 1, at (nearly) the least total cost.
-
-    Which n % k clusters may be the larger ones is part of the problem. Few items: solved exactly. Many: a first guess
-    gives the extra places to the clusters that most items would choose, an auction prices the places, a second auction
-    gives the extra places to the dearest clusters; swaps and moves mend what is left. The exact solution takes cubic
-    time; the auctions lose well under 2 % against it when clusters have four items or more (tested).
-
-    Args:
-        cost: (n, k), finite, not negative.
-        exact_up_to: items that are assigned exactly.
-
-    Returns:
-        labels (n,) int64.
-    """
-    if len(cost) <= exact_up_to:
-        return _exact_assignment(cost)
-    first, prices = capacitated_assignment(cost, _capacities(cost, None), FINE)
-    second, _ = capacitated_assignment(cost, _capacities(cost, prices), FINE)
-    better = min((first, second), key=lambda labels: np.take_along_axis(cost, labels[:, None], 1).sum())
-    return refine_by_swaps(cost, better)
+def _balanced_at_prices(x: np.ndarray, k: int, seed: int, free_steps: int, steps: int) -> np.ndarray:
+    """Labels of x (n, d), centred float32, for many costs: prices and centroids take turns, sizes are exact at last."""
+    sample = _sample(x, SAMPLE * k, seed)
+    sketch, centroids = _place_centroids(sample, k, seed, free_steps)
+    centroids, prices, labels = _priced_lloyd(sketch, centroids, np.zeros(k, np.float32), steps)
+    if sketch is not sample:
+        centroids = group_means(sample, labels, k).astype(np.float32)
+    centroids, prices, _ = _priced_lloyd(x, centroids, prices, 2)
+    return assignment_at_prices(Distances(x, centroids), prices)
 
 
-def _exact_assignment(cost: np.ndarray) -> np.ndarray:
-    """One assignment problem: n // k places per cluster that must be filled (a large reward), and one that may be."""
-    n, k = cost.shape
-    must, may = n // k, int(n % k > 0)
-    places = np.repeat(np.arange(k), must + may)
-    reward = np.tile(np.r_[np.full(must, n * float(cost.max()) + 1.0), np.zeros(may)], k)
-    return places[linear_sum_assignment(cost[:, places] - reward)[1]]
+def _is_crowded(x: np.ndarray, k: int) -> bool:
+    """Whether more items are (nearly) alike than a cluster holds: prices cannot part them, an auction can."""
+    shadow = x @ np.random.default_rng(0).standard_normal((x.shape[1], 4)).astype(x.dtype)
+    width = np.maximum(shadow.std(0), 1e-9 * np.abs(shadow).max() + np.finfo(x.dtype).tiny)
+    cells = np.round((shadow - shadow.mean(0)) / width * 1000)
+    return int(np.unique(cells, axis=0, return_counts=True)[1].max()) > max(2, len(x) // k)
 
 
-def _capacities(cost: np.ndarray, prices: np.ndarray | None) -> np.ndarray:
-    """(k,) n // k, and one more where a place is worth most."""
-    n, k = cost.shape
-    worth = np.bincount(cost.argmin(1), minlength=k) if prices is None else prices
-    capacities = np.full(k, n // k)
-    capacities[np.argsort(-worth, kind="stable")[: n % k]] += 1
-    return capacities
-
-
-def capacitated_assignment(
-    cost: np.ndarray, capacities: np.ndarray, step: float = FINE
-) -> tuple[np.ndarray, np.ndarray]:
-    """Assign n items to k clusters, at most ``capacities[j]`` to cluster j, at nearly the least total cost.
-
-    An auction (Bertsekas): each item without a place bids for the cluster that is cheapest at the current prices, as
-    much as it can before its second choice becomes cheaper, plus one bidding step. In the end every item is within one
-    step of its best choice at the final prices, so the mean cost is within one step of the least (in practice far
-    closer). Thousands of near-duplicates outbid each other one step at a time: after PATIENCE rounds the step doubles,
-    and again, which bounds the time at a price in quality that only such catalogues pay.
-
-    Args:
-        cost: (n, k), finite, not negative.
-        capacities: (k,) positive, with a sum of at least n.
-        step: the bidding step as a share of the mean of ``cost``; smaller is better and slower.
-
-    Returns:
-        labels (n,) int64 and the final prices (k,): what one place more in a cluster would save.
-
-    Raises:
-        ValueError: the items do not fit.
-    """
-    n, k = cost.shape
-    if capacities.sum() < n:
-        raise ValueError(f"{n} items do not fit in a capacity of {capacities.sum()}")
-    if k == 1:
-        return np.zeros(n, np.int64), np.zeros(1)
-    prices, bids = np.zeros(k), np.zeros(n)
-    labels, waiting, rounds = np.full(n, -1), np.arange(n), 0
-    raise_by = step * float(cost.mean()) or 1.0
-    while len(waiting):
-        rounds += 1
-        raise_by *= 2 if rounds % PATIENCE == 0 else 1
-        labels[waiting], bids[waiting] = _bid(cost[waiting] + prices, prices, raise_by)
-        waiting = _keep_best_bids(labels, bids, np.unique(labels[waiting]), capacities, prices)
-    return labels, prices
-
-
-def _bid(offers: np.ndarray, prices: np.ndarray, raise_by: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each bidder's cheapest cluster at these offers (w, k), and the price it would pay there; (w,), (w,)."""
-    rows, best = np.arange(len(offers)), offers.argmin(1)
-    lowest = offers[rows, best]
-    offers[rows, best] = np.inf
-    return best, prices[best] + offers.min(1) - lowest + raise_by
-
-
-def _keep_best_bids(labels: np.ndarray, bids: np.ndarray, called: np.ndarray, capacities: np.ndarray,
-                    prices: np.ndarray) -> np.ndarray:
-    """Let each called cluster keep its best bids and raise its price when full; return the items turned away.
-
-    Changes ``labels`` (turned away: -1) and ``prices`` in place.
-    """
-    asked = np.zeros(len(prices) + 1, bool)  # the last entry stands for label -1
-    asked[called] = True
-    members = np.flatnonzero(asked[labels])
-    members = members[np.lexsort((members, -bids[members], labels[members]))]
-    cluster = labels[members]
-    starts = np.searchsorted(cluster, cluster)
-    place = np.arange(len(members)) - starts
-    last = place == capacities[cluster] - 1
-    prices[cluster[last]] = bids[members[last]]
-    away = members[place >= capacities[cluster]]
-    labels[away] = -1
-    return away
-
-
-def refine_by_swaps(cost: np.ndarray, labels: np.ndarray, rounds: int = 50) -> np.ndarray:
-    """Swap pairs of items between clusters, or move one from a larger to a smaller cluster, while the cost falls.
-
-    Args:
-        cost: (n, k). labels: (n,), every cluster used, sizes at most one apart (they stay so).
-        rounds: at most so many; in a round each cluster takes part in one exchange.
-
-    Returns:
-        labels (n,), new.
-    """
-    labels = labels.copy()
-    for _ in range(rounds):
-        saving, who = _best_movers(cost, labels)
-        sizes = np.bincount(labels, minlength=cost.shape[1])
-        both = saving + saving.T
-        move = np.where(sizes[:, None] > sizes[None, :], saving, -np.inf)
-        gain = np.maximum(both, move)
-        np.fill_diagonal(gain, -np.inf)
-        pairs = _disjoint_pairs(gain, threshold=1e-9 * float(np.abs(cost).mean()))
-        if not len(pairs):
+def _priced_lloyd(x: np.ndarray, centroids: np.ndarray, prices: np.ndarray,
+                  steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lloyd steps in which prices keep the sizes nearly equal: centroids (k, d), prices (k,), labels (n,)."""
+    before = np.inf
+    for _ in range(steps):
+        choices = choices_of(Distances(x, centroids), prices)
+        prices = tuned_prices(choices, prices, *(TUNING if prices.any() else FIRST_TUNING))
+        labels = choices.cheapest(prices)
+        centroids, old = _moved(x, labels, centroids), centroids
+        now = sum(float(((x[rows] - old[labels[rows]]) ** 2).sum()) for rows in blocks(*x.shape))
+        if abs(now - before) < STILL * now:  # it may rise at first, while sizes become equal
             break
-        source, target = pairs.T
-        forth, back = who[source, target], who[target, source]
-        labels[forth] = target
-        swap = both[source, target] >= move[source, target]
-        labels[back[swap]] = source[swap]
-    return labels
-
-
-def _best_movers(cost: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For clusters (a, b): the most that moving one item from a to b saves, and that item; two (k, k) arrays."""
-    k = cost.shape[1]
-    order = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[order], np.arange(k))
-    saving = np.take_along_axis(cost, labels[:, None], 1)[order] - cost[order]
-    best = np.maximum.reduceat(saving, starts, axis=0)
-    is_best = saving == best[labels[order]]
-    position = np.where(is_best, np.arange(len(labels))[:, None], len(labels))
-    return best, order[np.minimum.reduceat(position, starts, axis=0)]
-
-
-def _disjoint_pairs(gain: np.ndarray, threshold: float) -> np.ndarray:
-    """Pairs (a, b), best gain first, in which no cluster appears twice; (p, 2)."""
-    k = len(gain)
-    partner = gain.argmax(1)
-    value = gain[np.arange(k), partner]
-    order = np.argsort(-value, kind="stable")
-    free, pairs = np.ones(k, bool), []
-    for a in order[value[order] > threshold]:  # at most k steps: clusters, not items
-        b = partner[a]
-        if free[a] and free[b]:
-            free[[a, b]] = False
-            pairs.append((a, b))
-    return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def unique_assignment(cost: np.ndarray) -> np.ndarray:
-    """Distinct columns for the rows of ``cost`` (n, k), n <= k, at the least total cost, exactly; (n,)."""
-    return linear_sum_assignment(cost)[1]
+        before = now
+    return centroids, prices, labels
 
 
 def inertia(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> float:

@@ -155,6 +155,19 @@ def test_aligned_codes_are_the_cheapest_distinct_codewords() -> None:
     assert least <= spent + 1e-12 <= 1.1 * least  # alternation has all but settled
 
 
+def test_a_codebook_learned_from_some_groups_is_nearly_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    residual, group = rng.normal(size=(400, 3)), np.arange(400) % 40
+    spent = []
+    for learners in (400, 200):
+        monkeypatch.setattr("recnb.index.LEARNERS", learners)
+        codes, codebook = aligned_codes(residual, group, 12, seed=0)
+        assert all(len(set(codes[group == number])) == 10 for number in range(40))
+        np.testing.assert_allclose(codebook, [residual[codes == c].mean(0) for c in range(12)], atol=1e-12)
+        spent.append(((residual - codebook[codes]) ** 2).sum())
+    assert spent[1] < 1.1 * spent[0]
+
+
 def test_local_codes_lie_along_the_own_axis_and_use_all_codes() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3)) * [9.0, 1.0, 1.0]

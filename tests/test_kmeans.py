@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, linear_sum_assignment, milp
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
+from sklearn.cluster import kmeans_plusplus
 from sklearn.decomposition import PCA
 
-from recnb import kmeans
+from recnb import assignment, kmeans
 
 
 def exact_balanced_cost(cost: np.ndarray) -> float:
@@ -44,7 +45,7 @@ def cases() -> list[tuple[str, np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize(("name", "x", "centroids"), cases(), ids=lambda c: c if isinstance(c, str) else "")
 def test_small_assignments_are_optimal(name: str, x: np.ndarray, centroids: np.ndarray) -> None:
     cost = cdist(x, centroids, "sqeuclidean")
-    labels = kmeans.balanced_assignment(cost)
+    labels = assignment.balanced_assignment(cost)
     assert np.ptp(np.bincount(labels, minlength=len(centroids))) <= 1
     assert total(cost, labels) == pytest.approx(exact_balanced_cost(cost), rel=1e-6, abs=1e-6)
 
@@ -56,7 +57,7 @@ ROOMY = [case for case in cases() if len(case[1]) >= 4 * len(case[2])]
 @pytest.mark.parametrize(("name", "x", "centroids"), ROOMY, ids=lambda c: c if isinstance(c, str) else "")
 def test_auctions_are_within_two_percent_of_the_optimum(name: str, x: np.ndarray, centroids: np.ndarray) -> None:
     cost = cdist(x, centroids, "sqeuclidean")
-    labels = kmeans.balanced_assignment(cost, exact_up_to=0)
+    labels = assignment.balanced_assignment(cost, exact_up_to=0)
     assert np.ptp(np.bincount(labels, minlength=len(centroids))) <= 1
     assert total(cost, labels) <= 1.02 * exact_balanced_cost(cost)
 
@@ -88,7 +89,7 @@ def test_capacities_are_respected(n: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     capacities = rng.integers(1, 6, k)
     capacities[rng.integers(k)] += max(0, n - capacities.sum())
-    labels, _ = kmeans.capacitated_assignment(rng.random((n, k)), capacities)
+    labels, _ = assignment.capacitated_assignment(rng.random((n, k)), capacities)
     assert (np.bincount(labels, minlength=k) <= capacities).all()
 
 
@@ -98,12 +99,12 @@ def test_capacity_with_slack_is_near_the_optimum() -> None:
     columns = np.repeat(np.arange(6), capacities)
     rows, chosen = linear_sum_assignment(cost[:, columns])
     least = cost[rows, columns[chosen]].sum()
-    assert total(cost, kmeans.capacitated_assignment(cost, capacities)[0]) <= 1.02 * least
+    assert total(cost, assignment.capacitated_assignment(cost, capacities)[0]) <= 1.02 * least
 
 
 def test_too_little_capacity_is_refused() -> None:
     with pytest.raises(ValueError, match="5 items do not fit in a capacity of 4"):
-        kmeans.capacitated_assignment(np.zeros((5, 2)), np.array([2, 2]))
+        assignment.capacitated_assignment(np.zeros((5, 2)), np.array([2, 2]))
 
 
 def test_equal_blobs_are_found() -> None:
@@ -153,12 +154,144 @@ def test_swaps_never_cost_and_keep_balance(k: int, per: int, seed: int) -> None:
     n = k * per + int(rng.integers(k))
     labels = rng.permutation(np.arange(n) % k)
     cost = rng.random((n, k))
-    better = kmeans.refine_by_swaps(cost, labels)
+    better = assignment.refine_by_swaps(cost, labels)
     assert total(cost, better) <= total(cost, labels)
     assert np.ptp(np.bincount(better, minlength=k)) <= 1
     swapped = [(a, b) for a in range(n) for b in range(a) if better[a] != better[b]]
     gains = [cost[a, better[a]] + cost[b, better[b]] - cost[a, better[b]] - cost[b, better[a]] for a, b in swapped]
     assert max(gains, default=0) <= 1e-6, "a swap that still pays was left"
+
+
+# --- many costs: tuned prices, sketches, blocks; each against the slow way -------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "x", "centroids"), ROOMY, ids=lambda c: c if isinstance(c, str) else "")
+def test_tuned_prices_are_within_two_percent_of_the_optimum(name: str, x: np.ndarray, centroids: np.ndarray) -> None:
+    cost = cdist(x, centroids, "sqeuclidean")
+    labels = assignment.assignment_at_prices(cost, np.zeros(len(centroids)))
+    assert np.ptp(np.bincount(labels, minlength=len(centroids))) <= 1
+    assert total(cost, labels) <= (1.1 if 'duplicates' in name else 1.02) * exact_balanced_cost(cost) + 1e-9
+
+
+def test_a_larger_assignment_at_prices_is_near_the_exact_one() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1200, 8)) * np.linspace(2, 0.2, 8)).astype(np.float32)
+    centroids = x[rng.choice(1200, 60, replace=False)]
+    distances = assignment.Distances(x, centroids)
+    labels = assignment.assignment_at_prices(distances, np.zeros(60))
+    assert set(np.bincount(labels, minlength=60)) == {20}
+    columns = np.repeat(np.arange(60), 20)
+    cost = cdist(x, centroids, "sqeuclidean")
+    rows, chosen = linear_sum_assignment(cost[:, columns])
+    assert total(cost, labels) <= 1.02 * cost[rows, columns[chosen]].sum()
+
+
+def test_favourites_at_prices_of_a_sample_do_nearly_as_well_as_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4000, 6)).astype(np.float32)
+    centroids = x[rng.choice(4000, 40, replace=False)]
+    cost, part = assignment.Distances(x, centroids), assignment.Distances(x[:2000], centroids)
+    prices = assignment.tuned_prices(assignment.choices_of(part, np.zeros(40)), np.zeros(40))
+    whole = assignment.assignment_at_prices(cost, np.zeros(40))
+    monkeypatch.setattr(assignment, "WHOLE_ROWS", 0)
+    few = assignment.assignment_at_prices(cost, prices)
+    assert np.ptp(np.bincount(few, minlength=40)) <= 1
+    assert total(cost[:], few) <= 1.01 * total(cost[:], whole)
+
+
+def test_choices_are_all_clusters_or_the_cheapest_at_the_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    x, prices = rng.normal(size=(50, 3)).astype("f"), rng.random(9).astype(np.float32)
+    cost = assignment.Distances(x, x[:9])
+    whole = assignment.choices_of(cost, prices)
+    offers = whole.offers(prices, slice(None))
+    np.testing.assert_array_equal(whole.cheapest(prices), offers.argmin(1))
+    ordered = np.sort(offers, 1)
+    np.testing.assert_allclose(whole.regret(prices, np.arange(50)), ordered[:, 1] - ordered[:, 0], rtol=1e-5)
+    monkeypatch.setattr(assignment, "WHOLE_ROWS", 0)
+    monkeypatch.setattr(assignment, "FAVOURITES", 3)
+    few, exact = assignment.choices_of(cost, prices), cdist(x, x[:9], "sqeuclidean")
+    assert whole.clusters is None and few.clusters is not None
+    np.testing.assert_array_equal(few.clusters, (exact + prices).argsort(1)[:, :3])
+    noise = few.costs - np.take_along_axis(exact, few.clusters.astype(int), 1)
+    assert -1e-5 < noise.min() and noise.max() < 2 * assignment.JITTER * exact.mean()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 60), st.integers(0, 2**20))
+def test_the_rest_finds_places_whatever_the_prices(k: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    capacities = np.full(k, n // k) + (np.arange(k) < n % k)
+    labels = np.zeros(n, np.int64)
+    waiting = np.arange(capacities[0], n)
+    assignment.place_the_rest(rng.random((n, k)), labels, waiting, rng.random(k), capacities)
+    np.testing.assert_array_equal(np.bincount(labels, minlength=k), capacities)
+
+
+def test_distances_on_demand_are_those_of_the_matrix() -> None:
+    rng = np.random.default_rng(3)
+    x, centroids = rng.normal(size=(40, 5)), rng.normal(size=(7, 5))
+    found, rows = assignment.Distances(x, centroids), np.array([3, 3, 39])
+    np.testing.assert_allclose(found[:], cdist(x, centroids, "sqeuclidean"), atol=1e-12)
+    np.testing.assert_allclose(found[rows], assignment.squared_distances(x, centroids)[rows], atol=1e-12)
+
+
+@pytest.mark.parametrize("data", ["plain", "wide", "copies", "crowd"])
+def test_many_costs_take_the_other_way_with_the_same_promises(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Balance, exact means, the same bits for a seed, and inertia near that of an auction in every step."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(900, 160 if data == "wide" else 6)) * 0.5 + 5
+    x[:, :6] += rng.normal(size=(25, 6))[rng.integers(25, size=900)] * 2
+    if data in ("copies", "crowd"):
+        x[: 300 if data == "copies" else 850] = x[0]
+    slow = kmeans.inertia(x, *kmeans.balanced_kmeans(x, 24, seed=1))
+    monkeypatch.setattr(kmeans, "FEW", 0)
+    labels, centroids = kmeans.balanced_kmeans(x, 24, seed=1)
+    assert set(np.bincount(labels, minlength=24)) == {37, 38}
+    np.testing.assert_allclose(centroids, [x[labels == c].mean(0) for c in range(24)], atol=1e-9)
+    np.testing.assert_array_equal(labels, kmeans.balanced_kmeans(x, 24, seed=1)[0])
+    assert kmeans.inertia(x, labels, centroids) <= 1.05 * slow
+
+
+@pytest.mark.parametrize("x", [np.zeros((97, 3)), np.ones((97, 1)) * 1e6, np.r_[np.zeros((90, 2)), np.ones((7, 2))]])
+def test_alike_items_spread_on_the_other_way_too(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "FEW", 0)
+    assert set(np.bincount(kmeans.balanced_kmeans(x, 10, seed=0)[0], minlength=10)) == {9, 10}
+
+
+def test_centroids_from_a_sample_and_a_sketch_are_nearly_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    x = (rng.normal(size=(40, 150))[rng.integers(40, size=3000)] + 0.3 * rng.normal(size=(3000, 150))).astype("f")
+    whole = assignment.squared_distances(x, kmeans.kmeans_centroids(x, 20, seed=0)).min(1).sum()
+    monkeypatch.setattr(kmeans, "FEW", 0)
+    for sample in (1000, 60):
+        monkeypatch.setattr(kmeans, "SAMPLE", sample)
+        found = kmeans.kmeans_centroids(x, 20, seed=0)
+        assert assignment.squared_distances(x, found).min(1).sum() <= 1.05 * whole
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_seeding_repeats_scikit_learns(seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(300, 5))
+    np.testing.assert_array_equal(kmeans.greedy_plusplus(x, 20, seed), kmeans_plusplus(x, 20, random_state=seed)[1])
+
+
+def test_nearest_and_means_against_loops() -> None:
+    rng = np.random.default_rng(6)
+    x, centroids = rng.normal(size=(70, 4)), rng.normal(size=(9, 4))
+    labels = assignment.nearest(x, centroids)
+    np.testing.assert_array_equal(labels, cdist(x, centroids).argmin(1))
+    means = kmeans.group_means(x, labels, 9)
+    for code in np.unique(labels):
+        np.testing.assert_allclose(means[code], x[labels == code].mean(0), atol=1e-12)
+
+
+def test_leading_axes_span_what_a_full_decomposition_finds() -> None:
+    x = np.random.default_rng(7).normal(size=(300, 60)) * np.arange(1, 61) ** -0.5
+    x -= x.mean(0)
+    axes = kmeans.leading_axes(x, 10, seed=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(10), atol=1e-6)
+    assert ((x @ axes) ** 2).sum() >= 0.98 * (np.linalg.svd(x, compute_uv=False)[:10] ** 2).sum()
 
 
 def test_principal_components_are_those_of_a_full_decomposition() -> None:
