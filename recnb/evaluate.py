@@ -355,7 +355,8 @@ def recommend_lists(
 ) -> np.ndarray:
     """:func:`recnb.decode.recommend`, also for users who have fewer items left than the beam is wide.
 
-    Such a user's beam is as wide as there are items left; the list ends with -1.
+    Such a user's beam is as wide as there are items left; the list ends with -1. Under ``accelerate launch`` the
+    processes share the users, and each returns all lists.
 
     Args:
         model, prompts, trie, progress, pad_id: as there.

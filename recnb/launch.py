@@ -1,9 +1,12 @@
 """Run one stage on several GPUs (or processes): the cells of its notebook, as a script, under ``accelerate launch``.
 
     accelerate launch --num_processes 4 -m recnb.launch 04_train params/beauty.yaml
+    torchrun --standalone --nproc_per_node 2 -m recnb.launch 06_evaluate params/quickstart.yaml    # also on CPUs
 
-Every process runs the same cells; Trainer shards the batches, and only the first process writes artifacts. Afterwards
-``recnb run params/beauty.yaml`` finds the stage done and goes on with the next one.
+Every process runs the same cells, and only the first writes artifacts. 04_train and 05_anneal: Trainer shards the
+batches, so a step takes more of them. 02_embeddings and 06_evaluate: texts and users are shared out batch by batch, and
+the artifacts are those of one process with as many threads. What is not shared out, every process does for itself.
+Afterwards ``recnb run params/beauty.yaml`` finds the stage done and goes on with the next one.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recnb import shards
 from recnb.errors import RecnbError
 from recnb.stages import stage
 from recnb.store import find_root
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", help="04_train or 05_anneal")
+    parser.add_argument("stage", help="02_embeddings, 04_train, 05_anneal or 06_evaluate")
     parser.add_argument("recipe", help="a recipe file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
@@ -61,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = find_root(options.recipe) / "notebooks" / f"{stage(options.stage).name}.ipynb"
         with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
             run_cells(path, {"recipe": options.recipe, "overrides": options.overrides})
+        shards.leave()
     except (RecnbError, KeyError) as error:
         print(f"recnb: {error}", file=sys.stderr)
         return 2

@@ -10,22 +10,31 @@ encoder (its own pooling: small, and the default on a CPU). Shown in ``notebooks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from recnb.errors import DataError
+from recnb import shards
+from recnb.errors import DataError, RecipeError, ResourceError
+from recnb.int8 import in_int8
 from recnb.pretrained import load_causal_lm, load_sentence_encoder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
 
     from recnb.recipe import SemanticConfig
+
+
+TOKENS_IN_CACHE = 1024  # tokens per pass on a CPU: their activations and a layer's weights stay in its cache
+TEXTS_SHOWN = 64  # to a network that is put in 8 bits
+INT8 = "embeddings.semantic.precision = int8"
 
 
 def embed_items(
@@ -53,14 +62,26 @@ def embed_items(
     Raises:
         DataError: no item has any text in these fields.
         ModelNotFoundError: the encoder is not on this machine.
+        ResourceError: ``precision: int8`` on anything but a CPU in float32.
+        RecipeError: ``precision: int8`` with an encoder that only sentence-transformers can run.
     """
-    texts, rows = field_texts(items, config.fields)
+    return item_vectors(
+        items, config.fields, lambda texts: embed_texts(texts, config, device, dtype, progress, cache)
+    )
+
+
+def item_vectors(
+    items: pd.DataFrame, fields: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray]
+) -> np.ndarray:
+    """:func:`embed_items` with any encoder: n distinct texts -> (n, d).
+
+    Fields repeat (a genre list, a brand): each distinct text is encoded once.
+    """
+    texts, rows = field_texts(items, fields)
     if not texts:
-        raise DataError(f"no item has text in the fields {', '.join(config.fields)}: nothing to embed")
-    # Fields repeat (a genre list, a brand): each distinct text is encoded once.
+        raise DataError(f"no item has text in the fields {', '.join(fields)}: nothing to embed")
     distinct, inverse = np.unique(np.array(texts, dtype=object), return_inverse=True)
-    vectors = embed_texts(distinct.tolist(), config, device, dtype, progress, cache)
-    return mean_by_row(vectors[inverse], rows, len(items))
+    return mean_by_row(encode(distinct.tolist())[inverse], rows, len(items))
 
 
 def embed_texts(
@@ -72,46 +93,121 @@ def embed_texts(
     cache: Path | None = None,
 ) -> np.ndarray:
     """Embed texts as they stand: (n, d_sem) float32, in the order given. Arguments as in :func:`embed_items`."""
+    _check_precision(config, device, dtype)
+    encoder = load_encoder(config, device, dtype, cache)
+    if isinstance(encoder, TextEncoder):
+        if config.precision == "int8":
+            encoder = encoder_in_int8(encoder, texts, config.max_tokens)
+        return pooled_states(texts, encoder, config.batch_size, config.max_tokens, progress)
+    if config.precision == "int8":
+        raise RecipeError(f"{INT8} needs a plain encoder, and {config.model} has modules of its own: expected auto")
+    vectors = encoder.encode(list(texts), batch_size=config.batch_size, show_progress_bar=progress)
+    return np.asarray(vectors, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A transformer, and how the states of a text's tokens become one vector.
+
+    Attributes:
+        backbone: token ids -> last hidden state (B, S, d); in evaluation mode.
+        tokenizer: with a pad token; its ``model_max_length`` is the longest text the backbone reads.
+        pooling: ``mean`` over the tokens, or ``cls``: the first token's state.
+        normalise: whether vectors get length 1.
+    """
+
+    backbone: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    pooling: Literal["mean", "cls"] = "mean"
+    normalise: bool = False
+
+
+def load_encoder(
+    config: SemanticConfig, device: str = "cpu", dtype: torch.dtype = torch.float32, cache: Path | None = None
+) -> TextEncoder | SentenceTransformer:
+    """The recipe's encoder: a :class:`TextEncoder` if that says it all, else the sentence-transformers model.
+
+    A sentence encoder with modules beyond transformer, mean or cls pooling, and normalisation (a dense layer, a default
+    prompt) stays with sentence-transformers, which knows what they mean.
+
+    Raises:
+        ModelNotFoundError: the encoder is not on this machine.
+    """
     if config.encoder == "sentence":
-        encoder = load_sentence_encoder(config.model, dtype, device, cache)
-        encoder.max_seq_length = min(config.max_tokens, encoder.max_seq_length or config.max_tokens)
-        vectors = encoder.encode(list(texts), batch_size=config.batch_size, show_progress_bar=progress)
-        return np.asarray(vectors, dtype=np.float32)
+        sentence = load_sentence_encoder(config.model, dtype, device, cache)
+        sentence.max_seq_length = min(config.max_tokens, sentence.max_seq_length or config.max_tokens)
+        return _as_text_encoder(sentence) or sentence
     model, tokenizer = load_causal_lm(config.model, dtype, device, cache)
-    return mean_hidden_states(texts, model, tokenizer, config.batch_size, config.max_tokens, progress)
+    model.config.get_text_config().use_cache = False
+    return TextEncoder(model.base_model, tokenizer)  # the head over the vocabulary is not computed
 
 
-@torch.inference_mode()
-def mean_hidden_states(
+def encoder_in_int8(encoder: TextEncoder, texts: Sequence[str], max_tokens: int = 128) -> TextEncoder:
+    """The same encoder with its linear layers in 8 bits, fitted to what its activations are on some of these texts.
+
+    Faster on a CPU, and not the same vectors: an exercise of ``notebooks/02_embeddings.ipynb`` counts the neighbours it
+    costs.
+    """
+    tokens = _token_ids(list(texts)[:: max(1, len(texts) // TEXTS_SHOWN)], encoder, max_tokens)
+
+    def show(network: torch.nn.Module) -> None:  # all of it in every process: they must agree
+        for rows in _batches(tokens, len(tokens), network):
+            _one_pass(tokens, rows, replace(encoder, backbone=network))
+
+    return replace(encoder, backbone=in_int8(encoder.backbone, show))
+
+
+def pooled_states(
     texts: Sequence[str],
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: TextEncoder,
     batch_size: int = 64,
     max_tokens: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
-    """Mean over a text's tokens of a causal language model's last hidden state.
+    """One vector per text from the last hidden states of its tokens.
 
-    Batches hold texts of similar length, so little padding is computed; padding stands on the right, where causal
-    attention cannot see it, and does not enter the mean. The tokenizer's own special tokens (a leading ``<bos>``)
-    count as tokens, as in the paper's release. The head over the vocabulary is not computed.
+    Batches hold texts of like length, counted in tokens, so next to no padding is computed; padding stands on the
+    right and does not enter the mean. A tokenizer's own special tokens (a leading ``<bos>``) count as tokens, as in
+    the paper's release.
+
+    Args:
+        texts: n texts.
+        encoder: network, tokenizer and pooling.
+        batch_size: most texts per pass; on a CPU a pass holds at most :data:`TOKENS_IN_CACHE` tokens besides.
+        max_tokens: a text is cut here.
+        progress: show a bar.
 
     Returns:
         (n, d_model) float32, in the order given; a text without tokens gives zeros.
     """
-    tokens = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    lengths = np.array([len(ids) for ids in tokens])
-    order = np.argsort(-lengths, kind="stable")  # longest first: memory runs out at once or never
-    vectors = np.zeros((len(tokens), model.config.get_text_config().hidden_size), dtype=np.float32)
-    backbone = model.base_model.eval()
-    for start in tqdm(range(0, len(order), batch_size), desc="embedding texts", disable=not progress):
-        chosen = order[start : start + batch_size]
-        ids, mask = _right_padded([tokens[i] for i in chosen], tokenizer.pad_token_id or 0, model.device)
-        if ids.shape[1] == 0:
-            break  # sorted: only texts without tokens are left
-        hidden = backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state  # (B, S, d_model)
-        vectors[chosen] = _masked_mean(hidden.float(), mask).cpu().numpy()
-    return vectors
+    tokens = _token_ids(texts, encoder, max_tokens)
+    vectors = np.zeros((len(tokens), encoder.backbone.config.get_text_config().hidden_size), dtype=np.float32)
+    batches = _batches(tokens, batch_size, encoder.backbone)
+    for rows in tqdm(shards.share(batches), desc="embedding texts", disable=not progress):
+        vectors[rows] = _one_pass(tokens, rows, encoder)
+    return shards.gather_rows(vectors, batches)
+
+
+def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
+    """Rows of like length together, longest first: memory runs out at once or never. Rows of length 0 are left out.
+
+    Args:
+        lengths: (n,) tokens of each row.
+        batch_size: most rows per batch.
+        max_tokens: most tokens per batch, padding counted; a longer row stands alone. None: no limit.
+
+    >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]
+    [[1], [3, 0], [4]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    batches, start = [], 0
+    while start < len(order):
+        fitting = batch_size if max_tokens is None else max_tokens // int(lengths[order[start]])
+        stop = start + max(1, min(batch_size, fitting))
+        batches.append(order[start:stop])
+        start = stop
+    return batches
 
 
 def field_texts(items: pd.DataFrame, fields: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -166,6 +262,25 @@ def _as_text(value: object) -> str:
     return ""
 
 
+def _token_ids(texts: Sequence[str], encoder: TextEncoder, max_tokens: int) -> list[list[int]]:
+    longest = min(max_tokens, encoder.tokenizer.model_max_length)
+    return encoder.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
+
+
+def _batches(tokens: list[list[int]], batch_size: int, network: torch.nn.Module) -> list[np.ndarray]:
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    return length_batches(np.array([len(ids) for ids in tokens]), batch_size, TOKENS_IN_CACHE if on_cpu else None)
+
+
+@torch.inference_mode()
+def _one_pass(tokens: list[list[int]], rows: np.ndarray, encoder: TextEncoder) -> np.ndarray:
+    """Vectors of these rows: (b, d) float32."""
+    device = next(encoder.backbone.parameters()).device
+    ids, mask = _right_padded([tokens[i] for i in rows], encoder.tokenizer.pad_token_id or 0, device)
+    hidden = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, S, d)
+    return _pooled(hidden.float(), mask, encoder).cpu().numpy()
+
+
 def _right_padded(tokens: list[list[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask, both (B, S) int64."""
     ids = [torch.tensor(row, dtype=torch.long) for row in tokens]
@@ -177,7 +292,32 @@ def _right_padded(tokens: list[list[int]], pad: int, device: torch.device) -> tu
     )
 
 
-def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(B, S, d), (B, S) -> (B, d): the mean over the positions whose mask is 1; zeros where there are none."""
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+def _check_precision(config: SemanticConfig, device: str, dtype: torch.dtype) -> None:
+    if config.precision == "int8" and (device != "cpu" or dtype != torch.float32):
+        here = f"{device} in {str(dtype).removeprefix('torch.')}"
+        raise ResourceError(f"{INT8} is for CPUs in float32, and this run is on {here}: expected auto")
+
+
+def _as_text_encoder(sentence: SentenceTransformer) -> TextEncoder | None:
+    """The same encoder without sentence-transformers around it; None if that would leave something out."""
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    modules: list[Any] = list(sentence)
+    kinds = [type(module) for module in modules]
+    if kinds not in ([Transformer, Pooling], [Transformer, Pooling, Normalize]):
+        return None
+    transformer, pooling = modules[:2]
+    special = (sentence.default_prompt_name, sentence.truncate_dim, transformer.processing_kwargs)
+    if any(special) or pooling.pooling_mode not in ("mean", "cls") or transformer.backend != "torch":
+        return None
+    return TextEncoder(transformer.auto_model.eval(), sentence.tokenizer, pooling.pooling_mode, len(kinds) == 3)
+
+
+def _pooled(hidden: torch.Tensor, mask: torch.Tensor, encoder: TextEncoder) -> torch.Tensor:
+    """(B, S, d), (B, S) -> (B, d)."""
+    if encoder.pooling == "cls":
+        vectors = hidden[:, 0]
+    else:
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        vectors = (hidden * weights).sum(1) / weights.sum(1)
+    return torch.nn.functional.normalize(vectors, dim=-1) if encoder.normalise else vectors
