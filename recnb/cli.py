@@ -96,6 +96,10 @@ def _command(commands: _Commands, name: str, text: str, examples: str, line: str
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", default=QUICKSTART, help=f"a recipe file (default: {QUICKSTART})")
+    _add_overrides(parser)
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", nargs="+",
         help="change settings, e.g. train.epochs=1; the value is read as YAML; may be repeated",
@@ -152,9 +156,13 @@ def _add_params(commands: _Commands) -> None:
 def _add_doctor(commands: _Commands) -> None:
     parser = _command(
         commands, "doctor", "What this machine can run, what is missing, and how to get it.",
-        "examples:\n  recnb doctor\n  recnb doctor --recipe params/beauty.yaml\n", "check this machine",
+        "examples:\n  recnb doctor\n  recnb doctor --recipe params/beauty.yaml\n"
+        "  recnb doctor --recipe params/toy.yaml --set train.batch_size=512    would that fit?\n", "check this machine",
     )  # fmt: skip
-    parser.add_argument("--recipe", help="check one recipe closely; exit code 2 if it cannot run here")
+    parser.add_argument(
+        "--recipe", help="check one recipe closely, its memory stage by stage; exit code 2 if it cannot run here"
+    )
+    _add_overrides(parser)
     parser.set_defaults(command=doctor)
 
 
@@ -231,7 +239,7 @@ def doctor(options: argparse.Namespace) -> int:
     from recnb import store
 
     root = store.find_root(options.recipe)
-    text, usable = examination.examine(root, options.recipe)
+    text, usable = examination.examine(root, options.recipe, _flat(options.overrides))
     print(text)
     return OK if usable else USER_ERROR
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from recnb import runtime, store
+from recnb import forecast, keys, runtime, store
 from recnb.errors import DataError, RecnbError
+from recnb.footprint import STAGE_PARTS
 from recnb.pretrained import KNOWN_PACKAGES
 from recnb.progress import size
 from recnb.recipe import Recipe
-from recnb.stages import STAGES
+from recnb.stages import STAGES, StageSpec, stage
 
-_BYTES_PER_TRAINED_PARAMETER = 16  # weight, gradient, two Adam moments: float32, or bfloat16 with float32 copies
 _FREE_DISK = 2 * 2**30
 
 
@@ -44,12 +44,13 @@ class Problem:
     blocks: bool = True
 
 
-def examine(root: Path, recipe: str | None = None) -> tuple[str, bool]:
+def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> tuple[str, bool]:
     """A page of text on this machine and its recipes.
 
     Args:
         root: project root.
         recipe: check this recipe closely; none: one line per shipped recipe.
+        overrides: ``key=value`` strings for it.
 
     Returns:
         the text, and whether the recipe (or at least one) can run here.
@@ -60,7 +61,7 @@ def examine(root: Path, recipe: str | None = None) -> tuple[str, bool]:
     paths = [Path(recipe)] if recipe else sorted(set((root / "params").rglob("*.yaml")) - _variants(root))
     usable = False
     for path in paths:
-        able, said = _recipe_lines(path, root, machine, detailed=recipe is not None)
+        able, said = _recipe_lines(path, root, machine, overrides, detailed=recipe is not None)
         usable = usable or able
         lines += said
     return "\n".join(lines), usable
@@ -77,7 +78,7 @@ def look(root: Path) -> Machine:
     elif torch.backends.mps.is_available():
         gpu = "Apple GPU"
     free = shutil.disk_usage(root).free
-    return Machine(runtime.usable_cores(), _memory(), free, gpu, gpu_memory, str(torch.__version__))
+    return Machine(runtime.usable_cores(), forecast.memory_here(), free, gpu, gpu_memory, str(torch.__version__))
 
 
 def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
@@ -85,6 +86,7 @@ def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
     found = _gpu_problems(recipe, machine) + _data_problems(recipe, root)
     for key, model in models(recipe).items():
         found += _model_problems(key, model, recipe, root)
+    found += [Problem(each.what, each.way) for each in forecast.misfits(recipe, root, _room(recipe, machine))]
     if machine.disk < _FREE_DISK:
         found.append(Problem(f"only {size(machine.disk)} of disk left", f"free at least {size(_FREE_DISK)}"))
     return found
@@ -96,15 +98,6 @@ def models(recipe: Recipe) -> dict[str, str]:
     if recipe.backbone.kind == "pretrained":
         named["backbone.model"] = recipe.backbone.model
     return named
-
-
-def training_memory(recipe: Recipe, root: Path) -> int | None:
-    """Bytes that weights, gradients and Adam's moments of the backbone take in full training; activations come on top.
-
-    None where the size of a pretrained model cannot be told without loading it.
-    """
-    parameters = _parameters(recipe, root)
-    return None if parameters is None else round(parameters) * _BYTES_PER_TRAINED_PARAMETER
 
 
 def differing_packages(root: Path) -> tuple[int, list[str]]:
@@ -161,10 +154,12 @@ def _variants(root: Path) -> set[Path]:
     return set((root / "params" / "ablations").glob("*.yaml"))
 
 
-def _recipe_lines(path: Path, root: Path, machine: Machine, detailed: bool) -> tuple[bool, list[str]]:
+def _recipe_lines(
+    path: Path, root: Path, machine: Machine, overrides: Sequence[str], detailed: bool
+) -> tuple[bool, list[str]]:
     name = path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else str(path)
     try:
-        recipe = store.resolve_recipe(path, (), root)
+        recipe = store.resolve_recipe(path, overrides, root)
     except RecnbError as error:
         return False, [f"  {name:34}not valid: {error}"]
     found = problems(recipe, root, machine)
@@ -185,18 +180,42 @@ def _verdict(recipe: Recipe, found: list[Problem]) -> str:
 
 
 def _detail_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
-    needed, held = training_memory(recipe, root), machine.gpu_memory or machine.memory
-    if needed is None:
-        memory = "unknown until the model is here"
-    else:
-        verdict = "fits" if needed < 0.8 * held else "does not fit: a smaller model, or several GPUs (accelerate, FSDP)"
-        memory = f"{size(needed)} for weights, gradients and Adam; {size(held)} here: {verdict}"
     done = [spec.name for spec in STAGES if store.read_manifest(recipe, spec.name, root)]
     return [
         f"      backbone    {recipe.backbone.model or 'built from sizes'}",
-        f"      training    {memory}",
         f"      complete    {', '.join(done) or 'no stage yet'}",
+        *_memory_lines(recipe, root, _room(recipe, machine)),
     ]
+
+
+def _memory_lines(recipe: Recipe, root: Path, room: forecast.Room) -> list[str]:
+    """Peak memory per stage: as forecast, and as measured where the stage was run with these settings."""
+    told = forecast.forecast(recipe, root, room)
+    if not told:
+        return ["      memory      unknown until the data is here"]
+    lines = [f"      {'peak memory':18}{'forecast':>10}{'measured':>10}   mostly for"]
+    for spec in STAGES:
+        one = told.get(spec.name)
+        if one is not None:
+            gpu = f"; {size(one.gpu)} on the GPU" if one.gpu else ""
+            verdict = "" if one.fits(room) else " DOES NOT FIT"
+            measured = _measured(spec, recipe, root)
+            lines.append(f"        {spec.name:16}{size(one.bytes):>10}{measured:>10}   {one.dominates}{gpu}{verdict}")
+        elif spec.name in STAGE_PARTS:
+            lines.append(f"        {spec.name:16}{'unknown until the model is here':>20}")
+    return [*lines, f"        {size(forecast.USABLE * room.host)} of the machine's {size(room.host)} may be filled"]
+
+
+def _measured(spec: StageSpec, recipe: Recipe, root: Path) -> str:
+    """Peak of the stage's last run, if it and the stages it reads from were run with these settings."""
+    made = {name: store.read_manifest(recipe, name, root) for name in (*spec.inputs, spec.name)}
+    same = all(one and one["recipe"] == keys.recipe_part(stage(name), recipe) for name, one in made.items())
+    last = made[spec.name]
+    return size(last["peak_memory"]) if same and last else ""
+
+
+def _room(recipe: Recipe, machine: Machine) -> forecast.Room:
+    return forecast.Room(machine.memory, machine.gpu_memory if recipe.runtime.device in ("auto", "cuda") else 0)
 
 
 def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:
@@ -234,35 +253,6 @@ def _model_problems(key: str, model: str, recipe: Recipe, root: Path) -> list[Pr
         return [Problem(f"{key} = {model}: no such file", f"put it there, or --set {key}=...")]
     way = f"with a network and access to it, it is fetched when needed; else --set {key}=<a local folder>"
     return [Problem(f"{key} = {model} is not in the hub's cache", way, blocks=False)]
-
-
-def _parameters(recipe: Recipe, root: Path) -> float | None:
-    """Parameters of the backbone, from the recipe's sizes, the model's config, or the size in its name."""
-    backbone = recipe.backbone
-    if backbone.kind == "scratch":
-        return _count(backbone.vocabulary, backbone.width, backbone.layers, backbone.feedforward, backbone.tie)
-    config = root / backbone.model / "config.json"
-    if config.is_file():
-        found = json.loads(config.read_text(encoding="utf-8"))
-        sizes = [found.get(name) for name in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")]
-        if all(isinstance(value, int) for value in sizes):
-            vocabulary, width, layers, feedforward = (int(value) for value in sizes)
-            return _count(vocabulary, width, layers, feedforward, bool(found.get("tie_word_embeddings", True)))
-    named = re.search(r"(\d+(?:\.\d+)?)_?([bm])(?![a-z])", backbone.model.lower())
-    return float(named.group(1)) * {"b": 1e9, "m": 1e6}[named.group(2)] if named else None
-
-
-def _count(vocabulary: int, width: int, layers: int, feedforward: int, tie: bool) -> float:
-    """Parameters of a Llama: tables, and per layer four attention and three SwiGLU matrices."""
-    return vocabulary * width * (1 if tie else 2) + layers * (4 * width * width + 3 * width * feedforward)
-
-
-def _memory() -> int:
-    """Bytes of memory: the machine's, or the container's limit if that is lower."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else ""
-    return min(total, int(text)) if text.isdigit() else total
 
 
 def _has_module(name: str) -> bool:

