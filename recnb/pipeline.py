@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recnb import keys, store
+from recnb import forecast, keys, store
 from recnb.errors import ArtifactError, RecipeError, RecnbError, ResourceError
 from recnb.execute import (
     Execution,
@@ -94,7 +94,8 @@ def make_plan(
     """
     root = root or store.find_root(recipe)
     loaded = store.resolve_recipe(recipe, overrides, root)
-    stages = _range(first, last, graph)
+    named = {_stage_name(name, [spec.name for spec in graph]) for name in (first, last) if name}
+    stages = tuple(s for s in _range(first, last, graph) if s.belongs_to(loaded) or s.name in named)
     for spec in stages:
         check_notebook(root / "notebooks" / f"{spec.name}.ipynb")
     return Plan(loaded, _portable(Path(recipe), root), tuple(overrides), root, stages, force)
@@ -143,10 +144,12 @@ def run(plan: Plan, progress: Progress | None = None) -> list[Decision]:
 
     Raises:
         StageFailedError: a notebook failed; the message says where and how to go on.
+        ResourceError: a stage that would run does not fit in memory; the message names the settings that would.
         RecnbError: the stages before the range are not usable, or another run is at work.
     """
     home = plan.root / plan.recipe.paths.runs / plan.recipe.name
     decisions: list[Decision] = []
+    _check_memory(plan, plan.stages)
     with _only_run(home), _terminate_as_interrupt():
         _check_before_range(plan)
         history = _history(home)
@@ -157,6 +160,7 @@ def run(plan: Plan, progress: Progress | None = None) -> list[Decision]:
             decisions.append(decision)
             title = f"[{number}/{len(plan.stages)}] {spec.name}"
             if decision.run:
+                _check_memory(plan, [spec])  # again: by now the catalogue has been counted
                 progress.say(f"{title}: {decision.reason}")
                 ahead = [other.name for other in plan.stages[number:]]
                 progress.stage(spec.name, number, len(plan.stages), ahead, _note(spec, plan))
@@ -263,6 +267,16 @@ def _check_before_range(plan: Plan) -> None:
             raise ArtifactError(
                 f"{name} comes before the range and is damaged ({_shortened(damaged)}); rebuild it: --from {name}"
             )
+
+
+def _check_memory(plan: Plan, stages: Sequence[StageSpec]) -> None:
+    """Refuse what cannot fit, before hours are spent on the stages ahead of it; only stages that would run count."""
+    room = forecast.room_here(plan.recipe)
+    tight = forecast.misfits(plan.recipe, plan.root, room, [spec.name for spec in stages])
+    running = {decision.spec.name for decision in explain(plan) if decision.run} if tight else set()
+    refused = [each for each in tight if each.forecast.stage in running]
+    if refused:
+        raise ResourceError("\n".join(f"{each.what}\n  -> {each.way}" for each in refused))
 
 
 def _changes(manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ class RuntimeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere (bf16 is slower on most CPUs)"
+        "auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere (on most CPUs bf16 is slower)"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one per physical core at hand")
     require_gpu: bool = Field(False, description="refuse to start on a machine without a GPU")
@@ -95,8 +95,11 @@ class SemanticConfig(Section):
     fields: list[Literal["title", "description", "categories", "brand"]] = Field(
         ["title", "description", "categories"], min_length=1, description="embedded apart, then averaged if present"
     )
-    batch_size: Positive = Field(64, description="texts per pass, sorted by length")
+    batch_size: Positive = Field(64, description="most texts per pass, sorted by length; fewer long ones on a CPU")
     max_tokens: Positive = Field(128, description="a field is cut here")
+    precision: Literal["auto", "int8"] = Field(
+        "auto", description="auto: runtime.dtype; int8: faster on a CPU, but neighbours change (numbers: 02_embeddings)"
+    )
 
 
 class BehaviourConfig(Section):
@@ -299,6 +302,46 @@ class MapConfig(Section):
     max_items: int = Field(20_000, ge=10, description="a larger catalogue is sampled")
 
 
+Sizes = Annotated[list[Positive], Field(min_length=2)]
+
+
+class SpeedConfig(Section):
+    """10_speed: contests against what a user would use instead, and how cost grows; small unless a recipe says more."""
+
+    enabled: bool = Field(False, description="whether `recnb run` includes 10_speed (`--from 10` always does)")
+    rounds: int = Field(5, ge=1, le=100, description="counted rounds of a contest; each takes all contestants in turn")
+    items: Positive = Field(2000, description="N of the decoding contest")
+    beam: Positive = Field(10, description="W of the decoding contest")
+    prompts: Positive = Field(8, description="prompts of the decoding contest, one batch")
+    beginning: Positive = Field(40, description="tokens that all prompts begin with (the instruction)")
+    history: Positive = Field(20, description="items of a prompt and targets of a training window; 4 tokens each")
+    vocabulary: int = Field(4000, ge=2000, description="V of the contests' random model")
+    width: int = Field(64, ge=32, description="d_model of the contests' random model")
+    layers: Positive = Field(2, description="layers of the contests' random model")
+    trie_items: Sizes = Field([1024, 10_240, 102_400], description="N of the trie's curves, multiples of 1,024")
+    dict_items: Positive = Field(102_400, description="largest N for which the trie of dicts is built too")
+    index_items: Positive = Field(2000, description="N of the index contest")
+    index_width: Positive = Field(128, description="d of the index contest")
+    index_codes: int = Field(64, ge=2, description="K of the index contest")
+    balanced_items: Positive = Field(1000, description="N of the contest of balanced k-means")
+    balanced_codes: int = Field(32, ge=2, description="K of the contest of balanced k-means")
+    index_large: int = Field(0, ge=0, description="N of one large index build, 64 wide; 0: none")
+    texts: Positive = Field(200, description="items whose text is embedded in the contest")
+    catalogue: str = Field("", description="items.jsonl[.gz] whose text is embedded; empty: the run's own catalogue")
+    windows: Positive = Field(4, description="windows of the training contest, one batch of ours")
+    pairs: Positive = Field(16, description="(prompt, response) pairs per batch of the opponent")
+    head_vocabulary: Positive = Field(32_000, description="V of the contest of heads (Gemma 3: 262,144)")
+    head_pairs: Positive = Field(4, description="pairs per batch of the contest of heads (each takes V x 4 bytes a token)")
+    curve_seconds: float = Field(5.0, gt=0, description="training seconds of each learning curve")
+    users: Positive = Field(64, description="users of the evaluation contest")
+    growth_items: Sizes = Field([500, 2000, 8000], description="N of the curves")
+    growth_users: Sizes = Field([1000, 10_000, 100_000], description="U of the curves")
+    growth_history: Sizes = Field([5, 20, 80], description="T of the curves")
+    growth_beams: Sizes = Field([1, 5, 20], description="W of the curves")
+    retrieval_items: Sizes = Field([1000, 10_000], description="N of generation against retrieval")
+    compile: bool = Field(False, description="try torch.compile too (a minute of compiling; needs a C++ compiler)")
+
+
 class Recipe(Section):
     """A whole recipe; see :func:`load_recipe`."""
 
@@ -320,6 +363,7 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     cases: CasesConfig = CasesConfig()
     map: MapConfig = MapConfig()
+    speed: SpeedConfig = SpeedConfig()
 
     @model_validator(mode="after")
     def _lists_are_long_enough(self) -> Recipe:

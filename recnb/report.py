@@ -70,8 +70,9 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
     """
     folder = store.report_folder(recipe, root)
     manifests = {spec.name: store.read_manifest(recipe, spec.name, root) for spec in STAGES}
+    stages = [spec for spec in STAGES if spec.belongs_to(recipe) or manifests[spec.name]]
     pages = render_pages(recipe, root, manifests)
-    views = [_view(spec, manifests[spec.name], pages, recipe, root) for spec in STAGES]
+    views = [_view(spec, manifests[spec.name], pages, recipe, root) for spec in stages]
     ledger = _rows(read_result(recipe, root, manifests["06_evaluate"], "ledger.json"))
     metrics = read_result(recipe, root, manifests["06_evaluate"], "metrics.json") or {}
     figures = pictures(folder / "figures", pages)

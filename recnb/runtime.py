@@ -6,6 +6,7 @@ Shown in notebook ``01_data``; ``print(stage.runtime)`` says what was chosen and
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recnb import shards
 from recnb.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 
 NOTE = "RECNB_NOTE"  # environment variable: the file that `tell` writes to
+# glibc's numbers for M_MMAP_THRESHOLD (its largest value), M_TRIM_THRESHOLD and M_TOP_PAD, in bytes
+_MALLOPT = {-3: 32 * 2**20, -1: 2**30, -2: 16 * 2**20}
+BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}  # x86 and Arm: what Linux calls them
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,12 @@ def start(config: RuntimeConfig, seed: int) -> Runtime:
     import torch
 
     device, why_device = _choose_device(config)
+    shards.join(device)  # before anything is put on a GPU: each process of a launch has its own
     dtype, why_dtype = _choose_dtype(config.dtype, device)
     _limit_threads(threads)
     _seed_everything(seed)
     _make_deterministic(device)
+    _keep_freed_memory()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     reasons = {"device": why_device, "dtype": why_dtype, "threads": why_threads}
@@ -178,17 +185,36 @@ def _no_gpu_message(config: RuntimeConfig) -> str:
 def _choose_dtype(asked: str, device: str) -> tuple[torch.dtype, str]:
     import torch
 
-    has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if asked == "float32":
         return torch.float32, "set by the recipe"
+    has_bf16 = _has_bfloat16(device)
     if asked == "bfloat16":
-        if device == "cuda" and not has_bf16:
-            name = torch.cuda.get_device_name(0)
-            raise ResourceError(f"runtime.dtype = bfloat16, but {name} has no bfloat16; expected: auto or float32")
-        return torch.bfloat16, "set by the recipe"
-    if has_bf16:
+        if not has_bf16:
+            name = torch.cuda.get_device_name(0) if device == "cuda" else "this CPU"
+            lacks = "bfloat16 units, so float32 is faster" if device == "cpu" else "bfloat16"
+            raise ResourceError(f"runtime.dtype = bfloat16, but {name} has no {lacks}; expected: auto or float32")
+        return torch.bfloat16, "set by the recipe" + ("; this CPU has units for it" if device == "cpu" else "")
+    if device == "cpu":
+        units = "has units for it" if has_bf16 else "has no units for it"
+        return torch.float32, f"exact; bfloat16 only when asked for (this CPU {units})"
+    if has_bf16 and device == "cuda":
         return torch.bfloat16, "the GPU has it: half the memory, twice the speed"
-    return torch.float32, "exact; bfloat16 is slower on most CPUs" if device == "cpu" else "the GPU has no bfloat16"
+    return torch.float32, "the GPU has no bfloat16" if device == "cuda" else "bfloat16 only when asked for"
+
+
+def _has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; a GPU of Apple's is taken at its word."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device != "cpu" or not BFLOAT16_UNITS.isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> set[str]:
+    """The instruction sets that this CPU has, by Linux's names; none where the system does not list them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return set(cpuinfo.read_text(encoding="utf-8", errors="replace").split()) if cpuinfo.is_file() else set()
 
 
 def _limit_threads(threads: int) -> None:
@@ -214,6 +240,19 @@ def _make_deterministic(device: str) -> None:
 
     torch.use_deterministic_algorithms(device == "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks for the next tensor of that size, as ``MALLOC_TRIM_THRESHOLD_`` and its kin do.
+
+    By default it hands large blocks back to the kernel and has them mapped and zeroed again, page by page: that costs a
+    training step about a tenth, and transformers' ``generate`` more. Elsewhere than
+    on glibc nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, size in _MALLOPT.items():
+            mallopt(option, size)
 
 
 def _physical_cores() -> int | None:

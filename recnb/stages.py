@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class StageSpec:
         inputs: stages whose artifacts it may read.
         modules: ``recnb`` modules it uses; the key depends on their source and on what they import.
         deterministic: same recipe, same machine: identical artifact hashes.
+        switch: recipe key that says whether a run includes the stage; empty: it always does.
     """
 
     name: str
@@ -22,6 +25,11 @@ class StageSpec:
     inputs: tuple[str, ...]
     modules: tuple[str, ...]
     deterministic: bool = True
+    switch: str = ""
+
+    def belongs_to(self, recipe: Any) -> bool:
+        """Whether a run of this recipe includes the stage."""
+        return not self.switch or bool(attrgetter(self.switch)(recipe))
 
 
 STAGES: tuple[StageSpec, ...] = (
@@ -58,6 +66,14 @@ STAGES: tuple[StageSpec, ...] = (
         ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"),
         ("index", "index_health", "model", "figures.maps"),
         deterministic=False,
+    ),
+    StageSpec(
+        "10_speed",
+        ("data", "embeddings", "backbone", "tasks", "train", "decode", "evaluate", "speed"),
+        ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal", "06_evaluate"),
+        ("speed", "figures.speed"),
+        deterministic=False,
+        switch="speed.enabled",
     ),
 )
 

@@ -39,6 +39,16 @@ def test_explain_says_what_would_run_and_runs_nothing(project: Path, capsys: pyt
     assert not (project / "runs").exists() and not (project / "reports").exists()
 
 
+def test_benchmarks_run_where_they_are_asked_for(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stages(*arguments: str) -> list[str]:
+        assert cli.main(["run", "params/mine.yaml", "--explain", *arguments]) == 0
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+
+    assert "10_speed" not in stages() and "08_prefix_map" in stages()
+    assert stages("--set", "speed.enabled=true")[-1] == "10_speed"
+    assert stages("--from", "10") == ["10_speed"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--set", "train.epochs=2"]])
 def test_run_without_a_recipe_is_the_quickstart(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]

@@ -141,3 +141,9 @@ def test_every_recipe_key_is_a_documented_key() -> None:
     for path in RECIPES:
         for key in leaves(yaml.safe_load(path.read_text(encoding="utf-8"))):
             assert any(key[1:] == k or key[1:].startswith(k + ".") for k in known), f"{name_of(path)}: {key}"
+
+
+def test_the_benchmarks_run_on_the_quickstart_s_own_settings() -> None:
+    ours, quickstart = (load_recipe(ROOT / "params" / f"{n}.yaml").model_dump() for n in ("speed", "quickstart"))
+    assert {key for key in ours if ours[key] != quickstart[key]} == {"name", "title", "speed"}
+    assert ours["speed"]["enabled"] and not quickstart["speed"]["enabled"] and ours["speed"]["rounds"] >= 5

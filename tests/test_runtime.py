@@ -79,8 +79,23 @@ def test_a_gpu_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.start(RuntimeConfig(device="cpu"), 3).dtype == torch.float32
 
 
-def test_bfloat16_on_a_cpu_is_allowed_when_asked_for() -> None:
-    assert runtime.start(RuntimeConfig(device="cpu", dtype="bfloat16"), 3).dtype == torch.bfloat16
+def test_bfloat16_on_a_cpu_only_when_asked_for_and_only_with_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512f", "avx512_bf16"})
+    chosen = runtime.start(RuntimeConfig(device="cpu", dtype="bfloat16"), 3)
+    assert chosen.dtype == torch.bfloat16 and "this CPU has units for it" in chosen.reasons["dtype"]
+    chosen = runtime.start(RuntimeConfig(device="cpu"), 3)
+    assert chosen.dtype == torch.float32 and "(this CPU has units for it)" in chosen.reasons["dtype"]
+
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512f", "avx2"})
+    chosen = runtime.start(RuntimeConfig(device="cpu"), 3)
+    assert chosen.dtype == torch.float32 and "(this CPU has no units for it)" in chosen.reasons["dtype"]
+    with pytest.raises(ResourceError, match="runtime.dtype = bfloat16, but this CPU has no bfloat16 units.*float32"):
+        runtime.start(RuntimeConfig(device="cpu", dtype="bfloat16"), 3)
+
+
+def test_instruction_sets_are_read_where_the_system_lists_them() -> None:
+    flags = runtime._cpu_flags()
+    assert (len(flags) > 5) == Path("/proc/cpuinfo").is_file()
 
 
 def test_every_generator_is_seeded() -> None:
