@@ -331,7 +331,7 @@ class SpeedConfig(Section):
     windows: Positive = Field(4, description="windows of the training contest, one batch of ours")
     pairs: Positive = Field(16, description="(prompt, response) pairs per batch of the opponent")
     head_vocabulary: Positive = Field(32_000, description="V of the contest of heads (Gemma 3: 262,144)")
-    head_pairs: Positive = Field(4, description="pairs per batch of the contest of heads (each takes V x 4 bytes a token)")
+    head_pairs: Positive = Field(4, description="pairs per batch of the contest of heads (V x 4 bytes a token)")
     curve_seconds: float = Field(5.0, gt=0, description="training seconds of each learning curve")
     users: Positive = Field(64, description="users of the evaluation contest")
     growth_items: Sizes = Field([500, 2000, 8000], description="N of the curves")
