@@ -551,7 +551,8 @@ def _teacher_forced(causal: Any, prompt: Tensor, answers: Tensor, rivals: Rivals
     """Log-probability (M, L) of each token of the answers (M, L) after one prompt (S,), among its prefix's rivals."""
     device = next(causal.parameters()).device
     whole = torch.cat([prompt.expand(len(answers), -1), answers], dim=1).to(device)
-    logits = causal(input_ids=whole, use_cache=False).logits[:, len(prompt) - 1 : -1].float().cpu()  # (M, L, V)
+    found = causal(input_ids=whole, use_cache=False, logits_to_keep=answers.shape[1] + 1)
+    logits = found.logits[:, :-1].float().cpu()  # (M, L, V)
     scores = np.zeros(answers.shape, np.float32)
     for row, answer in enumerate(answers.tolist()):
         for level, token in enumerate(answer):

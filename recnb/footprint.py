@@ -330,13 +330,14 @@ def _anneal(recipe: Recipe, facts: Facts) -> Parts:
 
 
 def _evaluate(recipe: Recipe, facts: Facts) -> Parts:
-    """Besides the lists: W + 100 items scored outright, 64 at a time and whole texts with all their logits."""
+    """Besides the lists: W + 100 items scored outright, 64 at a time, with the logits of their own tokens."""
     shape, sizes, config = facts.backbone, facts.sizes, recipe.evaluate
     asked = min(recipe.decode.beam, sizes.items) + min(100, sizes.items)
-    tokens = math.ceil(asked / math.ceil(asked / 64)) * (prompt_tokens(recipe) + columns(recipe))
+    texts = math.ceil(asked / math.ceil(asked / 64))
+    scored = reading(shape, texts * (prompt_tokens(recipe) + columns(recipe)))
     moments = {
         LISTS: _lists(recipe, facts, sizes.users),
-        "logits of whole texts (64 x data.max_history)": reading(shape, tokens) + 4 * tokens * shape.vocabulary,
+        "items scored outright (64 x data.max_history)": scored + 4 * texts * (columns(recipe) + 1) * shape.vocabulary,
     }
     if any(name.startswith("sasrec") for name in config.baselines):
         full = "sasrec" in config.baselines and not config.sasrec.negatives

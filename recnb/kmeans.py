@@ -36,7 +36,7 @@ SAMPLE, SEEDING = 64, 48  # items per cluster that place the centroids, and amon
 LARGE = 2**21  # numbers in a matrix from which principal components are computed in float32
 SKETCH = 128  # leading axes on which centroids are placed
 TRIALS = 16  # draws of k-means++ for each of them
-TUNING, FIRST_TUNING = (15, 0.05), (40, 0.05)  # changes of prices per Lloyd step, and the first of them
+TUNING, FIRST_TUNING = (10, 0.05), (40, 0.05)  # changes of prices per Lloyd step, and the first of them
 LAST_STEPS = 4  # Lloyd steps at full width after those on the leading axes
 
 
