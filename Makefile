@@ -58,10 +58,12 @@ speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), wi
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[speed]'
 	@$(BIN)/recnb run params/speed.yaml
 
-example: env ## keep the quickstart's report as the committed example, and its ledger in README.md
+example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, ledgers in README.md
 	@rm -rf reports/example/notebooks && mkdir -p reports/example/notebooks
 	@cp reports/quickstart/index.html reports/quickstart/metrics.json runs/quickstart/06_evaluate/ledger.json reports/example/
 	@cp reports/quickstart/notebooks/*.html reports/example/notebooks/
+	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
+		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; fi
 	@$(BIN)/python -m recnb.readme
 
 ledger: env ## put the committed example's ledger into README.md

@@ -1,6 +1,7 @@
-"""Fill the ledger of README.md from the committed example report, so that no figure there is typed by hand.
+"""Fill the tables of README.md from the committed example report, so that no figure there is typed by hand.
 
-``make ledger`` runs ``python -m recnb.readme``; a test compares the two. The ledger itself is made in ``06_evaluate``.
+``make ledger`` runs ``python -m recnb.readme``; a test compares them. The ledger of quality is made in ``06_evaluate``,
+that of speed in ``10_speed``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any
 from recnb.errors import ArtifactError, RecnbError
 from recnb.store import find_root, write_atomic
 
-LEDGER = "reports/example/ledger.json"
-BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
+LEDGERS = {"ledger": "reports/example/ledger.json", "speed": "reports/example/speed.json"}  # by the name of the mark
 _LEFT_OUT = {"commit", "hardware", "source"}  # the same in every measured row: said once, below the table
 
 
@@ -35,17 +35,22 @@ def table(source: Path) -> str:
     return "\n".join(["| " + " | ".join(cells) + " |" for cells in lines] + _origin(rows))
 
 
-def fill(page: Path, source: Path) -> bool:
-    """Put the table between the markers of a page; True if the page changed.
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and behind a table in the page."""
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
+
+
+def fill(page: Path, source: Path, name: str = "ledger") -> bool:
+    """Put the table between the marks of this name in a page; True if the page changed.
 
     Raises:
-        ArtifactError: the ledger or the markers are missing.
+        ArtifactError: the ledger or the marks are missing.
     """
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ArtifactError(f"{page}: expected one {BEGIN} and one {END}")
-    before, rest = text.split(BEGIN)
-    new = f"{before}{BEGIN}\n{table(source)}\n{END}{rest.split(END)[1]}"
+    text, (begin, end) = page.read_text(encoding="utf-8"), marks(name)
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ArtifactError(f"{page}: expected one {begin} and one {end}")
+    before, rest = text.split(begin)
+    new = f"{before}{begin}\n{table(source)}\n{end}{rest.split(end)[1]}"
     if new != text:
         write_atomic(page, lambda file: file.write(new.encode()))
     return new != text
@@ -55,11 +60,11 @@ def main() -> int:
     """Fill README.md of the project around the working directory."""
     try:
         root = find_root()
-        changed = fill(root / "README.md", root / LEDGER)
+        changed = [fill(root / "README.md", root / source, name) for name, source in LEDGERS.items()]
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
         return 2
-    print("README.md: ledger " + ("filled in" if changed else "is up to date"))
+    print("README.md: ledgers " + ("filled in" if any(changed) else "are up to date"))
     return 0
 
 

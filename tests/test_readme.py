@@ -19,7 +19,7 @@ ROWS = [
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", encoding="utf-8")
+    path.write_text("before\n" + "".join(f"{b}\nold\n{e}\n" for b, e in map(readme.marks, readme.LEDGERS)) + "after\n", encoding="utf-8")
     return path
 
 
@@ -28,7 +28,7 @@ def test_fills_between_the_markers_once(page: Path, content: object, tmp_path: P
     (tmp_path / "ledger.json").write_text(json.dumps(content), encoding="utf-8")
     assert readme.fill(page, tmp_path / "ledger.json")
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and text.count("old") == 1, "one table of two"
     assert "| A | 0.0830 | published | a \\| b |" in text
     assert "| ours |  | measured |  |" in text
     assert "Measured rows: commit abc; hardware two cores." in text
@@ -62,7 +62,9 @@ def test_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch, ca
     for name in ("notebooks", "params"):
         (tmp_path / name).mkdir()
     assert readme.main() == 2 and "ledger.json" in capsys.readouterr().err
-    (tmp_path / readme.LEDGER).parent.mkdir(parents=True)
-    (tmp_path / readme.LEDGER).write_text(json.dumps(ROWS), encoding="utf-8")
+    for source in readme.LEDGERS.values():
+        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / source).write_text(json.dumps(ROWS), encoding="utf-8")
     assert readme.main() == 0 and "filled in" in capsys.readouterr().out
+    assert "old" not in page.read_text(encoding="utf-8")
     assert readme.main() == 0 and "up to date" in capsys.readouterr().out

@@ -361,12 +361,13 @@ def test_readme_tree_is_the_tree(readme: str) -> None:
     assert not missing
 
 
-def test_the_ledger_in_the_readme_is_the_committed_one(readme: str) -> None:
-    """No figure is typed: the table between the markers is what the command makes of the committed ledger."""
+@pytest.mark.parametrize("name", ["ledger", "speed"])
+def test_the_ledgers_in_the_readme_are_the_committed_ones(readme: str, name: str) -> None:
+    """No figure is typed: the table between the marks is what the command makes of the committed ledger."""
     from recnb import readme as page
 
-    source = ROOT / page.LEDGER
-    body = readme.split(page.BEGIN)[1].split(page.END)[0]
+    source, (begin, end) = ROOT / page.LEDGERS[name], page.marks(name)
+    body = readme.split(begin)[1].split(end)[0]
     if source.exists():
         assert body.strip() == page.table(source).strip(), "stale: run `make ledger`"
     else:

@@ -52,6 +52,25 @@ class Contest:
         """How many times faster ``fast`` is than ``slow``: the median over rounds."""
         return float((self.seconds[slow] / self.seconds[fast]).median())
 
+    def row(self, what: str, ours: str, against: str, same: str) -> dict[str, str]:
+        """One line of a ledger of speed.
+
+        Args:
+            what: the path that was timed.
+            ours, against: contestants.
+            same: what was found equal, in words.
+        """
+        ratio = self.seconds[against] / self.seconds[ours]
+        less = self.memory.get(against, np.nan) / max(1.0, self.memory.get(ours, np.nan))
+        return {
+            "what": what,
+            "ours": ours,
+            "against": against,
+            "times faster": f"{ratio.median():.1f} ({ratio.min():.1f} to {ratio.max():.1f})",
+            "memory": "" if np.isnan(less) else f"{less:.1f} times less",
+            "the same": same,
+        }
+
 
 def contest(
     contestants: Mapping[str, Callable[[], Any]], rounds: int = 5, device: str = "cpu", memory: bool = False
