@@ -246,8 +246,7 @@ def _keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks for the next tensor of that size, as ``MALLOC_TRIM_THRESHOLD_`` and its kin do.
 
     By default it hands large blocks back to the kernel and has them mapped and zeroed again, page by page: that costs a
-    training step about a tenth, and transformers' ``generate`` more. Elsewhere than
-    on glibc nothing happens.
+    training step about a tenth, and transformers' ``generate`` more. Elsewhere than on glibc nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

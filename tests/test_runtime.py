@@ -172,3 +172,21 @@ def test_gpu_memory_is_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.gpu_memory_peak("cpu") is None
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7)
     assert runtime.gpu_memory_peak("cuda") == 7
+
+
+def test_the_allocator_is_told_where_there_is_one_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[int, int] = {}
+
+    class Glibc:
+        """A C library that can be told."""
+
+        @staticmethod
+        def mallopt(option: int, size: int) -> int:
+            told[option] = size
+            return 1
+
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: Glibc)
+    runtime._keep_freed_memory()
+    assert told[-3] == 32 * 2**20 and told[-1] >= told[-3], "freed blocks stay, whatever their size"
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: object())  # another C library has no such function
+    runtime._keep_freed_memory()
