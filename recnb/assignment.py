@@ -335,8 +335,7 @@ def _keep_best_bids(labels: np.ndarray, bids: np.ndarray, called: np.ndarray, ca
     members = np.flatnonzero(asked[labels])
     members = members[np.lexsort((members, -bids[members], labels[members]))]
     cluster = labels[members]
-    starts = np.searchsorted(cluster, cluster)
-    place = np.arange(len(members)) - starts
+    place = _place(cluster)
     last = place == capacities[cluster] - 1
     prices[cluster[last]] = bids[members[last]]
     away = members[place >= capacities[cluster]]

@@ -22,7 +22,7 @@ from typing import Any
 
 from recnb.errors import RecnbError
 from recnb.recipe import Recipe
-from recnb.runtime import NOTE
+from recnb.runtime import NOTE, process_memory
 from recnb.store import write_atomic
 
 PARAMETERS = ("recipe", "overrides")
@@ -299,13 +299,8 @@ def _watch(manager: Any, client: Any, execution: Execution, on_cell: Callable[[C
 
 
 def _memory_peak_of(client: Any) -> int:
-    process = getattr(getattr(client.km, "provisioner", None), "pid", None)
-    try:
-        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found.group(1)) * 1024 if found else 0
+    process: Any = getattr(getattr(client.km, "provisioner", None), "pid", None)
+    return process_memory("VmHWM", process) or 0
 
 
 def _finish(partial: Path, target: Path, name: str) -> None:

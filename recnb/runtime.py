@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import random
+import re
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -125,15 +126,23 @@ def memory_peak() -> int:
 
     Linux's ``VmHWM`` comes first: ``ru_maxrss`` of a fresh process still holds the peak of the one that started it.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    told = process_memory("VmHWM")
+    if told is not None:
+        return told
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def process_memory(name: str, process: int | str = "self") -> int | None:
+    """One of Linux's figures on a process's memory in bytes, ``VmHWM`` or ``VmRSS``; None where it is not told."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.M)
+    return int(found.group(1)) * 1024 if found else None
 
 
 def gpu_memory_peak(device: str) -> int | None:

@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
+from recnb.index import codes_per_level
 from recnb.model import Recommender
-from recnb.recipe import DecodeConfig
+from recnb.recipe import DecodeConfig, IndexConfig
 from recnb.speed import retrieval
 from recnb.speed.decoding import DictTrie, decoding_contest, same_lists, small_llama, synthetic_codes, synthetic_prompts
 from recnb.speed.evaluation import evaluation_contest
 from recnb.speed.measure import Contest, contest, growth, median_seconds, peak_memory
 from recnb.speed.profile import SEARCH_PARTS, parts_of
-from recnb.speed.scaling import Constants, codes_for, curve, projection
+from recnb.speed.scaling import Constants, curve, projection
 from recnb.speed.switches import switch_contest
 from recnb.speed.training import Window, endless, head_contest, learning_curve, training_contest, windows_of_users
 from recnb.speed.tries import equal_fan_out_codes, trie_costs
@@ -71,6 +72,15 @@ def test_growth_is_the_slope() -> None:
 def test_peak_memory_sees_what_was_freed_again() -> None:
     found = peak_memory(lambda: float(np.ones(20_000_000).sum()))
     assert np.isnan(found) or 150e6 < found < 200e6
+
+
+def test_a_run_that_cannot_be_measured_is_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError("read-only")
+
+    done: list[int] = []
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    assert np.isnan(peak_memory(lambda: done.append(1))) and done == [1]
 
 
 # --- decoding -------------------------------------------------------------------------------------------------------
@@ -202,4 +212,5 @@ def test_the_projection_multiplies_out() -> None:
     assert found["training"] == pytest.approx(1e7 / 3600)
     twice = projection(measured, 10**8, 2 * 10**9, 10, 1).set_index("what")["amount"]
     assert (twice / found).round(6).isin([1, 2]).all() and twice["trie"] == found["trie"]
-    assert [codes_for(n) for n in (16, 17, 65_536)] == [4, 5, 256]
+    assert [codes_per_level(n, IndexConfig()) for n in (16, 17, 65_536)] == [4, 5, 256]
+    assert [codes_per_level(n, IndexConfig()) for n in (12_101, 10**8)] == [111, 10_000]

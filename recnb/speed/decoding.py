@@ -14,6 +14,8 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from recnb.decode import beam_search, inference, pad_left, read_shared
+from recnb.index import codes_per_level
+from recnb.recipe import IndexConfig
 from recnb.trie import Trie
 
 
@@ -140,7 +142,7 @@ def small_llama(vocabulary: int, width: int, layers: int, seed: int) -> PreTrain
 def synthetic_codes(n_items: int, first_token: int, seed: int, levels: int = 2) -> np.ndarray:
     """(N, 2 * levels) tokens like an index's: two sources that each tell all items apart, K = ceil(N^(1/levels))."""
     rng = np.random.default_rng(seed)
-    k = int(np.ceil(round(n_items ** (1 / levels), 9)))
+    k = codes_per_level(n_items, IndexConfig(levels=levels))
     columns = [
         order // k**power % k for order in (rng.permutation(n_items), rng.permutation(n_items))
         for power in reversed(range(levels))

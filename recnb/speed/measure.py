@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recnb.runtime import tell
+from recnb.runtime import process_memory, tell
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,13 @@ def peak_memory(run: Callable[[], Any], device: str = "cpu") -> float:
     release_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
-        resident = _status("VmRSS")
-    except OSError:
+    except OSError:  # callers count on what it leaves behind, measured or not
+        run()
         return float("nan")
+    held = process_memory("VmRSS")
     run()
-    return float(max(0, _status("VmHWM") - resident))
+    peak = process_memory("VmHWM")
+    return float("nan") if held is None or peak is None else float(max(0, peak - held))
 
 
 def release_memory() -> None:
@@ -149,13 +151,6 @@ def growth(sizes: Sequence[float], costs: Sequence[float]) -> float:
     1.0
     """
     return float(np.polyfit(np.log(np.asarray(sizes, float)), np.log(np.asarray(costs, float)), 1)[0])
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {name}")
 
 
 def _wait(device: str) -> None:

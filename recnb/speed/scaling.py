@@ -6,12 +6,13 @@ measured and says what they come to, with the rule by which each grows written b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from recnb.index import codes_per_level
+from recnb.recipe import IndexConfig
 from recnb.speed.measure import growth, median_seconds
 
 
@@ -57,7 +58,7 @@ def projection(measured: Constants, items: int, users: int, targets_per_user: fl
     Returns:
         one row per cost: what, amount, unit, and the rule it was computed by.
     """
-    m, k = measured, codes_for(items)
+    m, k = measured, codes_per_level(items, IndexConfig())
     rows = [
         ("trie", m.trie_bytes * items / 2**30, "GiB", "bytes per item x N, shared by all that decode"),
         ("trie, build", m.trie_build * items / 60, "minutes", "seconds per item x N, one process"),
@@ -71,13 +72,3 @@ def projection(measured: Constants, items: int, users: int, targets_per_user: fl
         ("metrics", m.metric_seconds * users / 3600, "machine-hours", "seconds per user x U"),
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["what", "amount", "unit", "rule"])
-
-
-def codes_for(items: int, levels: int = 2) -> int:
-    """K: the smallest number of codes per level with K^levels >= N.
-
-    >>> codes_for(12_101), codes_for(100_000_000)
-    (111, 10000)
-    """
-    k = math.ceil(items ** (1 / levels))
-    return k - 1 if (k - 1) ** levels >= items else k

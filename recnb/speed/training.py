@@ -19,6 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from recnb.model import Recommender, head_logits
 from recnb.runtime import tell
+from recnb.tasks import Sample
+from recnb.train import Collator
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,24 @@ Labelled = tuple[np.ndarray, np.ndarray]  # ids (S,), labels (S,) bool
 
 
 def padded(rows: Sequence[Labelled], device: str) -> dict[str, torch.Tensor]:
-    """ids, attention mask and labels, (B, S) each, filled on the right."""
-    ids = pad_sequence([torch.from_numpy(ids) for ids, _ in rows], batch_first=True)
-    labels = pad_sequence([torch.from_numpy(labels) for _, labels in rows], batch_first=True, padding_value=False)
-    lengths = torch.tensor([len(row) for row, _ in rows])
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    return {name: t.to(device) for name, t in {"ids": ids, "mask": mask, "labels": labels}.items()}
+    """A batch as :class:`recnb.train.Collator` makes it, of samples about no item: no [CON], nothing to contrast."""
+    collate = Collator(pad_id=0, con_id=-1, n_items=1, negatives=1, seed=0)
+    batch = collate([Sample(ids, labels, -1, "seqrec") for ids, labels in rows])
+    return {name: part.to(device) for name, part in batch.items()}
 
 
 def dense_loss(recommender: Recommender, windows: Sequence[Window]) -> torch.Tensor:
     """Mean cross-entropy over the tokens of all targets: every window in one pass, logits where a label is."""
-    batch = padded([window.dense() for window in windows], str(recommender.backbone.device))
-    last = batch["mask"].sum(1) - 1
-    nothing = torch.full_like(last, -1)
-    return recommender(batch["ids"], batch["mask"], batch["labels"], last, nothing, nothing[:0])["loss"]
+    return recommender(**padded([window.dense() for window in windows], str(recommender.backbone.device)))["loss"]
 
 
 def pair_loss(model: Any, pairs: Sequence[Labelled]) -> torch.Tensor:
     """The same of (prompt, response) pairs, as transformers computes it: logits over V at every position."""
     batch = padded(pairs, str(model.device))
-    labels = batch["ids"].masked_fill(~batch["labels"], -100)
-    return model(input_ids=batch["ids"], attention_mask=batch["mask"], labels=labels, use_cache=False).loss
+    labels = batch["input_ids"].masked_fill(~batch["labels"], -100)
+    return model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False
+    ).loss
 
 
 def training_contest(
@@ -129,7 +128,7 @@ def head_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) ->
             batch = padded(part, str(device))
             hidden = pad_sequence([owner[start + i][: len(ids)] for i, (ids, _) in enumerate(part)], batch_first=True)
             logits = model.get_output_embeddings()(hidden.requires_grad_())
-            labels = batch["ids"].masked_fill(~batch["labels"], -100)
+            labels = batch["input_ids"].masked_fill(~batch["labels"], -100)
             loss = model.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
             loss.backward()
             model.zero_grad(set_to_none=True)

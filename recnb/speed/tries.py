@@ -53,9 +53,9 @@ def trie_costs(n_items: int, beams: int, seed: int, dicts: bool, rounds: int = 5
 
 
 def _dict_costs(rows: np.ndarray, some: np.ndarray, trie: Trie, rounds: int) -> dict[str, Any]:
-    kept: list[DictTrie] = []
-    held = peak_memory(lambda: kept.append(DictTrie(rows)))
-    seconds, tree = timed(lambda: DictTrie(rows))
+    kept: list[tuple[float, DictTrie]] = []
+    held = peak_memory(lambda: kept.append(timed(lambda: DictTrie(rows))))
+    seconds, tree = kept[0]
     prefixes = rows[some].tolist()
     step = median_seconds(lambda: [tree.allowed(prefix[:1]) for prefix in prefixes], rounds * 20)
     same = all(
