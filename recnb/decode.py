@@ -9,6 +9,8 @@ What makes it fast and keeps it exact:
 - **A true trie.** Only prefixes of items are ever scored, so no beam can die and none returns a string that is no item.
 - **Forced tails.** Where every beam has one way on, the remaining tokens are fed as chains and scored in one pass.
 - **Logits only where a token is chosen**, in float32, a bounded number of rows at a time.
+- **A second opinion, exactly** (:class:`Prior`, ours, not the paper's): another recommender's distribution over items
+  enters at every node of the trie, so that a beam is judged by both before it is cut.
 
 :func:`score_items` is the slow, obvious twin: it reads every item outright, without trie, cache or tree. Both are
 compared in ``notebooks/06_evaluate.ipynb``; ``notebooks/07_case_studies.ipynb`` draws the tree that a search walked.
@@ -37,7 +39,9 @@ from recnb.trie import Trie
 Normalisation = Literal["full", "index", "trie"]
 Rivals = Callable[[list[int]], Any]
 Prompts = Sequence[np.ndarray] | tuple[Tensor, Tensor]
+ItemScores = Callable[[np.ndarray], np.ndarray]
 SHORTEST_SHARED = 4  # tokens: a shorter common beginning is not worth the detour
+PRIOR_FLOOR = 1e-6  # share of a prior that is spread over all items: no item is ever impossible
 LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 
 
@@ -89,6 +93,7 @@ def beam_search(
     exclude: Any | None = None,
     return_trace: bool = False,
     shared: SharedPrefix | None = None,
+    prior: Prior | None = None,
 ) -> Beams:
     """The W most probable items after each prompt, by beam search over the trie.
 
@@ -104,6 +109,7 @@ def beam_search(
             legal as long as one item below it is allowed.
         return_trace: keep what each step kept, for :mod:`recnb.explain`.
         shared: what all prompts begin with, already read (see :func:`read_shared`); they are still given whole.
+        prior: another recommender's opinion of the items, one row per prompt; scores then hold both (:class:`Prior`).
 
     Returns:
         :class:`Beams` with exactly W distinct items per prompt.
@@ -119,7 +125,8 @@ def beam_search(
         _check_width(trie, width, len(ids), remaining)
         tree = _TokenTree(causal, ids.to(device), mask.to(device), shared)
         scorer = _Scorer(causal, trie, normalisation)
-        leaves, scores, trace = _search(tree, scorer, trie, width, remaining)
+        opinion = None if prior is None else _PriorMass(trie, prior, remaining)
+        leaves, scores, trace = _search(tree, scorer, trie, width, remaining, opinion)
         items = trie.order[leaves].long().cpu().numpy()
     return _ranked(items, scores.cpu().numpy(), tuple(trace) if return_trace else ())
 
@@ -132,6 +139,8 @@ def recommend(
     exclude: Any | None = None,
     progress: bool = False,
     pad_id: int = 0,
+    prior: ItemScores | None = None,
+    prior_weight: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`beam_search` over many prompts, in batches of similar length; several processes share the batches.
 
@@ -141,6 +150,9 @@ def recommend(
         config: beam width, normalisation and batch size.
         exclude: (U, N) sparse boolean of items that must not be returned, or None.
         progress: show a bar.
+        prior: row numbers (B,) of ``prompts`` -> another recommender's scores (B, N), asked batch by batch so that
+            (U, N) is never held; None: the model alone.
+        prior_weight: of :class:`Prior`.
 
     Returns:
         items (U, W) int64 and scores (U, W) float32, in the order of ``prompts``.
@@ -151,12 +163,44 @@ def recommend(
     by_length = np.argsort([-len(prompt) for prompt in prompts], kind="stable")  # the largest batch comes first
     batches = [by_length[start : start + config.batch_size] for start in range(0, len(prompts), config.batch_size)]
     for rows in tqdm(shards.share(batches), desc="decode", unit="batch", disable=not progress):
-        skip = None if exclude is None else exclude[rows]
         found = beam_search(
-            model, [prompts[row] for row in rows], trie, config.beam, config.normalisation, pad_id, skip, shared=shared
-        )
+            model, [prompts[row] for row in rows], trie, config.beam, config.normalisation, pad_id,
+            exclude=None if exclude is None else exclude[rows], shared=shared,
+            prior=None if prior is None else Prior(prior(rows), prior_weight),
+        )  # fmt: skip
         items[rows], scores[rows] = found.items, found.scores
     return shards.gather_rows(items, batches), shards.gather_rows(scores, batches)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Another recommender's scores of all items, to be multiplied with the model's probabilities along the trie.
+
+    With q = softmax(scores), a little of it spread over all items, a prefix is judged by
+    ``log p(prefix) + weight * log q(all items below it)``, so that a finished item has
+    ``log p(item) + weight * log q(item)``: late fusion over the whole catalogue, without a list of candidates. At the
+    root this is a prior over first tokens; further down it is what the other recommender says within the branch. Not
+    part of EAGER-LLM: what is decoded so must be named as a mixture.
+
+    Attributes:
+        scores: (B, N), larger is better, any scale that a softmax understands (logits).
+        weight: 0 leaves the model alone.
+    """
+
+    scores: np.ndarray
+    weight: float = 1.0
+
+    def log_probabilities(self) -> np.ndarray:
+        """(B, N) float64 log q.
+
+        Raises:
+            RecnbError: a score is not finite, or the weight is negative.
+        """
+        scores = np.asarray(self.scores, dtype=np.float64)
+        if not np.isfinite(scores).all() or not self.weight >= 0:
+            raise RecnbError("prior: expected finite scores (B, N) and a weight of at least 0")
+        q = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.log((1 - PRIOR_FLOOR) * q / q.sum(axis=1, keepdims=True) + PRIOR_FLOOR / scores.shape[1])
 
 
 @dataclass(frozen=True)
@@ -290,7 +334,7 @@ def inference(model: nn.Module) -> Iterator[Any]:
 
 
 def _search(
-    tree: _TokenTree, scorer: _Scorer, trie: Trie, width: int, remaining: Tensor | None
+    tree: _TokenTree, scorer: _Scorer, trie: Trie, width: int, remaining: Tensor | None, prior: _PriorMass | None
 ) -> tuple[Tensor, Tensor, list[Level]]:
     """Walk down the trie; returns leaves (B, W), scores (B, W) and the trace.
 
@@ -314,7 +358,7 @@ def _search(
             nodes = step.nodes
             trace.append(_level(len(trace) + 1, step, scores, forced=True))
         if not ends:
-            step = _choose(trie, len(trace), nodes, scores, states[len(chain)], scorer, width, remaining)
+            step = _choose(trie, len(trace), nodes, scores, states[len(chain)], scorer, width, remaining, prior)
             tree.follow(step.parents)
             nodes, scores, pending = step.nodes, step.scores, [step.tokens]
             trace.append(_level(len(trace) + 1, step, scores, forced=False))
@@ -355,11 +399,17 @@ def _choose(
     scorer: _Scorer,
     width: int,
     remaining: Tensor | None,
+    prior: _PriorMass | None,
 ) -> _Step:
-    """Score every legal child of every beam and keep the best W, in trie order."""
+    """Score every legal child of every beam and keep the best W, in trie order.
+
+    A prior changes nothing where there is no choice (all its mass goes on), so forced tokens need not ask it.
+    """
     branches = trie.branches(depth, nodes, remaining)
     legal = branches.legal & (scores > -torch.inf)[..., None]
     gained = scorer(state, branches.tokens, legal)
+    if prior is not None:
+        gained = gained + prior.gain(depth, nodes, branches.nodes)
     totals = (scores[..., None] + gained).masked_fill(~legal, -torch.inf).flatten(1)  # (B, w * C)
     kept = _best(totals, width)
     return _Step(
@@ -503,6 +553,30 @@ class _Scorer:
         if self.normalisation != "trie":
             logits = logits.log_softmax(-1)  # one fused pass; logsumexp takes four, half as long as the head itself
         return logits.gather(1, wanted)
+
+
+class _PriorMass:
+    """A prior summed over the items below each node: the items of a node are neighbours, so one running sum serves."""
+
+    def __init__(self, trie: Trie, prior: Prior, remaining: Tensor | None) -> None:
+        logs = torch.from_numpy(prior.log_probabilities()).to(trie.order.device)
+        if logs.shape[1] != trie.n_items:
+            raise RecnbError(f"prior: expected scores of {trie.n_items} items, found {logs.shape[1]}")
+        q = logs[:, trie.order.long()].exp()
+        if remaining is not None:
+            q = q * remaining.diff(dim=1)  # an excluded item takes no mass
+        self.trie, self.weight = trie, prior.weight
+        self.running = F.pad(q.cumsum(1), (1, 0))  # (B, N + 1) float64
+
+    def gain(self, depth: int, nodes: Tensor, children: Tensor) -> Tensor:
+        """What the prior adds on the way from nodes (B, w) of this depth to their children (B, w, C): float32."""
+        step = self._log_mass(depth + 1, children) - self._log_mass(depth, nodes)[..., None]
+        return (self.weight * step).float()
+
+    def _log_mass(self, depth: int, nodes: Tensor) -> Tensor:
+        batch, (first, end) = len(nodes), self.trie.span(depth, nodes)
+        mass = self.running.gather(1, end.reshape(batch, -1)) - self.running.gather(1, first.reshape(batch, -1))
+        return mass.clamp(min=torch.finfo(torch.float64).tiny).log().view(nodes.shape)
 
 
 def _check_attention(config: Any) -> None:

@@ -153,9 +153,13 @@ class Trie:
         allowed = torch.from_numpy(dense == 0).to(self.order.device)[:, self.order.long()]
         return torch.nn.functional.pad(allowed.cumsum(1, dtype=torch.int32), (1, 0))
 
+    def span(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """First sorted position of each node's items, and the position behind its last; both shaped as ``nodes``."""
+        return _entry(self.starts[depth], nodes), _entry(self.starts[depth], nodes + 1)
+
     def items_below(self, depth: int, nodes: Tensor, remaining: Tensor | None = None) -> Tensor:
         """How many items (that are not excluded) each node leads to; same shape as ``nodes`` (B, ...)."""
-        starts, ends = _entry(self.starts[depth], nodes), _entry(self.starts[depth], nodes + 1)
+        starts, ends = self.span(depth, nodes)
         if remaining is None:
             return ends - starts
         batch = nodes.shape[0]

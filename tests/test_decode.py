@@ -20,7 +20,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from recnb.decode import beam_search, inference, pad_left, read_shared, recommend, score_items
+from recnb.decode import Prior, beam_search, inference, pad_left, read_shared, recommend, score_items
 from recnb.errors import RecnbError
 from recnb.recipe import DecodeConfig
 from recnb.trie import Trie
@@ -289,6 +289,60 @@ def test_recommend_excludes_per_user_across_batches() -> None:
     items, _ = recommend(model, asked, trie, DecodeConfig(beam=6, batch_size=2), exclude)
     for b, prompt in enumerate(asked):
         assert items[b].tolist() == beam_search(model, [prompt], trie, 6, exclude=exclude[[b]]).items[0].tolist()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("kind", CATALOGUES)
+def test_a_prior_is_multiplied_with_the_models_probability(kind: str, weight: float) -> None:
+    """With a beam as wide as the catalogue the search must say what scoring all items and adding the prior says."""
+    model, trie, asked = llama(), Trie.from_tokens(CATALOGUES[kind]), prompts(21)
+    prior = Prior(np.random.default_rng(2).normal(size=(len(asked), trie.n_items)) * 4, weight)
+    found = beam_search(model, asked, trie, trie.n_items, prior=prior)
+    outright = score_items(model, asked, trie) + weight * prior.log_probabilities()
+    np.testing.assert_allclose(found.scores, np.take_along_axis(outright, found.items, 1), atol=2e-4)
+    assert weight or found.items.tolist() == beam_search(model, asked, trie, trie.n_items).items.tolist()
+
+
+def test_an_excluded_item_takes_none_of_the_prior() -> None:
+    model, rows, asked = llama(), CATALOGUES["release"], prompts(22)
+    trie, rng = Trie.from_tokens(rows), np.random.default_rng(3)
+    prior, exclude = Prior(rng.normal(size=(len(asked), len(rows)))), rng.random((len(asked), len(rows))) < 0.5
+    left = int((~exclude).sum(1).min())
+    found = beam_search(model, asked, trie, left, exclude=exclude, prior=prior)
+    q = np.where(exclude, 0, np.exp(prior.log_probabilities()))
+    with np.errstate(divide="ignore"):
+        outright = score_items(model, asked, trie, exclude=exclude) + np.log(q / q.sum(1, keepdims=True))
+    np.testing.assert_allclose(found.scores, np.take_along_axis(outright, found.items, 1), atol=2e-4)
+
+
+def test_an_item_the_prior_rules_out_can_still_be_found() -> None:
+    scores = np.full((3, 40), -1e6)
+    scores[:, 7] = 0.0
+    found = beam_search(llama(), prompts(23), Trie.from_tokens(CATALOGUES["release"]), 40, prior=Prior(scores))
+    assert (found.items[:, 0] == 7).all() and np.isfinite(found.scores).all()
+
+
+def test_recommend_asks_the_prior_for_the_rows_of_each_batch() -> None:
+    model, trie, asked = llama(), Trie.from_tokens(CATALOGUES["release"]), prompts(12, (5, 14, 9, 9, 2))
+    scores = np.random.default_rng(4).normal(size=(5, 40)) * 3
+    config = DecodeConfig(beam=6, batch_size=2)
+    items, _ = recommend(model, asked, trie, config, prior=lambda rows: scores[rows], prior_weight=2.0)
+    for b, prompt in enumerate(asked):
+        alone = beam_search(model, [prompt], trie, 6, prior=Prior(scores[[b]], 2.0))
+        assert items[b].tolist() == alone.items[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"),
+    [
+        (Prior(np.full((3, 40), np.nan)), "finite"),
+        (Prior(np.zeros((3, 40)), -1.0), "at least 0"),
+        (Prior(np.zeros((3, 39))), "scores of 40 items, found 39"),
+    ],
+)
+def test_an_unusable_prior_is_refused(prior: Prior, said: str) -> None:
+    with pytest.raises(RecnbError, match=said):
+        beam_search(llama(), prompts(24), Trie.from_tokens(CATALOGUES["release"]), 5, prior=prior)
 
 
 def test_equal_scores_stand_in_item_order() -> None:
