@@ -128,11 +128,14 @@ def _add_report(commands: _Commands) -> None:
 def _add_compare(commands: _Commands) -> None:
     parser = _command(
         commands, "compare",
-        "Run a recipe with one thing changed at a time, up to training, and write what validation says of each\n"
-        "variant to reports/ablations/. Every variant is an ordinary run; after a kill it goes on where it stopped.",
-        "example:\n  recnb compare params/ablations/quickstart.yaml\n", "what each choice bought: variants of a recipe",
+        "Run a recipe with one thing changed at a time and write what validation says of each variant to\n"
+        "reports/ablations/. Every variant is an ordinary run; after a kill the same command goes on where it stopped.",
+        "examples:\n  recnb compare params/ablations/quickstart.yaml\n"
+        "  recnb compare params/ablations/quickstart.yaml --minutes 9     as much as fits; again for the rest\n",
+        "what each choice bought: variants of a recipe",
     )  # fmt: skip
-    parser.add_argument("comparison", help="a comparison file: base and variants")
+    parser.add_argument("comparison", help="a comparison file: base, what is judged, and variants")
+    parser.add_argument("--minutes", type=float, default=0.0, help="start no further run after this long")
     parser.set_defaults(command=compare)
 
 
@@ -194,7 +197,7 @@ def compare(options: argparse.Namespace) -> int:
     from recnb import store
 
     root = store.find_root(options.comparison)
-    written = comparison.compare(Path(options.comparison), root)
+    written = comparison.compare(Path(options.comparison), root, minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
     return OK
 

@@ -1,26 +1,46 @@
 """What each choice bought: the same recipe with one thing changed at a time, side by side on validation.
 
-A comparison is a small file (``params/ablations/*.yaml``): a base recipe, the last stage to run, and named variants,
-each a list of overrides. The result is a JSON with its provenance; notebooks build their tables from it.
+A comparison is a small file (``params/ablations/*.yaml``): a base recipe, what is judged, and named variants, each a
+list of overrides. The result is a JSON with its provenance; notebooks build their tables from it.
 """
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from time import monotonic
+from typing import IO, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from recnb import store
+from recnb import keys, store
 from recnb.errors import RecipeError
 from recnb.pipeline import Plan, decide, make_plan, run
-from recnb.recipe import Recipe, load_recipe, recipe_hash
+from recnb.recipe import EvaluateConfig, Recipe, load_recipe, recipe_hash
+
+MODEL, ADAPTED = "model", "annealed"
+_LAST = {MODEL: "04_train", ADAPTED: "05_anneal"}
+
+
+class Variant(BaseModel):
+    """One choice: what it changes, and the seeds it is run with (none: the recipe's)."""
+
+    model_config = ConfigDict(extra="forbid")
+    changes: list[str] = []
+    seeds: list[int] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"changes": value} if isinstance(value, list) else value
 
 
 class Comparison(BaseModel):
@@ -28,7 +48,27 @@ class Comparison(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     base: str = Field(description="the recipe every variant starts from, relative to the project root")
-    variants: dict[str, list[str]] = Field(min_length=2, description="what a reader calls it -> key=value overrides")
+    judged: str = Field(MODEL, description="model (as trained), annealed (with its adapter), or a baseline's name")
+    users: int = Field(0, ge=0, description="validation users to judge on, drawn once; 0: all")
+    about: str = Field("", description="one sentence for the reader of the result")
+    variants: dict[str, Variant] = Field(
+        min_length=2, description="what a reader calls it -> key=value overrides, or {changes, seeds}"
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant with one seed: an ordinary run under a name of its own.
+
+    Attributes:
+        choice: the variant's name.
+        overrides: all of them, the run's name and seed included.
+        recipe: what they make of the base.
+    """
+
+    choice: str
+    overrides: tuple[str, ...]
+    recipe: Recipe
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -48,38 +88,38 @@ def read_comparison(path: Path) -> Comparison:
         raise RecipeError(f"{path}: {problems}; expected base and variants") from None
 
 
-def compare(path: Path, root: Path, say: Callable[[str], None] = print) -> Path:
-    """Run all variants up to training and write what validation says.
+def compare(path: Path, root: Path, say: Callable[[str], None] = print, minutes: float = 0.0) -> Path:
+    """Run all variants and write what validation says of them.
 
-    Every variant is an ordinary run under its own name, so a killed comparison goes on where it stopped. The test set
-    is not touched.
+    Every variant is an ordinary run under its own name, and its ranks are kept beside it, so a comparison that was
+    killed or ran out of time goes on where it stopped. The test set is not touched.
 
     Args:
         path: the comparison file.
         root: project root.
         say: told one line per finished variant.
+        minutes: start nothing more after this long; 0: no limit.
 
     Returns:
-        ``reports/ablations/<name of the file>.json``.
+        ``reports/ablations/<name of the file>.json``; written anew after each variant.
+
+    Raises:
+        RecipeError: the file or one of its variants is not valid; nothing has run.
     """
-    comparison = read_comparison(path)
-    base = str(root / comparison.base)
-    every = {name: _overrides(base, path.stem, name, changes) for name, changes in comparison.variants.items()}
-    for overrides in every.values():  # all are checked before the first one runs
-        load_recipe(base, overrides)
-    rows: list[dict[str, Any]] = []
+    started, comparison = monotonic(), read_comparison(path)
+    trials = list(_trials(comparison, path.stem, root))  # all are checked before the first one runs
     target = root / "reports" / "ablations" / f"{path.stem}.json"
-    first: Recipe | None = None
-    for name, overrides in every.items():
-        plan = make_plan(base, overrides, last="04_train", root=root)
-        first = first or plan.recipe
-        take_over(plan, first)
-        run(plan)
-        rows.append(_row(name, comparison.variants[name], plan.recipe, root))
-        say(f"{name}: validation R@10 {rows[-1]['R@10']:.4f} after {rows[-1]['seconds']:.0f} s")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(base)), "rows": rows}
-        store.write_atomic(target, partial(_write_json, content))
+    done: dict[str, dict[int, tuple[Trial, Any]]] = {}
+    for number, trial in enumerate(trials):
+        if minutes and monotonic() - started > 60 * minutes:
+            say(f"out of time: {len(trials) - number} of {len(trials)} runs are left; the same command goes on")
+            break
+        before = monotonic()
+        ranks = _ranks(trial, trials[0].recipe, comparison, root)
+        done.setdefault(trial.choice, {})[trial.recipe.seed] = (trial, ranks)
+        _write(target, comparison, done, root)
+        hits = float((ranks < 10).mean())
+        say(f"{trial.choice}, seed {trial.recipe.seed}: validation R@10 {hits:.4f} ({monotonic() - before:.0f} s)")
     return target
 
 
@@ -92,16 +132,15 @@ def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
 
     Returns:
         The rows of ``reports/ablations/<name>.json``, with ``change`` (of R@10 against the first row) and ``clear``
-        (the change is outside the 95 % interval of a difference of two independent proportions; the users are the
-        same, so this asks for more than it must).
+        (its 95 % interval does not hold zero).
     """
     path = root / "reports" / "ablations" / f"{name}.json"
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     for row in rows:
-        change = row["R@10"] - rows[0]["R@10"]
-        row |= {"change": change, "clear": abs(change) > (row["margin"] ** 2 + rows[0]["margin"] ** 2) ** 0.5}
+        against = row["minus_first"]["R@10"]
+        row |= {"change": against["diff"], "clear": against["low"] > 0 or against["high"] < 0}
     return rows
 
 
@@ -119,30 +158,105 @@ def take_over(plan: Plan, first: Recipe) -> None:
             return
 
 
+def _trials(comparison: Comparison, stem: str, root: Path) -> Iterator[Trial]:
+    """All runs, the variants in order and within each its seeds."""
+    base = str(root / comparison.base)
+    known = [*_LAST, *get_args(get_args(EvaluateConfig.model_fields["baselines"].annotation)[0])]
+    if comparison.judged not in known:
+        close = difflib.get_close_matches(comparison.judged, known, n=1, cutoff=0.0)
+        raise RecipeError(
+            f"{stem}: judged = '{comparison.judged}': expected one of {', '.join(known)} (nearest: {close[0]})"
+        )
+    plain, names = load_recipe(base), {}  # type: Recipe, dict[tuple[str, ...], str]
+    for choice, variant in comparison.variants.items():
+        made = tuple(change for change in variant.changes if comparison.judged in _LAST and not _only_judged(change))
+        label = names.setdefault(made, re.sub(r"[^a-z0-9]+", "-", choice.lower()).strip("-"))
+        for seed in variant.seeds or [plain.seed]:
+            own = f"-{seed}" if seed != plain.seed else ""
+            overrides = (f"name={plain.name}--{stem}-{label}{own}", f"seed={seed}", *variant.changes)
+            yield Trial(choice, overrides, load_recipe(base, overrides))
+
+
+def _only_judged(change: str) -> bool:
+    """Whether a change concerns the lists alone: the model trained without it serves."""
+    return change.startswith("decode.")
+
+
+def _ranks(trial: Trial, first: Recipe, comparison: Comparison, root: Path) -> Any:
+    """(U,) ranks of a trial, from what an earlier call left or by running it."""
+    import numpy as np
+
+    plan = _plan(trial, comparison, root)
+    take_over(plan, first)
+    run(plan)
+    path = root / plan.recipe.paths.runs / plan.recipe.name / f"ranks-{_ranks_key(trial, comparison, plan)[:16]}.npy"
+    if not path.is_file():
+        from recnb import judge
+
+        if comparison.judged in _LAST:
+            ranks = judge.model_ranks(trial.recipe, root, comparison.users, comparison.judged == ADAPTED)
+        else:
+            ranks = judge.baseline_ranks(comparison.judged, trial.recipe, root, comparison.users)
+        store.write_atomic(path, lambda file: np.save(file, ranks.astype(np.int32)))
+    return np.load(path)
+
+
+def _plan(trial: Trial, comparison: Comparison, root: Path) -> Plan:
+    """What has to be run for a trial; settings that only concern the lists are left to the judge."""
+    made = [change for change in trial.overrides if not _only_judged(change)]
+    return make_plan(str(root / comparison.base), made, last=_LAST.get(comparison.judged, "01_data"), root=root)
+
+
+def _ranks_key(trial: Trial, comparison: Comparison, plan: Plan) -> str:
+    """Hash of what a trial's ranks depend on."""
+    manifest = store.read_manifest(plan.recipe, plan.stages[-1].name, plan.root) or {}
+    sections = trial.recipe.model_dump(mode="json", include={"seed", "decode", "evaluate", "data", "tasks"})
+    if comparison.judged in _LAST:
+        sections.pop("evaluate")
+    source = keys.source_hashes(frozenset({"recnb.judge"}))
+    content = [manifest.get("key"), comparison.judged, comparison.users, sections, source]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _write(target: Path, comparison: Comparison, done: dict[str, dict[int, tuple[Trial, Any]]], root: Path) -> None:
+    """Write the result as far as it is known."""
+    from recnb import judge
+
+    ranks = {choice: {seed: found for seed, (_, found) in runs.items()} for choice, runs in done.items()}
+    first = next(iter(ranks.values()))
+    spread = judge.seed_spread(first)
+    rows = []
+    for choice, runs in done.items():
+        shared = sorted(ranks[choice].keys() & first.keys()) or list(first)
+        base = {seed: first[seed] for seed in shared}
+        rows.append(
+            {"choice": choice, "changed": comparison.variants[choice].changes}
+            | judge.summary(ranks[choice])
+            | {"minus_first": judge.difference(ranks[choice], base, spread)}
+            | _provenance([trial for trial, _ in runs.values()], comparison, root)
+        )
+    about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(root / comparison.base))}
+    about |= {"about": comparison.about, "judged": comparison.judged, "missing": _missing(comparison, done)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    store.write_atomic(target, partial(_write_json, about | {"seed_spread": spread, "rows": rows}))
+
+
+def _missing(comparison: Comparison, done: dict[str, Any]) -> list[str]:
+    return [choice for choice in comparison.variants if choice not in done]
+
+
+def _provenance(trials: list[Trial], comparison: Comparison, root: Path) -> dict[str, Any]:
+    """Where a row comes from: the manifests of its runs, and how long they took in all."""
+    plans = [_plan(trial, comparison, root) for trial in trials]
+    made = [store.read_manifest(plan.recipe, plan.stages[-1].name, root) or {} for plan in plans]
+    data = store.read_manifest(plans[0].recipe, "01_data", root) or {}
+    facts = {name: made[0].get(name) for name in ("commit", "device", "dtype", "threads")}
+    facts |= {"data": {name: entry["sha256"] for name, entry in data.get("artifacts", {}).items()}}
+    if comparison.judged in _LAST:
+        facts["seconds"] = sum(manifest.get("seconds", 0.0) for manifest in made)
+        facts["steps"] = made[0].get("facts", {}).get("steps")
+    return facts
+
+
 def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
     file.write(json.dumps(content, indent=1).encode())
-
-
-def _overrides(base: str, stem: str, name: str, changes: list[str]) -> list[str]:
-    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return [f"name={load_recipe(base).name}--{stem}-{label}", *changes]
-
-
-def _row(name: str, changes: list[str], recipe: Any, root: Path) -> dict[str, Any]:
-    manifest = store.read_manifest(recipe, "04_train", root)
-    assert manifest is not None  # run() raises when the stage does not complete
-    log = json.loads((store.stage_folder(recipe, "04_train", root) / "train.json").read_text(encoding="utf-8"))
-    recall, users = log["best_validation"]["R@10"], log["validation_users"]
-    return {
-        "choice": name,
-        "changed": changes,
-        **log["best_validation"],
-        "users": users,
-        "margin": 1.96 * (recall * (1 - recall) / users) ** 0.5,  # half the 95 % interval of a proportion
-        "steps": log["steps"],
-        "seconds": manifest["seconds"],
-        "commit": manifest["commit"],
-        "device": manifest["device"],
-        "threads": manifest["threads"],
-        "seed": manifest["seed"],
-    }

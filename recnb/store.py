@@ -50,7 +50,8 @@ class Stage:
         folder: where the artifacts go, ``runs/<recipe>/<stage>``.
         runtime: device, dtype, threads and seeds, with reasons.
         key: hash of all that the result depends on.
-        writes: False in all but the first process of a distributed launch: there, writing is left to the first.
+        writes: False where a stage is only looked at, and in all but the first process of a distributed launch, where
+            writing is left to the first.
     """
 
     spec: StageSpec
@@ -69,7 +70,12 @@ class Stage:
 
     @classmethod
     def open(
-        cls, name: str, recipe: str | Path | Recipe, overrides: Sequence[str] = (), root: Path | None = None
+        cls,
+        name: str,
+        recipe: str | Path | Recipe,
+        overrides: Sequence[str] = (),
+        root: Path | None = None,
+        look: bool = False,
     ) -> Stage:
         """Open a stage for work; its old manifest goes, so that a broken-off run never looks complete.
 
@@ -78,6 +84,7 @@ class Stage:
             recipe: a recipe file (relative to the working directory, else to the project root) or a loaded recipe.
             overrides: ``key.path=value`` strings, for a recipe file.
             root: project root; by default found above the working directory.
+            look: only read what the stage would read: nothing is prepared, and what is written goes nowhere.
 
         Raises:
             RecipeError: the recipe is not valid, or there is no project root.
@@ -94,7 +101,7 @@ class Stage:
         started_runtime = runtime.start(loaded.runtime, loaded.seed)
         folder = stage_folder(loaded, spec.name, root)
         stage = cls(spec, loaded, root, folder, started_runtime, keys.key_of(parts), parts, inputs, verified, started)
-        stage.writes = os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
+        stage.writes = not look and os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
         if stage.writes:
             stage._prepare_folder()
         return stage

@@ -6,14 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 from recnb import compare as module
+from recnb import judge
 from recnb.errors import RecipeError
 from recnb.pipeline import Decision, make_plan
-from recnb.recipe import load_recipe
 from recnb.store import stage_folder
+
+METRICS = ("R@5", "R@10", "N@5", "N@10")
 
 
 @pytest.fixture
@@ -30,12 +33,9 @@ def write(project: Path, text: str) -> Path:
 
 
 def test_every_committed_comparison_is_valid() -> None:
-    for path in (ROOT / "params" / "ablations").glob("*.yaml"):
-        comparison = module.read_comparison(path)
-        for name, changes in comparison.variants.items():
-            load_recipe(
-                ROOT / comparison.base, module._overrides(str(ROOT / comparison.base), path.stem, name, changes)
-            )
+    for path in (ROOT / "params" / "ablations").rglob("*.yaml"):
+        trials = list(module._trials(module.read_comparison(path), path.stem, ROOT))
+        assert len({trial.overrides for trial in trials}) == len(trials)
 
 
 def test_mistakes_stop_it_before_the_first_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,34 +46,100 @@ def test_mistakes_stop_it_before_the_first_run(project: Path, monkeypatch: pytes
         module.compare(write(project, "base: params/toy.yaml\n"), project)
     with pytest.raises(RecipeError, match="nearest valid key: train.epochs"):
         module.compare(write(project, "base: params/toy.yaml\nvariants: {a: [], b: [train.epocs=1]}\n"), project)
+    with pytest.raises(RecipeError, match="judged = 'sasrek': expected one of .*nearest: sasrec"):
+        module.compare(write(project, "base: params/toy.yaml\njudged: sasrek\nvariants: {a: [], b: []}\n"), project)
     with pytest.raises(RecipeError, match="not YAML"):
         module.compare(write(project, "base: [\n"), project)
 
 
-def test_rows_come_from_the_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+@pytest.fixture
+def asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
+    """Runs and judgements replaced by a rule: of 100 users `centroid` finds 10 + (seed - 7), `mean` 5, at rank 0."""
+    calls: list[tuple[str, int, str]] = []
 
     def run(plan) -> None:  # type: ignore[no-untyped-def]
-        asked.append((plan.recipe.name, plan.recipe.train.initialisation, plan.stages[-1].name))
-        folder = stage_folder(plan.recipe, "04_train", project)
-        folder.mkdir(parents=True)
-        score = 0.1 if plan.recipe.train.initialisation == "centroid" else 0.05
-        (folder / "train.json").write_text(
-            json.dumps({"best_validation": {"R@10": score, "N@10": score / 2}, "steps": 7, "validation_users": 100})
-        )
-        manifest = {"seconds": 3.5, "commit": "abc", "device": "cpu", "threads": 2, "seed": 7}
-        (folder / "manifest.json").write_text(json.dumps(manifest | {"key": "k", "artifacts": {}}))
+        calls.append((plan.recipe.name, plan.recipe.seed, plan.stages[-1].name))
+        folder = stage_folder(plan.recipe, plan.stages[-1].name, project)
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {"seconds": 3.5, "commit": "abc", "device": "cpu", "threads": 2, "dtype": "float32"}
+        manifest = {"key": "k", "artifacts": {}, "facts": {"steps": 7}}
+        (folder / "manifest.json").write_text(json.dumps(facts | manifest))
+
+    def model_ranks(recipe, root, users, adapter):  # type: ignore[no-untyped-def]
+        calls.append(("judged", recipe.decode.beam, str(adapter)))
+        found = 10 + recipe.seed - 7 if recipe.train.initialisation == "centroid" else 5
+        return np.where(np.arange(100) < found, 0, 20)
 
     monkeypatch.setattr(module, "run", run)
-    path = write(
-        project, 'base: params/toy.yaml\nvariants: {as it is: [], "Mean start!": [train.initialisation=mean]}\n'
-    )
-    result = json.loads(module.compare(path, project, say=lambda line: None).read_text())
-    assert asked == [("toy--mine-as-it-is", "centroid", "04_train"), ("toy--mine-mean-start", "mean", "04_train")]
-    assert [row["R@10"] for row in result["rows"]] == [0.1, 0.05]
-    assert result["rows"][0]["margin"] == pytest.approx(1.96 * 0.03)  # the square root of 0.1 * 0.9 / 100
-    assert result["rows"][1]["changed"] == ["train.initialisation=mean"] and result["rows"][1]["commit"] == "abc"
-    assert result["recipe_hash"]
+    monkeypatch.setattr("recnb.judge.model_ranks", model_ranks)
+    return calls
+
+
+TWO = 'base: params/toy.yaml\nvariants: {as it is: {seeds: [7, 9]}, "Mean start!": [train.initialisation=mean]}\n'
+
+
+def test_rows_come_from_the_runs(project: Path, asked: list[tuple[str, int, str]]) -> None:
+    said: list[str] = []
+    result = json.loads(module.compare(write(project, TWO), project, said.append).read_text())
+    runs = [call for call in asked if call[0] != "judged"]
+    assert runs == [
+        ("toy--mine-as-it-is", 7, "04_train"),
+        ("toy--mine-as-it-is-9", 9, "04_train"),
+        ("toy--mine-mean-start", 7, "04_train"),
+    ]
+    first, second = result["rows"]
+    assert first["per_seed"] == {"7": dict.fromkeys(METRICS, 0.1), "9": dict.fromkeys(METRICS, 0.12)}
+    assert first["R@10"] == pytest.approx(0.11) and first["margin"] == pytest.approx(1.96 * (0.11 * 0.89 / 100) ** 0.5)
+    assert result["seed_spread"]["R@10"] == pytest.approx(0.02 / 2**0.5)
+    against = second["minus_first"]["R@10"]  # paired with seed 7 alone, the one they share
+    assert against["diff"] == pytest.approx(-0.05) and against["low"] < -0.05 < against["high"]
+    assert second["changed"] == ["train.initialisation=mean"] and second["commit"] == "abc" and second["steps"] == 7
+    assert result["recipe_hash"] and result["missing"] == []
+    assert [line.partition(" (")[0] for line in said] == [
+        "as it is, seed 7: validation R@10 0.1000",
+        "as it is, seed 9: validation R@10 0.1200",
+        "Mean start!, seed 7: validation R@10 0.0500",
+    ]
+
+
+def test_ranks_are_kept_and_used_again(project: Path, asked: list[tuple[str, int, str]]) -> None:
+    path = write(project, TWO)
+    before = module.compare(path, project, lambda line: None).read_text()
+    assert sum(call[0] == "judged" for call in asked) == 3
+    assert module.compare(path, project, lambda line: None).read_text() == before
+    assert sum(call[0] == "judged" for call in asked) == 3
+    module.compare(write(project, "users: 50\n" + TWO), project, lambda line: None)  # other users: other ranks
+    assert sum(call[0] == "judged" for call in asked) == 6
+
+
+def test_a_change_of_decoding_uses_the_trained_model_again(project: Path, asked: list[tuple[str, int, str]]) -> None:
+    text = "base: params/toy.yaml\njudged: annealed\nvariants: {wide: [], narrow: [decode.beam=12]}\n"
+    module.compare(write(project, text), project, lambda line: None)
+    assert [call[0] for call in asked if call[0] != "judged"] == ["toy--mine-wide"] * 2
+    assert [call for call in asked if call[0] == "judged"] == [("judged", 10, "True"), ("judged", 12, "True")]
+
+
+def test_out_of_time_says_what_is_left_and_goes_on(
+    project: Path, asked: list[tuple[str, int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 0.0, 0.0] + [1000.0] * 20)  # start, the first run's check, its two ends
+    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    said: list[str] = []
+    path = write(project, TWO)
+    result = json.loads(module.compare(path, project, said.append, minutes=9).read_text())
+    assert said[-1] == "out of time: 2 of 3 runs are left; the same command goes on"
+    assert [row["choice"] for row in result["rows"]] == ["as it is"] and result["missing"] == ["Mean start!"]
+
+
+def test_the_interval_knows_of_seeds() -> None:
+    """Two choices that differ by less than two seeds of one choice do must not be told apart."""
+    hits = lambda found: np.where(np.arange(1000) < found, 0, 20)  # noqa: E731
+    one, other = {1: hits(100), 2: hits(160)}, {1: hits(120), 2: hits(160)}
+    blind = judge.difference(other, one, {})["R@10"]
+    seeing = judge.difference(other, one, judge.seed_spread(one))["R@10"]
+    assert blind["low"] > 0 and blind["over"] == "users"
+    assert seeing["low"] < 0 < seeing["high"] and seeing["over"] == "users and seeds"
+    assert blind["diff"] == seeing["diff"] == pytest.approx(0.01)
 
 
 def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

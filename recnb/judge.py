@@ -1,0 +1,139 @@
+"""Judging runs against each other: per-user ranks on validation, and differences with intervals that know of seeds.
+
+A comparison (:mod:`recnb.compare`) asks here; ``notebooks/09_ablations.ipynb`` shows what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recnb.evaluate import bootstrap_means, metrics, per_user_metrics, recommend_lists, target_ranks
+from recnb.recipe import Recipe
+from recnb.store import Stage
+
+CUTOFFS = (5, 10)
+RESAMPLES = 2000
+
+
+def model_ranks(recipe: Recipe, root: Path, users: int = 0, adapter: bool = False) -> np.ndarray:
+    """Rank of each user's validation item in the lists of a trained model (seen items kept, as in the papers).
+
+    Args:
+        recipe: of the run; its ``decode`` section may differ from what the run validated with.
+        root: project root.
+        users: this many users, drawn once per seed of the data, the same for every run; 0: all.
+        adapter: with the adapter of 05_anneal; else the model as 04_train left it.
+
+    Returns:
+        (U,) int64 from 0; the beam's width where the item is not in the list.
+
+    Raises:
+        ArtifactError: the run is not complete up to there; names the notebook.
+    """
+    from recnb.data import histories, read_dataset
+    from recnb.model import load_trained
+    from recnb.tasks import seqrec_prompts
+    from recnb.train import Validation
+    from recnb.trie import Trie
+
+    stage = Stage.open("06_evaluate" if adapter else "05_anneal", recipe, root=root, look=True)
+    chosen = Validation(*histories(read_dataset(stage), "valid", recipe.data.max_history)).sample(users, 0)
+    model, vocabulary = load_trained(stage, adapter)
+    before = recipe.train.con_position == "before_response"
+    prompts = seqrec_prompts(vocabulary, chosen.histories, recipe.tasks, before)
+    trie = Trie.from_tokens(vocabulary.item_tokens)
+    lists = recommend_lists(model, prompts, trie, recipe.decode, progress=stage.runtime.progress)
+    return target_ranks(lists, chosen.targets)
+
+
+def baseline_ranks(name: str, recipe: Recipe, root: Path, users: int = 0) -> np.ndarray:
+    """The same for a baseline of 06_evaluate, fitted on training interactions with the recipe's settings.
+
+    Whatever it chooses (its epoch) it chooses on all validation users, so that this is what tuning has to look at and
+    not an estimate of quality.
+
+    Returns:
+        (U,) int64; N where the list of 100 items does not hold the target.
+    """
+    from recnb.baselines import fit_baseline, ranked_lists
+    from recnb.data import histories, read_dataset, training_sequences
+    from recnb.train import Validation
+
+    stage = Stage.open("02_embeddings", recipe, root=root, look=True)
+    dataset = read_dataset(stage)
+    everyone = Validation(*histories(dataset, "valid", recipe.data.max_history))
+    fitted, _ = fit_baseline(
+        name, training_sequences(dataset), dataset.n_items, recipe.evaluate, recipe.data.max_history,
+        seed=recipe.seed, validation=(everyone.histories, everyone.targets), device=stage.runtime.device,
+        progress=stage.runtime.progress,
+    )  # fmt: skip
+    chosen = everyone.sample(users, 0)
+    return target_ranks(ranked_lists(fitted, chosen.histories, min(20, dataset.n_items)), chosen.targets)
+
+
+def summary(ranks: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    """Metrics of one choice over its seeds.
+
+    Args:
+        ranks: seed -> (U,) ranks of the same users.
+
+    Returns:
+        the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin`` (half the 95 % interval of R@10 over users,
+        of a proportion), ``users``, ``seeds`` and ``per_seed``.
+
+    >>> summary({42: np.array([0, 30])})["R@10"]
+    0.5
+    """
+    per_seed = {
+        seed: {m: float(v.mean()) for m, v in per_user_metrics(r, CUTOFFS).items()} for seed, r in ranks.items()
+    }
+    means = {m: float(np.mean([scores[m] for scores in per_seed.values()])) for m in next(iter(per_seed.values()))}
+    users = len(next(iter(ranks.values())))
+    margin = 1.96 * (means["R@10"] * (1 - means["R@10"]) / users) ** 0.5
+    return means | {"margin": margin, "users": users, "seeds": list(ranks), "per_seed": per_seed}
+
+
+def seed_spread(ranks: Mapping[int, np.ndarray]) -> dict[str, float]:
+    """Standard deviation of each metric over seeds (n - 1); empty for fewer than two seeds."""
+    if len(ranks) < 2:
+        return {}
+    per_seed = [metrics(each, CUTOFFS) for each in ranks.values()]
+    return {m: float(np.std([scores[m] for scores in per_seed], ddof=1)) for m in per_seed[0]}
+
+
+def difference(
+    ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray], spread: Mapping[str, float], seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """How far a choice is from the first one, with an interval over users *and* seeds.
+
+    Users are paired: each user's values are averaged over the seeds of each side, and users are resampled. What
+    another seed would have changed is added as a variance: ``spread``^2 (1/n + 1/m) for n and m seeds. Where the spread
+    is not known the interval speaks of users alone, and says so.
+
+    Args:
+        ranks, first: seed -> (U,) ranks of the same users.
+        spread: of :func:`seed_spread`, or empty.
+        seed: of the bootstrap.
+
+    Returns:
+        metric -> ``diff``, ``low``, ``high`` (95 %) and ``over`` ("users and seeds" or "users").
+    """
+    own, base = _user_means(ranks), _user_means(first)
+    found = {}
+    for metric, values in own.items():
+        change = values - base[metric]
+        luck = spread.get(metric, 0.0) ** 2 * (1 / len(ranks) + 1 / len(first))
+        half = 1.96 * (float(bootstrap_means(change, RESAMPLES, seed).var()) + luck) ** 0.5
+        mean = float(change.mean())
+        over = "users and seeds" if spread else "users"
+        found[metric] = {"diff": mean, "low": mean - half, "high": mean + half, "over": over}
+    return found
+
+
+def _user_means(ranks: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+    every: Sequence[dict[str, np.ndarray]] = [per_user_metrics(r, CUTOFFS) for r in ranks.values()]
+    return {metric: np.mean([values[metric] for values in every], axis=0) for metric in every[0]}
