@@ -1,4 +1,4 @@
-"""The command line: ``recnb run | report | compare | params | doctor``. Heavy imports wait until they are needed."""
+"""The command line: ``recnb run | report | compare | table | params | doctor``. Heavy imports wait until needed."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_table(commands)
     _add_params(commands)
     _add_doctor(commands)
     return parser
@@ -137,6 +138,22 @@ def _add_compare(commands: _Commands) -> None:
     parser.add_argument("comparison", help="a comparison file: base, what is judged, and variants")
     parser.add_argument("--minutes", type=float, default=0.0, help="start no further run after this long")
     parser.set_defaults(command=compare)
+
+
+def _add_table(commands: _Commands) -> None:
+    parser = _command(
+        commands, "table",
+        "Run the recipes of a table file, each with its seeds, up to 06_evaluate, and write what a table needs of\n"
+        "each to reports/<recipe>/results.json. After a kill the same command goes on where it stopped.",
+        "examples:\n  recnb table params/tables/amazon.yaml\n"
+        "  recnb table params/tables/amazon.yaml --minutes 9     as much as fits; again for the rest\n"
+        "  recnb table params/tables/beauty.yaml --set data.path=/where/beauty/is\n",
+        "the main table: several recipes, several seeds",
+    )  # fmt: skip
+    parser.add_argument("table", help="a table file: entries, each a recipe with seeds")
+    parser.add_argument("--minutes", type=float, default=0.0, help="start no further run after this long")
+    _add_overrides(parser)
+    parser.set_defaults(command=table)
 
 
 def _add_params(commands: _Commands) -> None:
@@ -199,6 +216,16 @@ def compare(options: argparse.Namespace) -> int:
     root = store.find_root(options.comparison)
     written = comparison.compare(Path(options.comparison), root, minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
+    return OK
+
+
+def table(options: argparse.Namespace) -> int:
+    """``recnb table``."""
+    from recnb import store
+    from recnb import table as tables
+
+    root = store.find_root(options.table)
+    tables.fill(Path(options.table), root, tuple(_flat(options.overrides)), minutes=options.minutes)
     return OK
 
 

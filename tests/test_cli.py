@@ -124,7 +124,7 @@ def test_compare_runs_a_comparison_file(
 ) -> None:
     from recnb import compare
 
-    monkeypatch.setattr(compare, "compare", lambda path, root: root / "reports" / "ablations" / path.name)
+    monkeypatch.setattr(compare, "compare", lambda path, root, minutes: root / "reports" / "ablations" / path.name)
     assert cli.main(["compare", "params/mine.yaml"]) == 0
     assert capsys.readouterr().out == "comparison: reports/ablations/mine.yaml\n"
     monkeypatch.undo()
@@ -177,7 +177,7 @@ def test_run_outside_a_project_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 def test_help_teaches_with_commands_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every example in every help text is parsed by the parser it explains."""
     texts = []
-    for command in ("", "run", "report", "params", "params show", "params diff", "params validate", "compare", "doctor"):
+    for command in ("", "run", "report", "params", "params show", "params diff", "params validate", "compare", "table", "doctor"):
         with pytest.raises(SystemExit) as stop:
             cli.main([*command.split(), "--help"])
         assert stop.value.code == 0

@@ -1,0 +1,116 @@
+"""The main table: checked before it starts, ordinary runs per seed, results with provenance and intervals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from recnb import table as module
+from recnb.errors import RecipeError
+from recnb.stages import STAGES
+from recnb.store import stage_folder
+
+FOUND = {"eager-llm": 30, "eager-llm-no-adapter": 25, "popularity": 5, "sasrec": 20}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("params", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def write(project: Path, text: str) -> Path:
+    path = project / "params" / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_committed_table_is_valid() -> None:
+    paths = list((ROOT / "params" / "tables").glob("*.yaml"))
+    for path in paths:
+        runs = list(module._runs(module.read_table(path), ROOT, ()))
+        assert len({run.recipe.name for run in runs}) == len(runs)
+    assert paths
+
+
+def test_mistakes_stop_it_before_the_first_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "run", lambda plan: pytest.fail("something ran"))
+    good, bad = "{recipe: params/toy.yaml}", "{recipe: params/toy.yaml, changes: [train.epocs=1]}"
+    with pytest.raises(RecipeError, match="no such table"):
+        module.fill(project / "none.yaml", project)
+    with pytest.raises(RecipeError, match="not YAML"):
+        module.fill(write(project, "entries: ["), project)
+    with pytest.raises(RecipeError, match=r"entries\.0\.recipe: Field required"):
+        module.fill(write(project, "entries: [{seeds: [1]}]"), project)
+    with pytest.raises(RecipeError, match="nearest valid key: train.epochs"):
+        module.fill(write(project, f"entries: [{good}, {bad}]"), project)
+    with pytest.raises(RecipeError, match="nearest valid key: data.path"):
+        module.fill(write(project, f"entries: [{good}]"), project, ("data.pth=x",))
+
+
+@pytest.fixture
+def ran(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Instead of running: 200 users, of whom each system finds FOUND at rank 0; with another seed 4 more."""
+    names: list[str] = []
+
+    def run(plan) -> None:  # type: ignore[no-untyped-def]
+        names.append(plan.recipe.name)
+        more = 4 * (plan.recipe.seed - 7)
+        for spec in STAGES[:6]:
+            folder = stage_folder(plan.recipe, spec.name, project)
+            folder.mkdir(parents=True, exist_ok=True)
+            made = {"key": "k", "artifacts": {"items.parquet": {"sha256": "d" * 8}}, "facts": {}, "seconds": 60.0}
+            made |= {"commit": "abc", "device": "cpu", "dtype": "float32"}
+            (folder / "manifest.json").write_text(json.dumps(made))
+        metrics = {"ours": "eager-llm", "systems": dict.fromkeys(FOUND, {}), "budget": {"parameters": 5}}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        rows = [{"kind": "published"}, {"kind": "measured", "hardware": "a machine"}]
+        (folder / "ledger.json").write_text(json.dumps({"rows": rows}))
+        ranks = {s: np.where(np.arange(200) < found + more, 0, 20) for s, found in FOUND.items()}
+        columns = {f"rank_{s}_{p}": r for s, r in ranks.items() for p in ("kept", "removed")}
+        pd.DataFrame(columns).to_parquet(folder / "per_user.parquet")
+
+    monkeypatch.setattr(module, "run", run)
+    return names
+
+
+def test_results_come_from_the_runs(project: Path, ran: list[str]) -> None:
+    path = write(project, "entries: [{recipe: params/toy.yaml, seeds: [7, 8, 9]}]")
+    (written,) = module.fill(path, project, say=lambda line: None)
+    assert ran == ["toy", "toy--seed-8", "toy--seed-9"] and written == project / "reports" / "toy" / "results.json"
+    (result,) = module.read_results(project)
+    assert result["systems"]["ours"] == result["systems"]["eager-llm"]
+    assert result["systems"]["sasrec"]["kept"]["per_seed"]["8"]["R@10"] == pytest.approx(0.12)
+    assert result["systems"]["sasrec"]["kept"]["R@10"] == pytest.approx(0.12)
+    assert result["spread"]["sasrec"]["R@10"] == pytest.approx(0.02)
+    assert result["best_baseline"] == "sasrec" and result["seeds"] == [7, 8, 9]
+    against = result["ours_minus_best"]["N@10"]
+    assert against["diff"] == pytest.approx(0.05) and against["low"] > 0 and against["over"] == "users and seeds"
+    assert [run["minutes"] for run in result["runs"]] == [6.0] * 3
+    first = result["runs"][0]
+    assert first["hardware"] == "a machine" and first["commit"] == "abc" and first["data"] == {"items.parquet": "d" * 8}
+
+
+def test_the_recipe_hash_does_not_depend_on_the_seed_or_the_name(project: Path, ran: list[str]) -> None:
+    hashes = []
+    for seeds in ("[7]", "[8]"):
+        path = write(project, f"entries: [{{recipe: params/toy.yaml, seeds: {seeds}}}]")
+        hashes.append(json.loads(module.fill(path, project, say=lambda line: None)[0].read_text())["recipe_hash"])
+    assert len(set(hashes)) == 1
+
+
+def test_out_of_time_keeps_what_is_done(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 1e6])  # start, before the first run, before the second
+    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    said: list[str] = []
+    path = write(project, "entries: [{recipe: params/toy.yaml, seeds: [7, 8]}]")
+    (written,) = module.fill(path, project, say=said.append, minutes=9)
+    assert ran == ["toy"] and json.loads(written.read_text())["seeds"] == [7]
+    assert said[-1] == "out of time: 1 of 2 runs are left; the same command goes on"
