@@ -131,15 +131,16 @@ def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
         root: project root.
 
     Returns:
-        The rows of ``reports/ablations/<name>.json``, with ``change`` (of R@10 against the first row) and ``clear``
-        (its 95 % interval does not hold zero).
+        The rows of ``reports/ablations/<name>.json``. ``minus`` holds the paired differences from the rows before it;
+        ``change`` is that of R@10 from the first row, ``clear`` says that its 95 % interval does not hold zero.
     """
     path = root / "reports" / "ablations" / f"{name}.json"
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     for row in rows:
-        against = row["minus_first"]["R@10"]
+        none = {"diff": 0.0, "low": 0.0, "high": 0.0}
+        against = row["minus"].get(rows[0]["choice"], {}).get("R@10", none)
         row |= {"change": against["diff"], "clear": against["low"] > 0 or against["high"] < 0}
     return rows
 
@@ -223,16 +224,14 @@ def _write(target: Path, comparison: Comparison, done: dict[str, dict[int, tuple
     from recnb import judge
 
     ranks = {choice: {seed: found for seed, (_, found) in runs.items()} for choice, runs in done.items()}
-    first = next(iter(ranks.values()))
-    spread = judge.seed_spread(first)
-    rows = []
+    spread = judge.seed_spread(next(iter(ranks.values())))
+    rows: list[dict[str, Any]] = []
     for choice, runs in done.items():
-        shared = sorted(ranks[choice].keys() & first.keys()) or list(first)
-        base = {seed: first[seed] for seed in shared}
+        earlier = [row["choice"] for row in rows]
         rows.append(
             {"choice": choice, "changed": comparison.variants[choice].changes}
             | judge.summary(ranks[choice])
-            | {"minus_first": judge.difference(ranks[choice], base, spread)}
+            | {"minus": {other: judge.difference(ranks[choice], ranks[other], spread) for other in earlier}}
             | _provenance([trial for trial, _ in runs.values()], comparison, root)
         )
     about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(root / comparison.base))}

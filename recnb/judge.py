@@ -88,9 +88,7 @@ def summary(ranks: Mapping[int, np.ndarray]) -> dict[str, Any]:
     >>> summary({42: np.array([0, 30])})["R@10"]
     0.5
     """
-    per_seed = {
-        seed: {m: float(v.mean()) for m, v in per_user_metrics(r, CUTOFFS).items()} for seed, r in ranks.items()
-    }
+    per_seed = {seed: metrics(each, CUTOFFS) for seed, each in ranks.items()}
     means = {m: float(np.mean([scores[m] for scores in per_seed.values()])) for m in next(iter(per_seed.values()))}
     users = len(next(iter(ranks.values())))
     margin = 1.96 * (means["R@10"] * (1 - means["R@10"]) / users) ** 0.5
@@ -110,9 +108,9 @@ def difference(
 ) -> dict[str, dict[str, float]]:
     """How far a choice is from the first one, with an interval over users *and* seeds.
 
-    Users are paired: each user's values are averaged over the seeds of each side, and users are resampled. What
-    another seed would have changed is added as a variance: ``spread``^2 (1/n + 1/m) for n and m seeds. Where the spread
-    is not known the interval speaks of users alone, and says so.
+    Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),
+    and users are resampled. What another seed would have changed is added as a variance: ``spread``^2 (1/n + 1/m) for n
+    and m seeds. Where the spread is not known the interval speaks of users alone, and says so.
 
     Args:
         ranks, first: seed -> (U,) ranks of the same users.
@@ -122,6 +120,8 @@ def difference(
     Returns:
         metric -> ``diff``, ``low``, ``high`` (95 %) and ``over`` ("users and seeds" or "users").
     """
+    shared = ranks.keys() & first.keys()
+    ranks, first = ({s: r for s, r in side.items() if s in shared or not shared} for side in (ranks, first))
     own, base = _user_means(ranks), _user_means(first)
     found = {}
     for metric, values in own.items():

@@ -91,7 +91,7 @@ def test_rows_come_from_the_runs(project: Path, asked: list[tuple[str, int, str]
     assert first["per_seed"] == {"7": dict.fromkeys(METRICS, 0.1), "9": dict.fromkeys(METRICS, 0.12)}
     assert first["R@10"] == pytest.approx(0.11) and first["margin"] == pytest.approx(1.96 * (0.11 * 0.89 / 100) ** 0.5)
     assert result["seed_spread"]["R@10"] == pytest.approx(0.02 / 2**0.5)
-    against = second["minus_first"]["R@10"]  # paired with seed 7 alone, the one they share
+    against = second["minus"]["as it is"]["R@10"]  # paired with seed 7 alone, the one they share
     assert against["diff"] == pytest.approx(-0.05) and against["low"] < -0.05 < against["high"]
     assert second["changed"] == ["train.initialisation=mean"] and second["commit"] == "abc" and second["steps"] == 7
     assert result["recipe_hash"] and result["missing"] == []
