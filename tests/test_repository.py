@@ -29,7 +29,7 @@ FLOORS: dict[str, int] = {
     "train": 3, "anneal": 3, "trie": 3, "decode": 3,
     "evaluate": 4, "baselines": 4, "explain": 4, "ledger": 4, "figures": 4, "speed": 4, "footprint": 4,
     "execute": 5, "progress": 5, "pipeline": 5, "report": 5, "pages": 5, "launch": 5, "compare": 5, "listing": 5,
-    "forecast": 5, "doctor": 5, "readme": 5, "cli": 5, "__main__": 5,
+    "forecast": 5, "doctor": 5, "readme": 5, "card": 5, "export": 5, "cli": 5, "__main__": 5,
 }  # fmt: skip
 
 
