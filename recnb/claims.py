@@ -91,7 +91,7 @@ def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame
     first = comparison["rows"][0]["choice"]
     rows = [
         {"choice": row["choice"], metric: row[metric], "N@10": row["N@10"], "seeds": len(row["seeds"])}
-        | (pair(comparison, row["choice"], first, metric) if row["choice"] != first else {})
+        | ((pair(comparison, row["choice"], first, metric) or {}) if row["choice"] != first else {})
         | {"steps": row.get("steps"), "minutes": row.get("seconds", float("nan")) / 60}
         for row in comparison["rows"]
     ]

@@ -1,4 +1,7 @@
-"""The command line: ``recnb run | report | compare | table | params | doctor``. Heavy imports wait until needed."""
+"""The command line: ``recnb run | report | compare | table | export | recommend | params | doctor``.
+
+Heavy imports wait until they are needed.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,10 @@ a first walk:
   recnb run                            all eight notebooks on MovieLens-100K, then the report
   recnb run params/toy.yaml            the same on a generated catalogue, in a minute or two
   recnb params show params/toy.yaml    every setting with its reason
+
+then take the model away:
+  recnb export params/toy.yaml --to exports/toy                      one folder that works alone
+  recnb recommend --model exports/toy --history "i0003,i0017"        what comes next, from that folder
 """
 _RUN = """\
 Execute the notebooks of a recipe in order and write reports/<recipe>/index.html.
@@ -38,6 +45,27 @@ examples:
   recnb run params/toy.yaml --from 03 --to 03 --force    03_index once more, though nothing changed
 
 exit codes: 0 done, 1 a notebook failed, 2 something to mend first (the message says what), 130 interrupted
+"""
+_EXPORT = """\
+Write the trained model of a finished run as a Hugging Face folder: weights, tokenizer, adapter, the catalogue with its
+codes, settings and checksums (recnb.json), and a model card with what was measured. An earlier export is replaced;
+a folder that holds anything else is left alone.
+"""
+_EXPORT_EXAMPLES = """\
+examples:
+  recnb export params/quickstart.yaml --to exports/quickstart
+  recnb export params/toy.yaml --set name=toy-k8 --set index.codes=8 --to exports/toy-k8    as it was run
+"""
+_RECOMMEND = """\
+Recommend from an exported folder. Items are named by their ids in the source, oldest first.
+"""
+_RECOMMEND_EXAMPLES = """\
+examples:
+  recnb recommend --model exports/toy --history "i0003,i0017"
+  recnb recommend --model exports/toy --history i0003 --history i0017 --top 5    the same history
+  recnb recommend --model exports/toy --history i0003 --exclude-history --json    for another program
+
+A value of --history that is an id is taken whole, commas and all; any other is cut at its commas.
 """
 _PARAMS_EXAMPLES = """\
 examples:
@@ -80,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_compare(commands)
     _add_table(commands)
+    _add_export(commands)
+    _add_recommend(commands)
     _add_params(commands)
     _add_doctor(commands)
     return parser
@@ -156,6 +186,27 @@ def _add_table(commands: _Commands) -> None:
     parser.set_defaults(command=table)
 
 
+def _add_export(commands: _Commands) -> None:
+    parser = _command(commands, "export", _EXPORT, _EXPORT_EXAMPLES, "write the trained model as a folder to take away")
+    _add_recipe(parser)
+    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="the folder to write")
+    parser.set_defaults(command=export)
+
+
+def _add_recommend(commands: _Commands) -> None:
+    parser = _command(commands, "recommend", _RECOMMEND, _RECOMMEND_EXAMPLES, "recommend from an exported folder")
+    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="a folder that `recnb export` wrote")
+    parser.add_argument(
+        "--history", required=True, action="append", metavar="ITEMS", help="item ids, oldest first; may be repeated"
+    )
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="length of the list (default: 10)")
+    parser.add_argument("--beam", type=int, metavar="W", help="beams of the search (default: as in the run)")
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu", help="default: cpu")
+    parser.add_argument("--exclude-history", action="store_true", help="leave out the items of the history")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=recommend)
+
+
 def _add_params(commands: _Commands) -> None:
     parser = _command(commands, "params", "Look at recipes.", _PARAMS_EXAMPLES, "show, validate or compare recipes")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -226,6 +277,32 @@ def table(options: argparse.Namespace) -> int:
 
     root = store.find_root(options.table)
     tables.fill(Path(options.table), root, tuple(_flat(options.overrides)), minutes=options.minutes)
+    return OK
+
+
+def export(options: argparse.Namespace) -> int:
+    """``recnb export``."""
+    from recnb import export as exporter
+    from recnb import store
+
+    overrides = _flat(options.overrides)
+    root = store.find_root(options.recipe)
+    written = exporter.export_model(store.resolve_recipe(options.recipe, overrides, root), root, options.to)
+    about = exporter.load_export(written).about
+    print(f"export: {options.to}, {len(about['files'])} files and their card")
+    if about["measured"] is None:
+        print("not measured: run notebooks/06_evaluate.ipynb and export again, and the card says how good it is")
+    return OK
+
+
+def recommend(options: argparse.Namespace) -> int:
+    """``recnb recommend``."""
+    from recnb import export as exporter
+
+    exported = exporter.load_export(options.model, options.device)
+    history = exported.split(options.history)
+    found = exported.recommend([history], options.top, options.beam, options.exclude_history)[0]
+    print(exporter.as_json(history, found) if options.json else exporter.as_table(found))
     return OK
 
 

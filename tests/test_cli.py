@@ -177,7 +177,8 @@ def test_run_outside_a_project_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 def test_help_teaches_with_commands_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every example in every help text is parsed by the parser it explains."""
     texts = []
-    for command in ("", "run", "report", "params", "params show", "params diff", "params validate", "compare", "table", "doctor"):
+    params = ("params", "params show", "params diff", "params validate")
+    for command in ("", "run", "report", "compare", "table", "export", "recommend", *params, "doctor"):
         with pytest.raises(SystemExit) as stop:
             cli.main([*command.split(), "--help"])
         assert stop.value.code == 0
