@@ -73,6 +73,9 @@ def outside_files(spec: StageSpec, recipe: Recipe, root: Path) -> list[Path]:
         named.append(root / recipe.backbone.model)
     if "tasks" in spec.sections and recipe.tasks.preference_file:
         named.append(root / recipe.tasks.preference_file)
+    if "ablations" in spec.sections:
+        reports = root / recipe.paths.reports
+        named += [*reports.glob("ablations/*"), *reports.glob("*/results.json")]
     inside = [file for path in named if path.is_dir() for file in path.iterdir()]
     return sorted({file for file in [*named, *inside] if file.is_file()})
 

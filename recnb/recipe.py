@@ -302,6 +302,14 @@ class MapConfig(Section):
     max_items: int = Field(20_000, ge=10, description="a larger catalogue is sampled")
 
 
+class AblationsConfig(Section):
+    """09_ablations: measured comparisons and tables, turned into pages."""
+
+    enabled: bool = Field(False, description="whether `recnb run` includes 09_ablations (`--from 09` always does)")
+    metric: Literal["R@5", "R@10", "N@5", "N@10"] = Field("R@10", description="in which differences are shown")
+    comparisons: list[str] = Field([], description="files of reports/ablations, without .json; empty: all")
+
+
 Sizes = Annotated[list[Positive], Field(min_length=2)]
 
 
@@ -363,6 +371,7 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     cases: CasesConfig = CasesConfig()
     map: MapConfig = MapConfig()
+    ablations: AblationsConfig = AblationsConfig()
     speed: SpeedConfig = SpeedConfig()
 
     @model_validator(mode="after")

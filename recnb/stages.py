@@ -68,6 +68,13 @@ STAGES: tuple[StageSpec, ...] = (
         deterministic=False,
     ),
     StageSpec(
+        "09_ablations",
+        ("ablations",),
+        ("05_anneal",),
+        ("claims", "judge", "ledger", "table", "figures.ablations"),
+        switch="ablations.enabled",
+    ),
+    StageSpec(
         "10_speed",
         ("data", "embeddings", "backbone", "tasks", "train", "decode", "evaluate", "speed"),
         ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal", "06_evaluate"),

@@ -41,6 +41,10 @@ def new_sandbox(folder: Path) -> Path:
     """A project root of its own: copies of notebooks and recipes; runs/ and reports/ will appear beside them."""
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for measured in (*ROOT.glob("reports/ablations/*"), *ROOT.glob("reports/*/results.json")):
+        place = folder / measured.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(measured, place)
     (folder / "executed").mkdir()
     return folder
 
