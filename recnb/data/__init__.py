@@ -49,7 +49,7 @@ def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
         return load_movielens(_path(config, root), cache, config.download, config.k_core)
     if config.source == "files":
         interactions, items = source_files(config, root)
-        return load_files(interactions, items, config.k_core, config.without_text)
+        return load_files(interactions, items, config.k_core, config.without_text, config.text_columns)
     reviews, metadata = source_files(config, root)
     edition = config.source.removeprefix("amazon-")
     return load_amazon(reviews, metadata, edition, config.k_core, config.without_text)
