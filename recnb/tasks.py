@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recnb.data import Sequences, item_text
-from recnb.data.schema import TEXT_FIELDS
+from recnb.data import Sequences, has_text, titles_of
 from recnb.errors import DataError
 from recnb.recipe import TasksConfig
 from recnb.templates_text import TEMPLATES
@@ -92,28 +91,12 @@ class ItemText:
         )
 
 
-def titles_of(items: pd.DataFrame) -> list[str]:
-    """What to call every item: its title, else the start of its description, its categories, its brand, else its id.
-
-    The id is a name for people: no task shows the name of an item that has no text (:func:`has_text`).
-    """
-    short = items["title"]
-    for other in (items["description"].str.slice(0, 80), items["categories"].map(" / ".join), items["brand"]):
-        short = short.where(short.str.strip() != "", other)
-    return short.where(short.str.strip() != "", "item " + items["item_id"].astype(str)).tolist()
-
-
 def full_text(items: pd.DataFrame) -> list[str]:
-    """Title (or what stands for it, see :func:`titles_of`), brand and categories of every item in one line."""
+    """Title (or what stands for it: :func:`recnb.data.titles_of`), brand and categories of every item in one line."""
     titles = titles_of(items)
     brand = [f", by {b}" if b and b != title else "" for b, title in zip(items["brand"], titles, strict=True)]
     categories = [f" ({', '.join(c)})" if len(c) else "" for c in items["categories"]]
     return [title + b + c for title, b, c in zip(titles, brand, categories, strict=True)]
-
-
-def has_text(items: pd.DataFrame) -> np.ndarray:
-    """(N,) bool: items with text in any field; an id is no text."""
-    return np.array([bool(text.strip()) for text in item_text(items, TEXT_FIELDS)], dtype=bool)
 
 
 def tokenizer_texts(items: pd.DataFrame) -> list[str]:

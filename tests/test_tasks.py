@@ -13,19 +13,17 @@ import pandas as pd
 import pytest
 from small import TASKS, USERS, K, L, N, T, builder, catalogue, sequences, vocabulary
 
-from recnb.data import Sequences
+from recnb.data import Sequences, has_text, titles_of
 from recnb.errors import DataError
 from recnb.tasks import (
     ItemText,
     full_text,
-    has_text,
     index2item_prompts,
     itemsearch_prompts,
     load_preferences,
     preference_prompts,
     preference_text,
     seqrec_prompts,
-    titles_of,
     tokenizer_texts,
 )
 from recnb.vocabulary import train_tokenizer
@@ -244,5 +242,5 @@ def test_a_catalogue_without_text_trains_on_sequences_alone() -> None:
     assert {sample.task for sample in made.epoch(0)} == {"seqrec"}
     with pytest.raises(DataError, match=r"tasks.mixture.item2index = 0.5, but no item .* has text.*seqrec"):
         dataclasses.replace(made, config=TASKS.model_copy(update={"mixture": {"seqrec": 1.0, "item2index": 0.5}}))
-    learned = train_tokenizer(tokenizer_texts(silent()), 400)
-    assert len(learned.encode("Continue this history: ")) < 10, "the tokenizer learns the instructions instead"
+    learned = train_tokenizer(tokenizer_texts(silent()), 1000)
+    assert len(learned.encode("Continue this history: ")) < 7, "the tokenizer learns the instructions instead"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recnb.data.amazon import find_amazon, load_amazon
 from recnb.data.files import find_files, load_files
 from recnb.data.movielens import load_movielens, movielens_files
-from recnb.data.schema import Dataset, Sequences, item_text, read_dataset, write_dataset
+from recnb.data.schema import Dataset, Sequences, has_text, item_text, read_dataset, titles_of, write_dataset
 from recnb.data.split import histories, replace_heldout, seen_items, training_sequences
 from recnb.data.toy import toy_dataset
 from recnb.errors import DataError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "Sequences",
+    "has_text",
     "histories",
     "item_text",
     "load_dataset",
@@ -26,6 +27,7 @@ __all__ = [
     "replace_heldout",
     "seen_items",
     "source_files",
+    "titles_of",
     "training_sequences",
     "write_dataset",
 ]
