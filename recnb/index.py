@@ -121,7 +121,7 @@ def build_index(embeddings: dict[str, np.ndarray], config: IndexConfig, seed: in
 
 def _common_k(n: int, config: IndexConfig, sources: tuple[str, ...], given: dict[str, np.ndarray]) -> int:
     """K of all columns: what the clustered sources need, and more than the largest published code."""
-    needed = max((int(codes.max()) + 1 for codes in given.values()), default=2)
+    needed = max([2, *(int(codes.max()) + 1 for codes in given.values())])
     if config.codes != "auto" and config.codes < needed:
         raise IndexGateError(
             f"index.codes = {config.codes}: {config.semantic_file} has codes up to {needed - 1}; "

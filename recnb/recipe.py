@@ -409,6 +409,8 @@ class Recipe(Section):
                 f"index.source = {self.index.source}, but {none}; expected index.source = behaviour or random, or a "
                 "published index in index.semantic_file"
             )
+        if self.speed.enabled:  # 10_speed times the encoder
+            raise ValueError(f"speed.enabled = true, but {none}; expected speed.enabled = false")
         return self
 
 

@@ -76,7 +76,7 @@ def test_from_files_to_lists(root: Path) -> None:
 def test_the_notebooks_say_that_there_is_no_text(root: Path) -> None:
     new_sandbox(root)
     tree = yaml.safe_load((root / "params" / "toy.yaml").read_text(encoding="utf-8"))
-    tree |= {"name": "silent"} | SETTINGS
+    tree |= {"name": "silent", "speed": {"enabled": False}} | SETTINGS
     (root / "params" / "silent.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     load_recipe(root / "params" / "silent.yaml")
     result = recnb(root, "run", "params/silent.yaml")

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recnb import doctor, keys
 from recnb.errors import DataError, IndexGateError, RecipeError
 from recnb.index import build_index
 from recnb.index_health import index_health
 from recnb.published_index import find_codes, read_codes
 from recnb.recipe import IndexConfig, load_recipe
+from recnb.stages import stage
 
+ROOT = Path(__file__).resolve().parents[1]
 N, K = 30, 6
 IDS = [f"B{number:03d}" for number in range(N)]
 CODES = np.stack([np.arange(N) // K, np.arange(N) % K, np.zeros(N, int)], axis=1)
@@ -137,6 +140,8 @@ def test_order_and_sizes_are_checked() -> None:
 @pytest.mark.parametrize(("text", "says"), [
     ("embeddings: {semantic: {encoder: none}}", "train.lambda_semantic = 0.1, .*encoder is none; expected .* = 0"),
     ("embeddings: {semantic: {encoder: none}}\ntrain: {lambda_semantic: 0}", "index.source = both, .*index.semantic_file"),
+    ("embeddings: {semantic: {encoder: none}}\ntrain: {lambda_semantic: 0}\nindex: {source: random}\nspeed: {enabled: true}",
+     "speed.enabled = true, .*encoder is none; expected speed.enabled = false"),
     ("index: {source: random, semantic_file: x.json}", "index: semantic_file is for source: both or semantic"),
     ("data: {source: toy, text_columns: {title: name}}", "data: text_columns is for source: files"),
     ("data: {source: files, text_columns: {name: title}}", "text_columns.name"),
@@ -145,6 +150,21 @@ def test_recipes_that_contradict_themselves_are_refused(text: str, says: str, tm
     (tmp_path / "a.yaml").write_text(f"name: a\n{text}\n", encoding="utf-8")
     with pytest.raises(RecipeError, match=says):
         load_recipe(tmp_path / "a.yaml")
+
+
+def test_doctor_and_keys_know_the_file_and_ask_for_no_encoder(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "params" / "amazon" / "instruments-llama.yaml")
+    assert doctor.models(recipe) == {}
+    machine = doctor.Machine(cores=1, memory=2**36, disk=2**40, gpu="GPU", gpu_memory=2**36)
+    folder = tmp_path / "data" / "instruments"
+    folder.mkdir(parents=True)
+    for name in ("interactions.csv.gz", "items.jsonl.gz"):
+        (folder / name).write_bytes(b"x")
+    assert any("published index is not here" in each.what for each in doctor.problems(recipe, tmp_path, machine))
+    (folder / "semantic_index_letter.json.gz").write_bytes(b"x")
+    assert not any("published index" in each.what for each in doctor.problems(recipe, tmp_path, machine))
+    read = [file.name for file in keys.outside_files(stage("03_index"), recipe, tmp_path)]
+    assert read == ["semantic_index_letter.json.gz"], "another file is another index"
 
 
 def test_a_recipe_without_text_is_valid(tmp_path: Path) -> None:
