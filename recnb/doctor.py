@@ -94,7 +94,9 @@ def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
 
 def models(recipe: Recipe) -> dict[str, str]:
     """Pretrained models that a recipe names, by key."""
-    named = {"embeddings.semantic.model": recipe.embeddings.semantic.model}
+    semantic, named = recipe.embeddings.semantic, {}
+    if semantic.encoder != "none":
+        named["embeddings.semantic.model"] = semantic.model
     if recipe.backbone.kind == "pretrained":
         named["backbone.model"] = recipe.backbone.model
     return named
@@ -230,6 +232,7 @@ def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:
 
 def _data_problems(recipe: Recipe, root: Path) -> list[Problem]:
     from recnb.data import source_files
+    from recnb.published_index import find_codes
 
     data = recipe.data
     try:
@@ -237,6 +240,11 @@ def _data_problems(recipe: Recipe, root: Path) -> list[Problem]:
     except DataError as error:
         way = "put the files there, or name their folder: --set data.path=..."
         return [Problem(f"its data ({data.source}) is not here: {error}", way)]
+    try:
+        if recipe.index.semantic_file:
+            find_codes(recipe.index.semantic_file, data.path, root)
+    except DataError as error:
+        return [Problem(f"its published index is not here: {error}", "put it beside the data, or give its path")]
     if here or data.download:
         return []
     return [Problem(f"its data ({data.source}) is not here and data.download is off", "--set data.download=true")]

@@ -40,6 +40,7 @@ HOLES_BATCHES = 1.35  # of batches of lists, one after the other and each of ano
 BACKWARD = 0.66  # of one layer's memory: gradients that live at once in the backward pass
 
 # Lengths in tokens that depend on text, measured on MovieLens-100K and the toy catalogue with their own vocabularies.
+PUBLISHED_LEVELS = 4  # of LC-Rec's and LETTER's indexes
 PROMPT = 24  # a template's words (most have 13 to 22)
 KNOWN_TEXT = 30  # the longest text of an item (33 and 27)
 EVENT = 450  # bytes per line of a source: ids as Python strings, split columns, and copies while filtering
@@ -194,8 +195,9 @@ def codes(recipe: Recipe, sizes: Sizes) -> int:
 
 
 def columns(recipe: Recipe) -> int:
-    """L, the tokens of an item."""
-    return recipe.index.levels * (2 if recipe.index.source == "both" else 1)
+    """L, the tokens of an item; how many levels a published index has is in its file, so the usual number is taken."""
+    semantic = PUBLISHED_LEVELS if recipe.index.semantic_file else recipe.index.levels
+    return {"both": semantic + recipe.index.levels, "semantic": semantic}.get(recipe.index.source, recipe.index.levels)
 
 
 def history(recipe: Recipe) -> int:
@@ -284,7 +286,7 @@ def _sasrec_step(positions: int, rivals: int, width: int, blocks: int) -> float:
 
 def _index(recipe: Recipe, facts: Facts) -> Parts:
     """:func:`recnb.kmeans.balanced_kmeans` says six (N, K); components and health copy the widest table in float64."""
-    items, wide = facts.sizes.items, facts.encoder.width
+    items, wide = facts.sizes.items, max(facts.encoder.width, recipe.embeddings.behaviour.width)
     host: dict[str, float] = {
         "balanced k-means (N x K)": 8 * items * (6 * codes(recipe, facts.sizes) + 5 * (recipe.index.pca or wide)),
         "principal components (N x d_sem)": 4 * 8 * items * wide,

@@ -34,6 +34,7 @@ MOVIELENS = (943, 1682, 100_000)  # users, items, interactions
 UNKNOWN_TEXT = 10**6  # tokens of a text that nobody has read yet: the recipe's cuts decide
 _USER = re.compile(rb'"(?:reviewerID|user_id)"\s*:\s*"([^"]+)"')
 GEMMA_270M = Shape(262_144, 640, 18, 4, 1024, 256, 2048, norms=4)
+NO_ENCODER = Shape(0, 0, 0, 1, 0, 0, 0)  # of a catalogue without text
 BERT_BASE = Shape(30_522, 768, 12, 12, 768, 768, 3072)  # stands in for a sentence encoder that is not here yet
 
 
@@ -367,7 +368,8 @@ class _Site:
         text = _scratch_shape(config, sizes) if config.kind == "scratch" else model_shape(config.model, self.root)
         if text is None and stage not in ("01_data", "02_embeddings", "03_index"):
             return None
-        encoder = model_shape(recipe.embeddings.semantic.model, self.root) or BERT_BASE
+        semantic = recipe.embeddings.semantic
+        encoder = NO_ENCODER if semantic.encoder == "none" else model_shape(semantic.model, self.root) or BERT_BASE
         text = text or encoder  # the first three stages do not look at it
         backbone = replace(text, vocabulary=text.vocabulary + columns(recipe) * codes(recipe, sizes) + 1)
         return Facts(sizes, encoder, backbone)

@@ -79,7 +79,8 @@ class ItemIndex:
         return tuple(source for source, letter in LETTERS.items() if any(c[0] == letter for c in self.columns))
 
 
-def build_index(embeddings: dict[str, np.ndarray], config: IndexConfig, seed: int) -> ItemIndex:
+def build_index(embeddings: dict[str, np.ndarray], config: IndexConfig, seed: int,
+                published: np.ndarray | None = None) -> ItemIndex:
     """Give every item its codes.
 
     Args:
@@ -87,26 +88,60 @@ def build_index(embeddings: dict[str, np.ndarray], config: IndexConfig, seed: in
             index needs any one, for N.
         config: sources, levels, K, order.
         seed: the same seed, embeddings and machine give the same codes.
+        published: (N, M) codes of ``config.semantic_file`` (:func:`recnb.published_index.read_codes`): they are the
+            semantic columns s1..sM as they stand. Text embeddings, if there are any, then only say what they stand for.
 
     Raises:
-        IndexGateError: an embedding is missing, has another N or is not finite, or N > K^levels.
-        RecipeError: ``index.order`` does not name each column once.
+        IndexGateError: an embedding is missing, has another N or is not finite; N > K^levels; a published code is not
+            below K, or items share their published codes and nothing else tells them apart.
+        RecipeError: ``index.order`` does not name each column once; ``semantic_file`` without its codes.
     """
-    sources = ("semantic", "behaviour") if config.source == "both" else (config.source,)
-    n = _check_embeddings(embeddings, sources)
-    k = codes_per_level(n, config)
-    columns = column_order(sources, config)
+    sources: tuple[str, ...] = ("semantic", "behaviour") if config.source == "both" else (config.source,)
+    if bool(config.semantic_file) != (published is not None):
+        raise RecipeError("index.semantic_file and its codes go together: see recnb.published_index.read_codes")
+    given = {} if published is None else {"semantic": published}
+    n = _check_embeddings(embeddings, sources, given)
+    k = _common_k(n, config, sources, given)
+    levels = {source: given[source].shape[1] if source in given else config.levels for source in sources}
+    columns = column_order(levels, config)
     parts: dict[str, np.ndarray] = {}
     centroids: dict[str, np.ndarray] = {}
     for number, source in enumerate(sources):
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        codes = _source_codes(source, n, k, embeddings, config, own_seed)
-        names = [f"{LETTERS[source]}{level + 1}" for level in range(config.levels)]
+        codes = given[source] if source in given else _source_codes(source, n, k, embeddings, config, own_seed)
+        names = [f"{LETTERS[source]}{level + 1}" for level in range(levels[source])]
         parts |= dict(zip(names, codes.T, strict=True))
-        if source != "random":
+        if source in embeddings:
             centroids |= dict(zip(names, code_centroids(embeddings[source], codes, k), strict=True))
     codes = np.stack([parts[name] for name in columns], axis=1).astype(np.int32)
+    if set(sources) <= set(given):
+        _check_distinct(codes, config)
     return ItemIndex(codes, columns, k, {name: centroids[name] for name in columns if name in centroids})
+
+
+def _common_k(n: int, config: IndexConfig, sources: tuple[str, ...], given: dict[str, np.ndarray]) -> int:
+    """K of all columns: what the clustered sources need, and more than the largest published code."""
+    needed = max([2, *(int(codes.max()) + 1 for codes in given.values())])
+    if config.codes != "auto" and config.codes < needed:
+        raise IndexGateError(
+            f"index.codes = {config.codes}: {config.semantic_file} has codes up to {needed - 1}; "
+            f"expected index.codes >= {needed}"
+        )
+    if set(sources) <= set(given):  # nothing is clustered here
+        return needed if config.codes == "auto" else config.codes
+    return max(needed, codes_per_level(n, config))
+
+
+def _check_distinct(codes: np.ndarray, config: IndexConfig) -> None:
+    order = np.lexsort(codes.T)
+    again = np.flatnonzero((codes[order][1:] == codes[order][:-1]).all(axis=1))
+    if len(again):
+        first, second = sorted(order[again[0] : again[0] + 2].tolist())
+        raise IndexGateError(
+            f"index.semantic_file = {config.semantic_file}: {len(again)} of {len(codes)} items repeat another item's "
+            f"codes (first: items {first} and {second}), and no list could tell them apart; expected index.source = "
+            "both, whose behavioural codes do"
+        )
 
 
 def _source_codes(source: str, n: int, k: int, embeddings: dict[str, np.ndarray], config: IndexConfig,
@@ -143,13 +178,17 @@ def _smallest_base(n: int, levels: int) -> int:
     return base
 
 
-def column_order(sources: tuple[str, ...], config: IndexConfig) -> tuple[str, ...]:
+def column_order(levels: dict[str, int], config: IndexConfig) -> tuple[str, ...]:
     """Columns of a code in the recipe's order; by default source by source.
+
+    Args:
+        levels: source -> its number of levels.
+        config: the order.
 
     Raises:
         RecipeError: the order does not name each column exactly once.
     """
-    columns = [f"{LETTERS[source]}{level + 1}" for source in sources for level in range(config.levels)]
+    columns = [f"{LETTERS[source]}{level + 1}" for source, own in levels.items() for level in range(own)]
     order = config.order or columns
     if sorted(order) != sorted(columns):
         wrong = [name for name in order if name not in columns] or [name for name in columns if name not in order]
@@ -303,12 +342,15 @@ def code_centroids(embedding: np.ndarray, codes: np.ndarray, k: int) -> list[np.
     return centroids
 
 
-def _check_embeddings(embeddings: dict[str, np.ndarray], sources: tuple[str, ...]) -> int:
-    """N, after making sure that every source is there, finite and of the same N."""
+def _check_embeddings(embeddings: dict[str, np.ndarray], sources: tuple[str, ...],
+                      given: dict[str, np.ndarray]) -> int:
+    """N, after making sure that every source is there, finite and of the same N; a given one needs no embedding."""
     if sources == ("random",) and embeddings:
         return len(next(iter(embeddings.values())))
     for source in sources:
         if source not in embeddings:
+            if source in given:
+                continue
             raise IndexGateError(f"index.source needs '{source}' embeddings; given: {', '.join(embeddings) or 'none'}")
         x = embeddings[source]
         if x.ndim != 2 or not x.size:
@@ -317,10 +359,17 @@ def _check_embeddings(embeddings: dict[str, np.ndarray], sources: tuple[str, ...
         if len(bad):
             raise IndexGateError(f"{source} embeddings: {len(bad)} of {len(x)} rows are not finite (first: item "
                                  f"{bad[0]}); expected finite numbers")  # fmt: skip
-    sizes = {source: len(embeddings[source]) for source in sources}
+    sizes = {source: len(embeddings[source]) for source in sources if source in embeddings}
+    sizes |= {f"{source} codes": len(codes) for source, codes in given.items()}
     if len(set(sizes.values())) > 1:
         raise IndexGateError(f"embeddings differ in their number of items: {sizes}; expected the same N for both")
-    return sizes[sources[0]]
+    return next(iter(sizes.values()))
+
+
+def read_embeddings(stage: Stage) -> dict[str, np.ndarray]:
+    """Source -> (N, d) of the embeddings that 02_embeddings wrote: behaviour, and text unless the recipe has none."""
+    about = stage.read("02_embeddings", "embeddings.json")
+    return {source: stage.read("02_embeddings", f"{source}.npy") for source in about["sources"]}
 
 
 def write_index(index: ItemIndex, stage: Stage, health: dict[str, Any] | None = None) -> None:

@@ -69,6 +69,8 @@ def outside_files(spec: StageSpec, recipe: Recipe, root: Path) -> list[Path]:
         named += [base, *(base / name for name in (data.interactions, data.items) if name)]
     if "embeddings" in spec.sections:
         named.append(root / recipe.embeddings.semantic.model)
+    if "index" in spec.sections and recipe.index.semantic_file:
+        named += [root / folder / recipe.index.semantic_file for folder in (Path(data.path or ".").expanduser(), ".")]
     if "backbone" in spec.sections and recipe.backbone.model:
         named.append(root / recipe.backbone.model)
     if "tasks" in spec.sections and recipe.tasks.preference_file:

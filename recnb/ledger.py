@@ -123,6 +123,7 @@ PAPER_SETTINGS: dict[str, tuple[Any, str]] = {
     "embeddings.behaviour.encoder": ("din", "din"),
     "embeddings.behaviour.width": (1024, "1024"),
     "index.source": ("both", "both"),
+    "index.semantic_file": (None, "none"),
     "index.codes": (256, "256"),
     "index.second_level": ("local", "local"),
     "train.expand": ("per_target", "per_target"),

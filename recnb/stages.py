@@ -35,7 +35,12 @@ class StageSpec:
 STAGES: tuple[StageSpec, ...] = (
     StageSpec("01_data", ("data",), (), ("data", "figures.data")),
     StageSpec("02_embeddings", ("data", "embeddings"), ("01_data",), ("semantic", "behaviour", "figures.embeddings")),
-    StageSpec("03_index", ("index",), ("01_data", "02_embeddings"), ("data", "index", "index_health", "figures.index")),
+    StageSpec(
+        "03_index",
+        ("data", "index"),
+        ("01_data", "02_embeddings"),
+        ("data", "index", "published_index", "index_health", "figures.index"),
+    ),
     StageSpec(
         "04_train",
         ("data", "backbone", "tasks", "train", "decode"),

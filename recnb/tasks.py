@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recnb.data import Sequences
+from recnb.data import Sequences, has_text, titles_of
 from recnb.errors import DataError
 from recnb.recipe import TasksConfig
 from recnb.templates_text import TEMPLATES
@@ -51,7 +51,8 @@ class ItemText:
         full: N lists: title, brand, categories.
         categories: N lists of category names.
         words: N lists of title words, for queries.
-        hidden: (N,) bool: items whose text no task shows.
+        hidden: (N,) bool: items whose text no task shows: it is held out, or there is none.
+        heldout: (N,) bool: those of them that have a text; comprehension is read there.
     """
 
     title: list[list[int]]
@@ -59,6 +60,12 @@ class ItemText:
     categories: list[list[str]]
     words: list[list[str]]
     hidden: np.ndarray
+    heldout: np.ndarray
+
+    @property
+    def silent(self) -> bool:
+        """No item has any text."""
+        return bool((self.hidden & ~self.heldout).all())
 
     @classmethod
     def build(cls, items: pd.DataFrame, vocabulary: Vocabulary, config: TasksConfig, seed: int) -> ItemText:
@@ -70,32 +77,33 @@ class ItemText:
             config: text length and the share of items kept out of the text tasks.
             seed: draws the hidden items.
         """
-        titles, full = titles_of(items), full_text(items)
-        hidden = np.zeros(len(items), dtype=bool)
+        titles, full, says = titles_of(items), full_text(items), has_text(items)
+        drawn = np.zeros(len(items), dtype=bool)
         count = round(config.heldout_text * len(items))
-        hidden[np.random.default_rng([seed, 1]).permutation(len(items))[:count]] = True
+        drawn[np.random.default_rng([seed, 1]).permutation(len(items))[:count]] = True
         return cls(
             title=vocabulary.encode(titles, config.max_text_tokens),
             full=vocabulary.encode(full, config.max_text_tokens),
             categories=[list(c) for c in items["categories"]],
             words=[[w for w in t.split() if len(w) > 2][:8] for t in titles],
-            hidden=hidden,
+            hidden=drawn | ~says,
+            heldout=drawn & says,
         )
 
 
-def titles_of(items: pd.DataFrame) -> list[str]:
-    """The short text of every item: its title, else the start of its description, else its categories, else its id."""
-    short = items["title"].where(items["title"].str.strip() != "", items["description"].str.slice(0, 80))
-    joined = items["categories"].map(lambda c: " / ".join(c))
-    short = short.where(short.str.strip() != "", joined)
-    return short.where(short.str.strip() != "", "item " + items["item_id"].astype(str)).tolist()
-
-
 def full_text(items: pd.DataFrame) -> list[str]:
-    """Title, brand and categories of every item in one line."""
-    brand = items["brand"].map(lambda b: f", by {b}" if b else "")
-    categories = items["categories"].map(lambda c: f" ({', '.join(c)})" if len(c) else "")
-    return (pd.Series(titles_of(items), index=items.index) + brand + categories).tolist()
+    """Title (or what stands for it: :func:`recnb.data.titles_of`), brand and categories of every item in one line."""
+    titles = titles_of(items)
+    brand = [f", by {b}" if b and b != title else "" for b, title in zip(items["brand"], titles, strict=True)]
+    categories = [f" ({', '.join(c)})" if len(c) else "" for c in items["categories"]]
+    return [title + b + c for title, b, c in zip(titles, brand, categories, strict=True)]
+
+
+def tokenizer_texts(items: pd.DataFrame) -> list[str]:
+    """What a tokenizer learns its words from: :func:`full_text` of the items that have text, or, where none has, the
+    instructions of the tasks."""
+    texts = [text for text, says in zip(full_text(items), has_text(items), strict=True) if says]
+    return texts or [part for pairs in TEMPLATES.values() for pair in pairs for part in pair if part]
 
 
 def preference_text(text: ItemText, history: Sequence[int] | np.ndarray, limit: int = 3) -> str:
@@ -179,8 +187,17 @@ class TaskBuilder:
         }
         chosen = self.train.lengths >= 2
         self._users = np.flatnonzero(chosen if self.users is None else chosen & self.users)
+        self._check_text()
         if len(self._users) == 0:
             raise DataError("no user is left to train on: each needs two training interactions and the recipe's floors")
+
+    def _check_text(self) -> None:
+        speaking = [task for task, weight in self.config.mixture.items() if weight > 0 and task != "seqrec"]
+        if speaking and self.text.silent:
+            raise DataError(
+                f"tasks.mixture.{speaking[0]} = {self.config.mixture[speaking[0]]:g}, but no item of this catalogue "
+                "has text: expected tasks.mixture with seqrec alone, e.g. --set 'tasks.mixture={seqrec: 1}'"
+            )
 
     # -- pieces -------------------------------------------------------------------------------------------------
 

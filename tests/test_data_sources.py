@@ -212,6 +212,24 @@ def test_generic_files_accept_order_csv_items_bars_and_surplus_columns(tmp_path:
     assert dataset.provenance["clock"] == "order" and len(dataset.provenance["sha256"]) == 2
 
 
+@pytest.mark.parametrize("packed", ["items.jsonl.gz", "items.csv"])
+def test_a_field_under_another_name_is_read_where_the_recipe_says(packed: str, tmp_path: Path) -> None:
+    folder = write_generic(tmp_path / "generic")
+    (folder / "items.jsonl.gz").unlink()
+    rows = [{"item_id": i, "title": "", "short_text": f"about {t}", "keywords": "a b"} for i, t, *_ in FILMS]
+    lines = "item_id,title,short_text\n" + "".join(f"{r['item_id']},,\"{r['short_text']}\"\n" for r in rows)
+    text = lines if packed.endswith("csv") else "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / packed).write_bytes(text.encode() if packed.endswith("csv") else gzip.compress(text.encode()))
+    settings = {"source": "files", "path": "generic"}
+    dataset = load(tmp_path, **settings, text_columns={"description": "short_text"})
+    assert dataset.items["description"].tolist() == [f"about {title}" for _, title, *_ in FILMS]
+    assert set(dataset.items["title"]) == {""} and dataset.provenance["text_columns"] == {"description": "short_text"}
+    with pytest.raises(DataError, match="has no text"):
+        load(tmp_path, **settings)
+    with pytest.raises(DataError, match="no column 'short_txt'.*nearest: 'short_text'"):
+        load(tmp_path, **settings, text_columns={"description": "short_txt"})
+
+
 def test_hostile_text_is_kept_as_it_stands(tmp_path: Path) -> None:
     folder = write_generic(tmp_path / "generic")
     hostile = ["<s1_17> & <b>", "[CON]</s>", "a\u2028b\x85c", "ünïcode \U0001f3ac"]
@@ -303,8 +321,9 @@ def test_amazon_reviews_without_metadata_follow_the_recipe(tmp_path: Path) -> No
     settings = {"source": "amazon-2014", "path": "beauty"}
     with pytest.raises(DataError, match=r"meta_Beauty.*item 'B2' has no text \(2 of 5 items\).*data.without_text"):
         load(tmp_path, **settings, k_core=5)
-    named = load(tmp_path, **settings, k_core=5, without_text="id")
-    assert named.items["title"].tolist()[-2:] == ["B2", "B4"]
+    kept = load(tmp_path, **settings, k_core=5, without_text="id")
+    assert kept.items["item_id"].tolist()[-2:] == ["B2", "B4"]
+    assert kept.items["title"].tolist()[-2:] == ["", ""], "an id is no text"
     dropped = load(tmp_path, **settings, k_core=3, without_text="drop")
     assert dropped.items["item_id"].tolist() == ["B3", "B1", "B0"] and dropped.n_interactions == 15
     assert dropped.provenance["items_without_text"] == {"policy": "drop", "items": 2}

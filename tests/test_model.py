@@ -68,6 +68,22 @@ def test_loss_parts_against_full_logits(con_after: bool) -> None:
     assert (found == VOCABULARY.con_id).all()
 
 
+def test_tokens_that_stand_for_nothing_start_near_the_mean() -> None:
+    """A random or published column has no centroids; the others start the same with it or without."""
+    rng = np.random.default_rng(0)
+    centroids = {column: rng.standard_normal((K, 8)).astype(np.float32) for column in VOCABULARY.columns}
+    tables = []
+    for given in (centroids, {c: x for c, x in centroids.items() if c != "b2"}, {}, None):
+        model = build_backbone(BACKBONE, VOCABULARY, 0)
+        initialise_tokens(model, VOCABULARY, given, 0)
+        tables.append(model.get_input_embeddings().weight.detach().numpy()[VOCABULARY.index_tokens])  # (L, K, d)
+    whole, partly, random, none = tables
+    np.testing.assert_array_equal(random, none)
+    np.testing.assert_array_equal(partly[:3], whole[:3])
+    np.testing.assert_array_equal(partly[3], none[3])
+    assert whole[3].std() > 5 * partly[3].std(0).mean()
+
+
 def test_padding_does_not_change_the_loss() -> None:
     model, inputs = recommender(VOCABULARY).eval(), batch()
     longer = {**inputs}

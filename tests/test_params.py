@@ -12,8 +12,9 @@ from recnb.recipe import Recipe, load_recipe, valid_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = sorted((ROOT / "params" / "paper").glob("*.yaml"))
-RECIPES = [*sorted((ROOT / "params").glob("*.yaml")), *PAPER]
+AMAZON = sorted((ROOT / "params" / "amazon").glob("*.yaml"))
 COMPARISONS = sorted((ROOT / "params" / "ablations").glob("*.yaml"))
+RECIPES = sorted(set((ROOT / "params").rglob("*.yaml")) - set(COMPARISONS))  # whatever folder comes next counts too
 MARK = re.compile(r"#.*\[(P|R|\?|ours)\]")
 
 
@@ -30,6 +31,8 @@ def test_the_promised_recipes_are_here() -> None:
     names = {name_of(path) for path in RECIPES}
     assert {f"params/{n}.yaml" for n in ("quickstart", "toy", "gemma", "beauty")} <= names
     assert {f"params/paper/llama7b-{n}.yaml" for n in ("beauty", "sports", "instruments")} <= names
+    kinds = {"beauty": "gemma llama lcrec p5", "sports": "gemma llama lcrec p5", "instruments": "gemma llama p5"}
+    assert {f"params/amazon/{n}-{kind}.yaml" for n, own in kinds.items() for kind in own.split()} <= names
 
 
 def test_validates(recipe_file: Path) -> None:
@@ -86,6 +89,33 @@ def test_the_published_settings_are_the_published_ones(path: Path) -> None:
         "embeddings.behaviour.encoder": "din", "embeddings.behaviour.width": 1024,
     }  # fmt: skip
     assert {key: value_at(recipe, key) for key in published} == published
+
+
+@pytest.mark.parametrize("path", AMAZON, ids=name_of)
+def test_the_amazon_recipes_are_what_their_names_say(path: Path) -> None:
+    recipe, (data, kind) = load_recipe(path), path.stem.split("-")
+    ours = kind in ("gemma", "llama")
+    contrast = (recipe.train.lambda_semantic, recipe.train.lambda_behaviour)
+    with_text = 0.1 if data != "instruments" else 0.0
+    assert recipe.data.path == f"data/{data}" == f"data/{recipe.evaluate.published}"
+    assert recipe.index.source == {"lcrec": "semantic", "p5": "random"}.get(kind, "both")
+    assert contrast == ((with_text, 0.1) if ours else (0, 0)) and recipe.anneal.enabled == ours
+    assert recipe.index.codes == 256 and recipe.train.expand == "dense" and recipe.decode.beam == 20
+    assert recipe.backbone.kind == ("pretrained" if kind == "gemma" else "scratch")
+    if kind == "gemma" and data != "instruments":
+        assert recipe.embeddings.semantic.model == recipe.backbone.model, "as the paper, the backbone embeds the items"
+
+
+@pytest.mark.parametrize("path", AMAZON, ids=name_of)
+def test_the_amazon_recipes_share_data_backbone_and_evaluation(path: Path) -> None:
+    """What is compared differs in the method alone: the same data, backbone, lists and baselines."""
+    recipe, (data, kind) = load_recipe(path), path.stem.split("-")
+    sister = load_recipe(ROOT / "params" / "amazon" / f"{data}-llama.yaml")
+    assert recipe.data == sister.data and recipe.evaluate == sister.evaluate and recipe.decode.beam == sister.decode.beam
+    if kind != "gemma":
+        assert (recipe.backbone, recipe.embeddings) == (sister.backbone, sister.embeddings)
+    if data != "instruments":
+        assert sister.backbone == load_recipe(ROOT / "params" / "beauty.yaml").backbone
 
 
 def value_at(recipe: Recipe, key: str) -> object:

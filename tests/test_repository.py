@@ -24,6 +24,7 @@ FLOORS: dict[str, int] = {
     "errors": 0, "recipe": 0, "stages": 0, "keys": 0, "shards": 0, "runtime": 0, "store": 0,
     "data": 1,
     "pretrained": 2, "int8": 2, "semantic": 2, "behaviour": 2, "assignment": 2, "kmeans": 2, "index": 2,
+    "published_index": 2,
     "index_health": 2, "templates_text": 2,
     "vocabulary": 2, "tasks": 2, "model": 2, "sequential": 2, "agreement": 2,
     "train": 3, "anneal": 3, "trie": 3, "decode": 3,

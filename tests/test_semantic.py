@@ -227,3 +227,8 @@ def test_packaged_sentence_encoder_knows_that_space_is_like_space():
     texts = ["Star Wars: a space opera", "Star Trek, adventures in space", "a love story in Paris"]
     a, b, c = embed_texts(texts, SemanticConfig(max_tokens=32))
     assert cosine(a, b) > cosine(a, c) + 0.1
+
+
+def test_no_encoder_reads_nothing() -> None:
+    with pytest.raises(RecipeError, match="encoder = 'none'.*expected sentence or causal-lm"):
+        embed_texts(["film"], SemanticConfig(encoder="none"))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from small import TASKS, USERS, K, L, N, T, builder, catalogue, sequences, vocabulary
 
-from recnb.data import Sequences
+from recnb.data import Sequences, has_text, titles_of
 from recnb.errors import DataError
 from recnb.tasks import (
     ItemText,
@@ -22,8 +24,9 @@ from recnb.tasks import (
     preference_prompts,
     preference_text,
     seqrec_prompts,
-    titles_of,
+    tokenizer_texts,
 )
+from recnb.vocabulary import train_tokenizer
 
 VOCABULARY = vocabulary()
 
@@ -193,3 +196,51 @@ def test_preferences_from_a_file(tmp_path: Path) -> None:
     path.write_text('{"user_id": "u22", "preference": "x"}\n', encoding="utf-8")
     with pytest.raises(DataError, match="unknown user 'u22'; nearest: u2"):
         load_preferences(path, ["u1", "u2"])
+
+
+# --- a catalogue that says little or nothing ------------------------------------------------------------------------
+
+
+def silent(n: int = N, speaking: int = 0) -> pd.DataFrame:
+    """A catalogue of which only the first few items have text."""
+    items = catalogue(n)
+    quiet = np.arange(n) >= speaking
+    items["title"] = items["title"].where(~quiet, "")
+    items["categories"] = [[] if q else c for q, c in zip(quiet, items["categories"], strict=True)]
+    return items
+
+
+def test_what_an_item_is_called_when_it_has_no_title() -> None:
+    items = pd.DataFrame(
+        {"item_id": list("abcd"), "title": "", "description": ["polymer gun cleaning picks", "", "", ""],
+         "categories": [["Hunting"], ["Hunting", "Tools"], [], []], "brand": ["Tipton", "Ghost", "Nike", ""]}
+    )  # fmt: skip
+    assert titles_of(items) == ["polymer gun cleaning picks", "Hunting / Tools", "Nike", "item d"]
+    assert full_text(items) == [
+        "polymer gun cleaning picks, by Tipton (Hunting)", "Hunting / Tools, by Ghost (Hunting, Tools)", "Nike", "item d",
+    ]  # fmt: skip
+    assert has_text(items).tolist() == [True, True, True, False]
+    assert tokenizer_texts(items) == full_text(items)[:3], "an id is no text"
+
+
+def test_no_task_shows_an_item_that_has_no_text() -> None:
+    text = ItemText.build(silent(speaking=10), VOCABULARY, TASKS, 0)
+    drawn = builder(VOCABULARY).text.hidden
+    assert np.array_equal(text.hidden, drawn | (np.arange(N) >= 10))
+    assert np.array_equal(text.heldout, drawn & (np.arange(N) < 10)) and not text.silent
+    made = dataclasses.replace(builder(VOCABULARY), text=text)
+    for sample in made.epoch(0):
+        assert not re.search(r"item i\d", VOCABULARY.decode(sample.ids))
+        assert sample.task not in ("item2index", "index2item") or sample.target < 10
+
+
+def test_a_catalogue_without_text_trains_on_sequences_alone() -> None:
+    alone = TASKS.model_copy(update={"mixture": {"seqrec": 1.0, "item2index": 0.0}})
+    text = ItemText.build(silent(), VOCABULARY, alone, 0)
+    assert text.silent and text.hidden.all() and not text.heldout.any()
+    made = dataclasses.replace(builder(VOCABULARY, tasks=alone), text=text)
+    assert {sample.task for sample in made.epoch(0)} == {"seqrec"}
+    with pytest.raises(DataError, match=r"tasks.mixture.item2index = 0.5, but no item .* has text.*seqrec"):
+        dataclasses.replace(made, config=TASKS.model_copy(update={"mixture": {"seqrec": 1.0, "item2index": 0.5}}))
+    learned = train_tokenizer(tokenizer_texts(silent()), 1000)
+    assert len(learned.encode("Continue this history: ")) < 7, "the tokenizer learns the instructions instead"

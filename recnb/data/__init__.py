@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recnb.data.amazon import find_amazon, load_amazon
 from recnb.data.files import find_files, load_files
 from recnb.data.movielens import load_movielens, movielens_files
-from recnb.data.schema import Dataset, Sequences, item_text, read_dataset, write_dataset
+from recnb.data.schema import Dataset, Sequences, has_text, item_text, read_dataset, titles_of, write_dataset
 from recnb.data.split import histories, replace_heldout, seen_items, training_sequences
 from recnb.data.toy import toy_dataset
 from recnb.errors import DataError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "Sequences",
+    "has_text",
     "histories",
     "item_text",
     "load_dataset",
@@ -26,6 +27,7 @@ __all__ = [
     "replace_heldout",
     "seen_items",
     "source_files",
+    "titles_of",
     "training_sequences",
     "write_dataset",
 ]
@@ -49,7 +51,7 @@ def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
         return load_movielens(_path(config, root), cache, config.download, config.k_core)
     if config.source == "files":
         interactions, items = source_files(config, root)
-        return load_files(interactions, items, config.k_core, config.without_text)
+        return load_files(interactions, items, config.k_core, config.without_text, config.text_columns)
     reviews, metadata = source_files(config, root)
     edition = config.source.removeprefix("amazon-")
     return load_amazon(reviews, metadata, edition, config.k_core, config.without_text)

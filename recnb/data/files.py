@@ -3,7 +3,9 @@
 ``interactions.csv[.gz]`` has the columns ``user_id``, ``item_id`` and ``timestamp`` (a number, for example seconds
 since 1970) or ``order`` (a number that grows with time inside a user). ``items.jsonl[.gz]`` or ``items.csv[.gz]`` has
 ``item_id`` and any of ``title``, ``description``, ``brand`` (text) and ``categories`` (a list of text, or text with
-``|`` between the names). Other columns are ignored. UTF-8. Text is kept as it is, runs of white space become one space.
+``|`` between the names). A field that stands under another name is read where the recipe says so (``data.text_columns:
+{description: short_text}``). Other columns are ignored. UTF-8. Text is kept as it is, runs of white space become one
+space.
 
 Shown in ``notebooks/01_data.ipynb``.
 """
@@ -11,8 +13,9 @@ Shown in ``notebooks/01_data.ipynb``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -21,11 +24,20 @@ from recnb.data.prepare import build_dataset, settle_items_without_text
 from recnb.data.schema import TEXT_FIELDS, Dataset
 from recnb.errors import DataError
 
+if TYPE_CHECKING:
+    from recnb.recipe import TextField
+
 INTERACTIONS = ("interactions.csv.gz", "interactions.csv")
 ITEMS = ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv")
 
 
-def load_files(interactions: Path, items: Path, k_core: int, without_text: str = "error") -> Dataset:
+def load_files(
+    interactions: Path,
+    items: Path,
+    k_core: int,
+    without_text: str = "error",
+    text_columns: Mapping[TextField, str] | None = None,
+) -> Dataset:
     """A dataset from two files.
 
     Args:
@@ -33,11 +45,12 @@ def load_files(interactions: Path, items: Path, k_core: int, without_text: str =
         items: what the items are.
         k_core: see :func:`recnb.data.prepare.build_dataset`.
         without_text: ``error``, ``drop`` or ``id``: what to do with items that have no text in any field.
+        text_columns: text field -> the column it is read from, where that has another name.
 
     Raises:
         DataError: anything in the files is not as documented; file and line or column are named.
     """
-    events, catalogue, about = read_files(interactions, items)
+    events, catalogue, about = read_files(interactions, items, text_columns)
     events, catalogue, silent = settle_items_without_text(events, catalogue, without_text, str(items))
     about["items_without_text"] = {"policy": without_text, "items": silent}
     provenance = {"source": "files", "licence": "as the owner of the files says", **about}
@@ -57,17 +70,19 @@ def find_files(folder: Path, interactions: str | None = None, items: str | None 
     )
 
 
-def read_files(interactions: Path, items: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def read_files(
+    interactions: Path, items: Path, text_columns: Mapping[TextField, str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Both tables, checked, and their hashes.
 
     Returns:
         interactions (``user_id``, ``item_id``, ``time``, ``line``), items (its columns and ``line``), provenance.
     """
     events, clock = read_interactions(interactions)
-    catalogue = read_items(items)
+    catalogue = read_items(items, text_columns)
     tables.check_known_items(events, catalogue, interactions, items)
     hashes = {path.name: tables.sha256_file(path) for path in (interactions, items)}
-    return events, catalogue, {"clock": clock, "sha256": hashes}
+    return events, catalogue, {"clock": clock, "sha256": hashes, "text_columns": dict(text_columns or {})}
 
 
 def read_interactions(path: Path) -> tuple[pd.DataFrame, str]:
@@ -80,14 +95,21 @@ def read_interactions(path: Path) -> tuple[pd.DataFrame, str]:
     return events, "seconds" if clock == "timestamp" else "order"
 
 
-def read_items(path: Path) -> pd.DataFrame:
-    """The columns of a catalogue, text cleaned, and ``line``; ``year`` is kept when it is there."""
+def read_items(path: Path, text_columns: Mapping[TextField, str] | None = None) -> pd.DataFrame:
+    """The columns of a catalogue, text cleaned, and ``line``; ``year`` is kept when it is there.
+
+    Args:
+        path: ``.jsonl`` or ``.csv``, packed or not.
+        text_columns: text field -> the column it is read from instead of the one with its own name.
+    """
+    required = ["item_id", *(text_columns or {}).values()]
     if ".csv" in path.suffixes:
-        table = tables.read_csv(path, ("item_id",), (*TEXT_FIELDS, "year"))
+        table = tables.read_csv(path, required, [n for n in (*TEXT_FIELDS, "year") if n not in required])
     else:
         table = tables.read_json_lines(path)
-        tables.check_columns(table.columns.drop("line"), ["item_id"], path)
+        tables.check_columns(table.columns.drop("line"), required, path)
     tables.check_filled(table, ["item_id"], path)
+    table = table.assign(**{name: table[column] for name, column in (text_columns or {}).items()})
     if not set(TEXT_FIELDS) & set(table.columns):
         raise DataError(
             f"{path}: no text column; found {', '.join(table.columns.drop('line'))}; "

@@ -102,12 +102,13 @@ def _nothing_left(name: str, before: int, after: int, k_core: int) -> str:
 def settle_items_without_text(
     interactions: pd.DataFrame, items: pd.DataFrame, policy: str, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Refuse, drop or name the items that have no text in any field.
+    """Refuse, drop or count the items that have no text in any field.
 
     Args:
         interactions: with ``item_id``.
         items: with the columns of :class:`Dataset`, and ``line`` when the source has lines.
-        policy: ``error``, ``drop`` (the items and their interactions go) or ``id`` (the id becomes the title).
+        policy: ``error``, ``drop`` (the items and their interactions go) or ``id`` (they stay as they are: people are
+            shown their id, and no model reads it as if it were text).
         where: the file, for the message.
 
     Returns:
@@ -122,7 +123,7 @@ def settle_items_without_text(
     if policy == "error":
         raise DataError(_silent_message(items[silent], len(items), where))
     if policy == "id":
-        return interactions, items.assign(title=items["title"].where(~silent, items["item_id"])), int(silent.sum())
+        return interactions, items, int(silent.sum())
     gone = items.loc[silent, "item_id"]
     return interactions[~interactions["item_id"].isin(gone)], items[~silent], int(silent.sum())
 
@@ -133,5 +134,5 @@ def _silent_message(silent: pd.DataFrame, total: int, where: str) -> str:
     return (
         f"{where}{line}: item '{first['item_id']}' has no text ({len(silent)} of {total} items): "
         "expected a title, description, brand or categories; "
-        "data.without_text: drop removes such items, id makes the id their title"
+        "data.without_text: drop removes such items, id keeps them without text"
     )

@@ -152,6 +152,22 @@ def _field_text(items: pd.DataFrame, name: str) -> list[str]:
     return [", ".join(value) for value in values] if name == "categories" else values
 
 
+def titles_of(items: pd.DataFrame) -> list[str]:
+    """What to call every item: its title, else the start of its description, its categories, its brand, else its id.
+
+    The id is a name for people: no model reads the name of an item that has no text (:func:`has_text`).
+    """
+    short = items["title"]
+    for other in (items["description"].str.slice(0, 80), items["categories"].map(" / ".join), items["brand"]):
+        short = short.where(short.str.strip() != "", other)
+    return short.where(short.str.strip() != "", "item " + items["item_id"].astype(str)).tolist()
+
+
+def has_text(items: pd.DataFrame) -> NDArray[np.bool_]:
+    """(N,) bool: items with text in any field; an id is no text."""
+    return np.array([bool(text.strip()) for text in item_text(items, TEXT_FIELDS)], dtype=bool)
+
+
 def write_dataset(dataset: Dataset, stage: Stage) -> None:
     """Write the artifacts of 01_data: ``items.parquet``, ``interactions.parquet`` and ``dataset.json``.
 

@@ -91,6 +91,10 @@ def meaning(health: dict[str, Any]) -> Figure:
     chance = [(health["columns"][name]["purity_chance"] or 0.0) for name in columns]
     _against_chance(left, columns, purity, chance, [COLOURS[name[0]] for name in columns])
     left.set(xlabel="column", ylabel="category purity", ylim=(0, 1.05))
+    if all(health["columns"][name]["purity"] is None for name in columns):
+        left.clear()
+        left.axis("off")
+        left.text(0.5, 0.5, "no categories in this catalogue", ha="center", va="center")
     sources = list(health["neighbours"])
     width = 0.8 / max(len(sources), 1)
     for number, source in enumerate(sources):

@@ -1,0 +1,97 @@
+"""A catalogue of which nobody wrote a word: from two files and a published index to ranked lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import new_sandbox, recnb
+from small import BACKBONE, T, runtime
+
+from recnb.behaviour import embed_behaviour
+from recnb.data import histories, load_dataset, titles_of, training_sequences
+from recnb.decode import recommend
+from recnb.index import build_index
+from recnb.model import Recommender, build_backbone, build_tokenizer, initialise_tokens
+from recnb.published_index import find_codes, read_codes
+from recnb.recipe import BehaviourConfig, DataConfig, DecodeConfig, IndexConfig, TasksConfig, TrainConfig, load_recipe
+from recnb.tasks import ItemText, TaskBuilder, seqrec_prompts, tokenizer_texts
+from recnb.train import Validation, fit
+from recnb.trie import Trie
+from recnb.vocabulary import Vocabulary
+
+ITEMS, USERS = 24, 30
+SETTINGS = {
+    "data": {"source": "files", "path": "data/silent", "without_text": "id", "max_history": T},
+    "embeddings": {"semantic": {"encoder": "none"}, "behaviour": {"width": 8, "window": 6, "epochs": 1, "negatives": 10}},
+    "index": {"semantic_file": "semantic_index.json", "pca": 4, "gate": {"min_usage": 0.2, "min_entropy": 0.3}},
+    "tasks": {"mixture": {"seqrec": 1.0}, "templates": 2},
+    "train": {"lambda_semantic": 0, "epochs": 1, "negatives": 24, "batch_size": 16, "validation_users": 10},
+}  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a silent catalogue; two of its items share a published code."""
+    folder, rng = tmp_path / "data" / "silent", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    walks = [rng.permutation(ITEMS)[: rng.integers(5, 12)] for _ in range(USERS)]
+    rows = [f"u{u},i{item},{place}" for u, walk in enumerate(walks) for place, item in enumerate(walk)]
+    (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,order", *rows]) + "\n", encoding="utf-8")
+    silent = [{"item_id": f"i{i}", "title": "", "brand": "", "categories": []} for i in range(ITEMS)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in silent), encoding="utf-8")
+    codes = {f"i{i}": [f"<a_{i // 5}>", f"<b_{max(i, 1) % 5}>"] for i in range(ITEMS)}
+    (folder / "semantic_index.json").write_text(json.dumps(codes), encoding="utf-8")
+    return tmp_path
+
+
+def test_from_files_to_lists(root: Path) -> None:
+    data, config = DataConfig(**SETTINGS["data"]), IndexConfig(semantic_file="semantic_index.json", pca=4)
+    dataset = load_dataset(data, root, 0)
+    assert titles_of(dataset.items)[0] == "item i0" and dataset.provenance["items_without_text"]["items"] == ITEMS
+    train = training_sequences(dataset)
+    behaviour, _ = embed_behaviour(train, ITEMS, BehaviourConfig(**SETTINGS["embeddings"]["behaviour"]), 0)
+    published = read_codes(find_codes("semantic_index.json", data.path, root), dataset.items["item_id"].tolist())
+    index = build_index({"behaviour": behaviour}, config, 0, published)
+    tasks, settings = TasksConfig(**SETTINGS["tasks"]), TrainConfig(**SETTINGS["train"])
+    vocabulary = Vocabulary.build(
+        build_tokenizer(BACKBONE, tokenizer_texts(dataset.items)), index.columns, index.codes, index.codes_per_level
+    )
+    model = build_backbone(BACKBONE, vocabulary, 0)
+    initialise_tokens(model, vocabulary, index.centroids, 0)
+    recommender = Recommender(model, {"behaviour": behaviour}, {"behaviour": 0.1})
+    builder = TaskBuilder(vocabulary, ItemText.build(dataset.items, vocabulary, tasks, 0), train, tasks, T, True, True, 0)
+    decode, shown = DecodeConfig(beam=10), histories(dataset, "test", T)[0]
+    fit(recommender, builder, Validation(*histories(dataset, "valid", T)), settings, tasks, decode, runtime(),
+        root / "checkpoints")  # fmt: skip
+    lists, _ = recommend(model, seqrec_prompts(vocabulary, shown, tasks), Trie.from_tokens(vocabulary.item_tokens), decode)
+    assert all(len(set(row)) == 10 for row in lists.tolist())
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_notebooks_say_that_there_is_no_text(root: Path) -> None:
+    new_sandbox(root)
+    tree = yaml.safe_load((root / "params" / "toy.yaml").read_text(encoding="utf-8"))
+    tree |= {"name": "silent", "speed": {"enabled": False}} | SETTINGS
+    (root / "params" / "silent.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    load_recipe(root / "params" / "silent.yaml")
+    result = recnb(root, "run", "params/silent.yaml")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    for stage in ("01_data", "02_embeddings", "04_train", "07_case_studies"):
+        assert "no text in this catalogue" in page(root, stage).lower(), stage
+    assert "no categories in this catalogue" in page(root, "03_index")
+    assert "embedded no text" in page(root, "08_prefix_map")
+    assert not (root / "runs" / "silent" / "02_embeddings" / "semantic.npy").exists()
+    cases = json.loads((root / "runs" / "silent" / "07_case_studies" / "cases.json").read_text(encoding="utf-8"))
+    assert cases["queries"] == [] and cases["items"] == [] and cases["summary"]["recovery"] == {}
+
+
+def page(root: Path, stage: str) -> str:
+    """What the executed notebook of a stage shows."""
+    found = list((root / "runs" / "silent" / stage).rglob("*.ipynb")) + list((root / "reports" / "silent").rglob(f"{stage}*.ipynb"))
+    cells = json.loads(found[0].read_text(encoding="utf-8"))["cells"]
+    return json.dumps([cell.get("outputs", []) for cell in cells])
