@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -275,18 +275,37 @@ class DecodeConfig(Section):
     batch_size: Positive = Field(64, description="users decoded together")
 
 
-class SasrecConfig(Section):
-    """06_evaluate: the honest bar, a well-trained SASRec."""
+class SequentialConfig(Section):
+    """06_evaluate: what SASRec, GRU4Rec and BERT4Rec have in common."""
 
     width: int = Field(64, ge=2, description="of item vectors")
-    blocks: Positive = Field(2, description="attention blocks")
-    heads: Positive = Field(1, description="attention heads")
-    dropout: Share = Field(0.2, description="on embeddings and attention")
+    dropout: Share = Field(0.2, description="on embeddings and inside the encoder")
     epochs: Positive = Field(20, description="at most; early stopping decides")
-    batch_size: Positive = Field(128, description="users per step")
+    batch_size: Positive = Field(128, description="windows of T items per step")
     learning_rate: Rate = Field(1e-3, description="Adam's")
     negatives: int = Field(0, ge=0, description="0: full cross-entropy; else sampled softmax with this many")
     patience: Positive = Field(3, description="validations without a better one before stopping")
+
+
+class AttentionConfig(SequentialConfig):
+    """06_evaluate: what SASRec and BERT4Rec have in common."""
+
+    blocks: Positive = Field(2, description="attention blocks")
+    heads: Positive = Field(1, description="attention heads; must divide width")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads})")
+        return self
+
+
+class SasrecConfig(AttentionConfig):
+    """06_evaluate: the honest bar, a well-trained SASRec."""
+
+    temperature: float = Field(
+        0.0, ge=0, description="0: inner product; else cosine over this, in training and scoring (0.05 to 0.1 is usual)"
+    )
 
 
 class EvaluateConfig(Section):

@@ -1,17 +1,20 @@
-"""SASRec: a small causal Transformer over item sequences (Kang and McAuley, ICDM 2018), and the losses it shares.
+"""Models of the next item over item sequences: what they share, and SASRec.
 
-Trained with full cross-entropy or sampled softmax it is the honest bar for every generative recommender, far above the
-original's one-negative binary loss (Klenitskiy and Vasilev, RecSys 2023; Petrov and Macdonald, RecSys 2023). Used as a
-baseline in ``notebooks/06_evaluate.ipynb`` and as a behavioural encoder (its item table) in
+SASRec is a small causal Transformer (Kang and McAuley, ICDM 2018). Trained with full cross-entropy or sampled softmax
+it is the honest bar for every generative recommender, far above the original's one-negative binary loss (Klenitskiy and
+Vasilev, RecSys 2023; Petrov and Macdonald, RecSys 2023). Windows, losses, training loop and scoring are shared with
+:mod:`recnb.gru4rec` and :mod:`recnb.bert4rec`, so that only the encoder differs. Used as baselines in
+``notebooks/06_evaluate.ipynb``, and SASRec as a behavioural encoder (its item table) in
 ``notebooks/02_embeddings.ipynb``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -21,63 +24,74 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from recnb.data import Sequences
-    from recnb.recipe import SasrecConfig
+    from recnb.recipe import SasrecConfig, SequentialConfig
+
+_CELLS = 2**24  # scores held at once while validating: 64 MB of float32
 
 
-class SequentialEncoder(nn.Module):
-    """SASRec: items of a window in, at every position a score for every item as the next one.
+class NextItemEncoder(nn.Module):
+    """Items of a window in, a score for every item as the next one out: ``score(h, i) = <query(h), E[i]>``.
 
-    ``score(h, i) = <Transformer(E[h] + P)_last, E[i]>``: the output layer is the item table E itself. Blocks normalise
-    first; the feed-forward layer is as wide as the table, as in the paper. Windows are filled with -1 on the left.
+    The output layer is the item table E itself. Windows are filled with -1 on the left. A subclass says how a window
+    becomes states (:meth:`forward`), and, where it is not trained to predict each following item, how it is asked for
+    the next one (:meth:`read`) and what it learns from a window (:meth:`lesson`).
 
     Args:
         n_items: N.
-        width: of the item table and of the blocks.
-        blocks: Transformer blocks.
-        heads: attention heads; must divide ``width``.
-        dropout: share.
-        length: T, positions of a window.
+        width: d, of the item table.
+        length: T, items of a window.
+        temperature: 0: the score is the inner product; else the cosine divided by this.
 
     Attributes:
         log: one row per epoch after :func:`train_sequential`: ``epoch``, ``loss`` and, with validation, ``R@10``.
     """
 
-    def __init__(
-        self, n_items: int, width: int = 64, blocks: int = 2, heads: int = 1, dropout: float = 0.2, length: int = 20
-    ) -> None:
+    title = ""  # its name, for the progress bar
+
+    def __init__(self, n_items: int, width: int, length: int, temperature: float = 0.0) -> None:
         super().__init__()
-        self.n_items, self.length, self.heads = n_items, length, heads
+        self.n_items, self.length, self.temperature = n_items, length, temperature
         self.log: list[dict[str, float]] = []
         self.items = nn.Embedding(n_items + 1, width)  # the last row stands for "no item"
-        self.positions = nn.Parameter(torch.zeros(length, width))
-        layer = nn.TransformerEncoderLayer(
-            width, heads, width, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.items.weight, std=width**-0.5)
-        nn.init.normal_(self.positions, std=width**-0.5)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Hidden states (B, T, d) of windows (B, T) int64, filled with -1 on the left."""
-        missing = windows < 0
-        x = self.items(torch.where(missing, self.n_items, windows)) + self.positions[-windows.shape[1] :]
-        causal = torch.ones(windows.shape[1], windows.shape[1], dtype=torch.bool, device=windows.device).triu(1)
-        hidden = causal | missing[:, None, :]  # (B, T, T), True: not seen
-        # A fill position sees itself, or its softmax would have nothing to add up to 1 and give NaN.
-        hidden = hidden & ~torch.eye(windows.shape[1], dtype=torch.bool, device=windows.device)
-        return self.blocks(self.dropout(x), mask=hidden.repeat_interleave(self.heads, dim=0))
+    @classmethod
+    def build(cls, n_items: int, config: Any, length: int) -> Self:
+        """An untrained encoder with the sizes of its section of the recipe."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.items.weight.device
+
+    def vectors_of(self, windows: Tensor) -> Tensor:
+        """(B, T, d) rows of the item table for windows (B, T)."""
+        return self.items(torch.where(windows < 0, self.n_items, windows))
+
+    def read(self, windows: Tensor) -> Tensor:
+        """(B, d) state from which the item after each window (B, T) is predicted."""
+        return self(windows)[:, -1]
+
+    def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """States (n, d) and the items (n,) they should predict, from windows (B, T + 1): each item after the first."""
+        inputs, following = windows[:, :-1], windows[:, 1:]
+        real = inputs >= 0  # on the left there is nothing to predict from
+        return self(inputs)[real], following[real]
+
+    def queries(self, states: Tensor) -> Tensor:
+        """(..., d) what is multiplied with :meth:`item_vectors`."""
+        return functional.normalize(states, dim=-1) / self.temperature if self.temperature else states
 
     def item_vectors(self) -> Tensor:
-        """The item table E (N, d), without the row for "no item"."""
-        return self.items.weight[: self.n_items]
+        """The item table E (N, d), without the row for "no item"; of length 1 where the score is a cosine."""
+        table = self.items.weight[: self.n_items]
+        return functional.normalize(table, dim=-1) if self.temperature else table
 
     @torch.no_grad()
     def item_table(self) -> np.ndarray:
-        """The item table as (N, d) float32 numpy."""
+        """:meth:`item_vectors` as (N, d) float32 numpy."""
         return self.item_vectors().float().cpu().numpy().copy()
 
-    @torch.no_grad()
     def scores(self, histories: np.ndarray, batch_size: int = 1024) -> np.ndarray:
         """Score of every item as the next one.
 
@@ -90,30 +104,107 @@ class SequentialEncoder(nn.Module):
         """
         if len(histories) == 0:
             return np.zeros((0, self.n_items), np.float32)
+        return torch.cat(list(self.score_batches(histories, batch_size))).numpy()
+
+    def recall(self, histories: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
+        """:func:`recall` of :meth:`scores`, which are made for a bounded number of users at a time.
+
+        Args:
+            histories: (U, T') as in :meth:`scores`.
+            targets: (U,) items.
+            cutoff: k.
+        """
+        size = max(1, min(1024, _CELLS // self.n_items))
+        wanted = torch.from_numpy(np.asarray(targets, np.int64)).split(size)
+        batches = zip(self.score_batches(histories, size), wanted, strict=True)
+        return float(np.concatenate([hits(scores.numpy(), own.numpy(), cutoff) for scores, own in batches]).mean())
+
+    @torch.no_grad()
+    def score_batches(self, histories: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+        """:meth:`scores` as tensors (B, N) on the CPU, ``batch_size`` users each."""
         was_training = self.training
         self.eval()
-        device = self.positions.device
         latest = torch.from_numpy(np.ascontiguousarray(histories[:, -self.length :], dtype=np.int64))
-        parts = [
-            (self(batch.to(device))[:, -1] @ self.item_vectors().T).float().cpu() for batch in latest.split(batch_size)
-        ]
+        for batch in latest.split(batch_size):
+            states = self.read(batch.to(self.device))
+            yield (self.queries(states) @ self.item_vectors().T).float().cpu()
         self.train(was_training)
-        return torch.cat(parts).numpy()
+
+
+class SequentialEncoder(NextItemEncoder):
+    """SASRec: items of a window in, at every position a score for every item as the next one.
+
+    ``score(h, i) = <Transformer(E[h] + P)_last, E[i]>``. Blocks normalise first; the feed-forward layer is as wide as
+    the table, as in the paper.
+
+    Args:
+        n_items: N.
+        width: of the item table and of the blocks.
+        blocks: Transformer blocks.
+        heads: attention heads; must divide ``width``.
+        dropout: share.
+        length: T, positions of a window.
+        temperature: see :class:`NextItemEncoder`.
+    """
+
+    title = "SASRec"
+
+    def __init__(
+        self,
+        n_items: int,
+        width: int = 64,
+        blocks: int = 2,
+        heads: int = 1,
+        dropout: float = 0.2,
+        length: int = 20,
+        temperature: float = 0.0,
+    ) -> None:
+        super().__init__(n_items, width, length, temperature)
+        self.heads = heads
+        self.positions = nn.Parameter(torch.zeros(length, width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.items.weight, std=width**-0.5)
+        nn.init.normal_(self.positions, std=width**-0.5)
+
+    @classmethod
+    def build(cls, n_items: int, config: SasrecConfig, length: int) -> Self:
+        """An untrained SASRec."""
+        return cls(n_items, config.width, config.blocks, config.heads, config.dropout, length, config.temperature)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Hidden states (B, T, d) of windows (B, T) int64, filled with -1 on the left."""
+        x = self.vectors_of(windows) + self.positions[-windows.shape[1] :]
+        later = torch.ones(windows.shape[1], windows.shape[1], dtype=torch.bool, device=windows.device).triu(1)
+        return self.blocks(self.dropout(x), mask=attention_mask(later | (windows < 0)[:, None, :], self.heads))
+
+
+def attention_mask(hidden: Tensor, heads: int) -> Tensor:
+    """(B * heads, T, T) mask for torch's Transformer from (B, T, T), True: not seen; every position sees itself.
+
+    A fill position sees nothing else, and without itself its softmax would have nothing to add up to 1 and give NaN.
+    """
+    hidden = hidden & ~torch.eye(hidden.shape[-1], dtype=torch.bool, device=hidden.device)
+    return hidden.repeat_interleave(heads, dim=0)
 
 
 def train_sequential(
     train: Sequences,
     n_items: int,
-    config: SasrecConfig,
+    config: SequentialConfig,
     length: int = 20,
     *,
     seed: int,
+    encoder: type[NextItemEncoder] = SequentialEncoder,
     device: str = "cpu",
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     weight_decay: float = 0.0,
     progress: bool = False,
-) -> SequentialEncoder:
-    """Fit SASRec on training sequences.
+) -> NextItemEncoder:
+    """Fit SASRec, or another encoder, on training sequences.
 
     Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut
     moves from epoch to epoch, so that each transition is seen with short and long histories.
@@ -121,10 +212,11 @@ def train_sequential(
     Args:
         train: training sequences, oldest first.
         n_items: N.
-        config: width, blocks, heads, dropout, epochs, batch size (windows), learning rate, patience; ``negatives`` 0:
+        config: the encoder's sizes, and epochs, batch size (windows), learning rate, patience; ``negatives`` 0:
             cross-entropy over all items, else sampled softmax with that many shared, log-q-corrected negatives.
         length: T, items of a window.
         seed: of initialisation, order, dropout and negatives; torch's own generator is left as it was.
+        encoder: what reads the windows.
         device: where to train.
         validation: histories (U, T) and targets (U,). Given, training stops after ``patience`` epochs without a better
             R@10 (full ranking, seen items kept) and the best epoch's weights are returned.
@@ -135,16 +227,15 @@ def train_sequential(
         the model in evaluation mode, with its ``log``.
     """
     with seeded(seed, device):
-        model = SequentialEncoder(n_items, config.width, config.blocks, config.heads, config.dropout, length)
-        model.to(device)
+        model = encoder.build(n_items, config, length).to(device)
         _fit(model, train, config, np.random.default_rng(seed), validation, weight_decay, progress)
     return model.eval()
 
 
 def _fit(
-    model: SequentialEncoder,
+    model: NextItemEncoder,
     train: Sequences,
-    config: SasrecConfig,
+    config: SequentialConfig,
     rng: np.random.Generator,
     validation: tuple[np.ndarray, np.ndarray] | None,
     weight_decay: float,
@@ -152,32 +243,65 @@ def _fit(
 ) -> None:
     sampler = NegativeSampler(train.items, model.n_items, rng) if config.negatives else None
     steps = config.epochs * max(1, -(-len(windows_of(train, model.length, 0)) // config.batch_size))
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (0.02 * steps + 1)))
-    best, best_state, waited = -1.0, None, 0
-    for epoch in tqdm(range(1, config.epochs + 1), desc="SASRec", disable=not progress):
+    optimizer, schedule = warmed_up_adam(model, config.learning_rate, steps, weight_decay)
+
+    def one_epoch() -> float:
         windows = windows_of(train, model.length, int(rng.integers(model.length)))
-        row = {"epoch": float(epoch)}
-        row["loss"] = _one_epoch(model, windows, config, rng, sampler, optimizer, schedule)
-        if validation is not None:
-            row["R@10"] = recall(model.scores(validation[0]), validation[1], 10)
-        model.log.append(row)
-        if validation is None:
+        return _one_epoch(model, windows, config, rng, sampler, optimizer, schedule)
+
+    check = partial(model.recall, *validation, 10) if validation is not None else None
+    fit_epochs(model, one_epoch, check, config.epochs, config.patience, model.title, progress)
+
+
+def warmed_up_adam(
+    model: nn.Module, learning_rate: float, steps: int, weight_decay: float = 0.0
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW on all weights, and a rate that rises over the first fiftieth of ``steps`` and stays."""
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (0.02 * steps + 1)))
+    return optimizer, schedule
+
+
+def fit_epochs(
+    model: Any,
+    one_epoch: Callable[[], float],
+    check: Callable[[], float] | None,
+    epochs: int,
+    patience: int,
+    title: str,
+    progress: bool,
+) -> None:
+    """Train epoch by epoch, and end with the weights of the one that validated best.
+
+    Args:
+        model: a module with a ``log``; gets one row per epoch: ``epoch``, ``loss`` and, with ``check``, ``R@10``.
+        one_epoch: trains for an epoch and returns its mean loss.
+        check: R@10 on validation; None: all epochs are run and the last weights stay.
+        epochs: at most.
+        patience: epochs without a better R@10 before stopping.
+        title: of the bar.
+        progress: show it.
+    """
+    best, best_state, waited = -1.0, None, 0
+    for epoch in tqdm(range(1, epochs + 1), desc=title, disable=not progress):
+        model.log.append({"epoch": float(epoch), "loss": one_epoch()})
+        if check is None:
             continue
-        if row["R@10"] > best:
-            best, best_state, waited = row["R@10"], copy.deepcopy(model.state_dict()), 0
+        reached = model.log[-1]["R@10"] = check()
+        if reached > best:
+            best, best_state, waited = reached, copy.deepcopy(model.state_dict()), 0
         else:
             waited += 1
-        if waited >= config.patience:
+        if waited >= patience:
             break
     if best_state is not None:
         model.load_state_dict(best_state)
 
 
 def _one_epoch(
-    model: SequentialEncoder,
+    model: NextItemEncoder,
     windows: np.ndarray,
-    config: SasrecConfig,
+    config: SequentialConfig,
     rng: np.random.Generator,
     sampler: NegativeSampler | None,
     optimizer: torch.optim.Optimizer,
@@ -189,7 +313,7 @@ def _one_epoch(
     order = torch.from_numpy(rng.permutation(len(windows)))
     batches = torch.from_numpy(windows)[order].split(config.batch_size)
     for batch in batches:
-        losses = _target_losses(model, batch.to(model.positions.device), config.negatives, sampler)
+        losses = _target_losses(model, batch.to(model.device), config.negatives, sampler)
         optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         optimizer.step()
@@ -198,19 +322,15 @@ def _one_epoch(
     return total / max(1, targets)
 
 
-def _target_losses(
-    model: SequentialEncoder, windows: Tensor, negatives: int, sampler: NegativeSampler | None
-) -> Tensor:
-    """Loss of every real target of windows (B, T+1): (n,)."""
-    inputs, following = windows[:, :-1], windows[:, 1:]
-    real = inputs >= 0  # on the left there is nothing to predict from
-    hidden, targets = model(inputs)[real], following[real]  # (n, d), (n,)
-    table = model.item_vectors()
+def _target_losses(model: NextItemEncoder, windows: Tensor, negatives: int, sampler: NegativeSampler | None) -> Tensor:
+    """Loss of everything that the model learns from windows (B, T+1): (n,)."""
+    states, targets = model.lesson(windows)  # (n, d), (n,)
+    queries, table = model.queries(states), model.item_vectors()
     if sampler is None:
-        return functional.cross_entropy(hidden @ table.T, targets, reduction="none")
-    drawn, log_q = sampler.draw(negatives, hidden.device)
-    positive = (hidden * table[targets]).sum(-1)
-    return sampled_softmax(positive, hidden @ table[drawn].T, log_q, targets[:, None] == drawn)
+        return functional.cross_entropy(queries @ table.T, targets, reduction="none")
+    drawn, log_q = sampler.draw(negatives, queries.device)
+    positive = (queries * table[targets]).sum(-1)
+    return sampled_softmax(positive, queries @ table[drawn].T, log_q, targets[:, None] == drawn)
 
 
 def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
@@ -297,9 +417,14 @@ def recall(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
     >>> recall(np.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.2]]), np.array([2, 2]), 2)
     0.5
     """
+    return float(hits(scores, targets, cutoff).mean())
+
+
+def hits(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> np.ndarray:
+    """(U,) bool: whose target is among the ``cutoff`` best; arguments as in :func:`recall`."""
     own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
     better_or_equal = (scores >= own).sum(axis=1) - 1
-    return float((better_or_equal < cutoff).mean())
+    return better_or_equal < cutoff
 
 
 @contextmanager
