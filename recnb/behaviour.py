@@ -267,10 +267,12 @@ def svd_embedding(train: Sequences, n_items: int, width: int, window: int, seed:
 def _sasrec_table(
     train: Sequences, n_items: int, config: BehaviourConfig, seed: int, device: str, progress: bool
 ) -> tuple[np.ndarray, Log]:
-    """SASRec with full cross-entropy; ``batch_size`` counts targets, as for DIN, and a window holds T of them."""
+    """SASRec of one block, sampled softmax; ``batch_size`` counts targets, as for DIN, and a window holds T of them."""
     length = config.window - 1
-    settings = SasrecConfig(width=config.width, epochs=config.epochs, learning_rate=config.learning_rate,
-                            batch_size=max(1, config.batch_size // length))  # fmt: skip
+    settings = SasrecConfig(
+        width=config.width, blocks=1, dropout=config.dropout, epochs=config.epochs, learning_rate=config.learning_rate,
+        batch_size=max(1, config.batch_size // length), negatives=config.negatives, temperature=config.temperature,
+    )  # fmt: skip
     model = train_sequential(
         train, n_items, settings, length, seed=seed, device=device, weight_decay=config.weight_decay, progress=progress
     )

@@ -125,6 +125,8 @@ class BehaviourConfig(Section):
     negatives: Positive = Field(100, description="shared sampled-softmax negatives, log-q corrected")
     learning_rate: Rate = Field(3e-3, description="Adam's")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Adam's, on all weights")
+    dropout: Share = Field(0.2, description="sasrec: on embeddings and attention")
+    temperature: float = Field(0.0, ge=0, le=10, description="sasrec: 0: inner product; else cosine over this")
 
 
 class EmbeddingsConfig(Section):
