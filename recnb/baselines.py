@@ -1,4 +1,4 @@
-"""Baselines on the same split, as dense scores (U, N) or through :func:`top_items` as lists (U, W).
+"""Baselines on the same split: dense scores (U, N), or lists (U, W) of their own; :func:`ranked_lists` takes both.
 
 Each one sees training interactions only, and at test time the same history of T items as our model. Shown in
 ``06_evaluate``.
@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from scipy import sparse
 
+from recnb.bert4rec import BertEncoder
+from recnb.errors import RecipeError
 from recnb.evaluate import NO_ITEM, per_user, rank_bounds, target_ranks
-from recnb.sequential import train_sequential
+from recnb.gru4rec import GruEncoder
+from recnb.sequential import NextItemEncoder, SequentialEncoder, train_sequential
 
 if TYPE_CHECKING:
     from recnb.data import Sequences
     from recnb.recipe import EvaluateConfig, SasrecConfig
 
+ENCODERS: dict[str, type[NextItemEncoder]] = {
+    "sasrec": SequentialEncoder, "sasrec-sampled": SequentialEncoder, "gru4rec": GruEncoder, "bert4rec": BertEncoder,
+}  # fmt: skip
 _CELLS = 8_000_000  # numbers in a dense chunk of scores: 64 MB of float64
 
 
@@ -235,11 +241,22 @@ def _cornac_validation(histories: np.ndarray, targets: np.ndarray, n_items: int)
 # --- one way in ------------------------------------------------------------------------------------------------------
 
 
-class Baseline(Protocol):
-    """What every baseline can do once it is fitted."""
+class Scorer(Protocol):
+    """A fitted baseline that scores every item."""
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(U, N), larger is better, for histories (U, T) padded with -1."""
+
+
+@runtime_checkable
+class Lister(Protocol):
+    """A fitted baseline that makes lists and has no score for what it does not list."""
+
+    def lists(self, histories: np.ndarray, width: int, exclude: sparse.csr_matrix | None = None) -> np.ndarray:
+        """(U, W) int64, best first, -1 at the end, for histories (U, T) padded with -1; see :func:`top_items`."""
+
+
+Baseline = Scorer | Lister
 
 
 @dataclass(frozen=True)
@@ -274,21 +291,27 @@ def fit_baseline(
     *,
     seed: int,
     validation: tuple[np.ndarray, np.ndarray],
+    codes: np.ndarray | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> tuple[Baseline, str]:
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
     Args:
-        name: ``popularity``, ``itemknn``, ``sasrec``, ``sasrec-sampled`` or ``sasrec-cornac``.
+        name: one of ``evaluate.baselines``: ``popularity``, ``itemknn``, ``sasrec``, ``sasrec-sampled``,
+            ``sasrec-cornac``, ``gru4rec``, ``bert4rec`` or ``tiger``.
         train: training sequences; n_items: N; length: T.
         config: the ``evaluate`` section.
         seed: of what is random in it.
         validation: histories (U, T) and targets (U,) of the validation split.
+        codes: (N, L) semantic codes of the items, for ``tiger``.
         device, progress: of the neural ones.
 
     Returns:
         the fitted baseline, and what was chosen, in words.
+
+    Raises:
+        RecipeError: ``tiger`` without codes.
     """
     if name == "popularity":
         return Popularity(popularity_counts(train, n_items)), "nothing to choose"
@@ -299,14 +322,27 @@ def fit_baseline(
             train, n_items, config.sasrec, length, seed=seed, validation=validation, device=device
         )
         return cornac, f"the best of {config.sasrec.epochs} epochs"
-    sasrec = config.sasrec
-    if name == "sasrec-sampled":
-        sasrec = sasrec.model_copy(update={"negatives": config.sampled_negatives})
-    model = train_sequential(
-        train, n_items, sasrec, length, seed=seed, device=device, validation=validation, progress=progress
-    )
+    section = getattr(config, name.replace("-", "_"))
+    same: dict[str, Any] = {"seed": seed, "validation": validation, "device": device, "progress": progress}
+    if name == "tiger":
+        from recnb.tiger import train_tiger  # transformers' T5, which nothing else needs
+
+        model: Any = train_tiger(train, _codes_of_all(codes, n_items), section, length, **same)
+    else:
+        model = train_sequential(train, n_items, section, length, encoder=ENCODERS[name], **same)
     best = max(model.log, key=lambda row: row["R@10"])
-    return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {sasrec.epochs})"
+    return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {section.epochs})"
+
+
+def _codes_of_all(codes: np.ndarray | None, n_items: int) -> np.ndarray:
+    if codes is None or codes.shape[-1] == 0:
+        raise RecipeError(
+            "evaluate.baselines: tiger needs the items' semantic codes, and this index has none: expected index.source "
+            "both or semantic, or baselines without tiger"
+        )
+    if len(codes) != n_items:
+        raise ValueError(f"codes of {len(codes)} items, expected {n_items}")
+    return codes
 
 
 def _fit_itemknn(
@@ -321,11 +357,13 @@ def _fit_itemknn(
 def ranked_lists(
     baseline: Baseline, histories: np.ndarray, width: int, exclude: sparse.csr_matrix | None = None, users: int = 1024
 ) -> np.ndarray:
-    """:func:`top_items` of a baseline, scored ``users`` at a time so that (U, N) is never held at once.
+    """A baseline's own lists, or :func:`top_items` of its scores, ``users`` at a time: (U, N) is never held at once.
 
     Returns:
         (U, W) int64; see :func:`top_items`.
     """
+    if isinstance(baseline, Lister):
+        return baseline.lists(histories, width, exclude)
     starts = range(0, len(histories), users)
     rows = [slice(start, start + users) for start in starts]
     parts = [top_items(baseline.scores(histories[r]), width, None if exclude is None else exclude[r]) for r in rows]
@@ -333,7 +371,7 @@ def ranked_lists(
 
 
 def tied_ranks(
-    baseline: Baseline, histories: np.ndarray, targets: np.ndarray, users: int = 1024
+    baseline: Scorer, histories: np.ndarray, targets: np.ndarray, users: int = 1024
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`recnb.evaluate.rank_bounds` of a baseline, ``users`` at a time."""
     starts = range(0, len(histories), users)

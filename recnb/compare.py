@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from recnb import keys, store
 from recnb.errors import RecipeError
 from recnb.pipeline import Plan, decide, make_plan, run
-from recnb.recipe import EvaluateConfig, Recipe, load_recipe, recipe_hash
+from recnb.recipe import Baseline, Recipe, load_recipe, recipe_hash
 
 MODEL, ADAPTED = "model", "annealed"
 _LAST = {MODEL: "04_train", ADAPTED: "05_anneal"}
@@ -162,7 +162,7 @@ def take_over(plan: Plan, first: Recipe) -> None:
 def _trials(comparison: Comparison, stem: str, root: Path) -> Iterator[Trial]:
     """All runs, the variants in order and within each its seeds."""
     base = str(root / comparison.base)
-    known = [*_LAST, *get_args(get_args(EvaluateConfig.model_fields["baselines"].annotation)[0])]
+    known = [*_LAST, *get_args(Baseline)]
     if comparison.judged not in known:
         close = difflib.get_close_matches(comparison.judged, known, n=1, cutoff=0.0)
         raise RecipeError(

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from recnb.recipe import Recipe
+from recnb.recipe import Bert4recConfig, Gru4recConfig, Recipe, SasrecConfig, SequentialConfig, TigerConfig
 
 MIB = 2**20
 
@@ -272,16 +272,59 @@ def _behaviour_encoder(recipe: Recipe, sizes: Sizes) -> float:
         drawn = 2 * sizes.interactions * config.window / items**2
         return 100 * items**2 * -math.expm1(-drawn)
     if config.encoder == "sasrec":
-        return _sasrec_step(config.batch_size, items, config.width, 2)
+        return _encoder_step(SasrecConfig(width=config.width), config.batch_size / config.window, config.window, items)
     pairs = config.batch_size * config.window
     grid = 4 * min(items, pairs) * config.negatives * (ACTIVATION_WIDTH + 1)
     return 4 * (grid + pairs * (6 * config.width + 3 * ACTIVATION_WIDTH) + 4 * items * config.width)
 
 
-def _sasrec_step(positions: int, rivals: int, width: int, blocks: int) -> float:
-    """Bytes of one training step of :mod:`recnb.sequential`: scores of every position (scores, log-softmax, two
-    gradients), and some twenty vectors kept per block."""
-    return 4 * (4 * positions * rivals + 20 * (blocks + 1) * positions * width)
+def encoder_kept(section: SequentialConfig, length: int) -> float:
+    """Floats per position of a window that SASRec, GRU4Rec or BERT4Rec keep for the backward pass (autograd's saved
+    tensors, counted and compared): vectors of each block or layer, attention weights and what stands around them."""
+    if isinstance(section, Gru4recConfig):
+        return 9 * section.hidden * section.layers + 3 * section.width
+    if isinstance(section, Bert4recConfig):  # a feed-forward layer four times as wide, a head, one place more
+        return section.blocks * (24 * section.width + 3 * section.heads * (length + 1)) + 5 * section.width
+    assert isinstance(section, SasrecConfig)
+    return section.blocks * (15 * section.width + 3 * section.heads * length) + 2 * section.width
+
+
+def _encoder_step(section: SequentialConfig, windows: float, length: int, items: int) -> float:
+    """Bytes of one training step of :mod:`recnb.sequential`: what the encoder keeps, holes between it and gradients
+    in turn, and for every target its scores, their log-softmax and two gradients."""
+    targets = float(length)
+    if isinstance(section, Bert4recConfig):
+        targets, length = max(1.0, 1.1 * section.mask_share * (length + 1)), length + 1
+    kept = (HOLES + BACKWARD) * encoder_kept(section, length) * windows * length
+    return 4 * (kept + 4 * windows * targets * (section.negatives or items))
+
+
+def tiger_kept(config: TigerConfig, length: int, levels: int) -> float:
+    """Floats per sample that TIGER's T5 keeps for the backward pass (autograd's saved tensors, counted and compared):
+    every layer keeps vectors, heads and an activation, with dropout the noise and attention weights, too; the decoder's
+    cross-attention keeps keys and values of the history."""
+    read, inner = length * levels, config.heads * config.head_width
+    passing = 3 * config.feedforward + 3 * config.heads * read if config.dropout else config.feedforward
+    noise = config.width if config.dropout else 0  # of each sublayer
+    encoder = read * (config.encoder_layers * (6 * config.width + 2 * noise + 4 * inner + passing) + 5 * config.width)
+    written = 9 * config.width + 3 * noise + 6 * inner + passing
+    return encoder + config.decoder_layers * (2 * inner * read + levels * written)
+
+
+def _baseline_step(name: str, recipe: Recipe, sizes: Sizes) -> dict[str, float]:
+    """Bytes of one training step of a baseline of this name; nothing for those that count."""
+    length, section = history(recipe), getattr(recipe.evaluate, name.removesuffix("-cornac").replace("-", "_"), None)
+    key = f"evaluate.{name.replace('-', '_')}.batch_size"
+    if isinstance(section, TigerConfig):
+        kept = tiger_kept(section, length, recipe.index.levels)
+        return {f"TIGER's step ({key} x T)": 4 * (HOLES + BACKWARD / 4) * kept * section.batch_size}
+    if not isinstance(section, SequentialConfig):
+        return {}
+    if name == "sasrec-cornac":  # 2,048 negatives of its own where the recipe wants none
+        key, section = "evaluate.sasrec.batch_size", section.model_copy(update={"negatives": section.negatives or 2048})
+    rivals = "" if section.negatives else " x N"
+    step = _encoder_step(section, section.batch_size, length, sizes.items)
+    return {f"{name}'s step ({key} x T{rivals})": step}
 
 
 def _index(recipe: Recipe, facts: Facts) -> Parts:
@@ -341,27 +384,21 @@ def _evaluate(recipe: Recipe, facts: Facts) -> Parts:
         LISTS: _lists(recipe, facts, sizes.users),
         "items scored outright (64 x data.max_history)": scored + 4 * texts * (columns(recipe) + 1) * shape.vocabulary,
     }
-    if any(name.startswith("sasrec") for name in config.baselines):
-        full = "sasrec" in config.baselines and not config.sasrec.negatives
-        rivals = sizes.items if full else (config.sasrec.negatives or config.sampled_negatives)
-        positions = config.sasrec.batch_size * recipe.data.max_history
-        step = _sasrec_step(positions, rivals, config.sasrec.width, config.sasrec.blocks)
-        moments["SASRec's step (evaluate.sasrec.batch_size x T x N)"] = step
+    for name in config.baselines:
+        moments |= _baseline_step(name, recipe, sizes)
     return Parts(_read(facts), moments, _dense_scores(recipe, sizes))
 
 
 def _dense_scores(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
-    """Bytes of (U, N) scores: ItemKNN keeps float32 for each of its four windows, SASRec's validation makes two and a
-    mask, the notebook's fused lists are float64; a chunk of :func:`recnb.baselines.top_items` is copied, partitioned
-    and counted; ItemKNN's similarities come in chunks of float32 and float64."""
+    """Bytes of (U, N) scores: ItemKNN keeps float32 for each of its four windows, the notebook's fused lists are
+    float64; a chunk of :func:`recnb.baselines.top_items` is copied, partitioned and counted; ItemKNN's similarities
+    come in chunks of float32 and float64. The neural baselines score 1,024 users at a time, which is less."""
     cells, chunk = sizes.users * sizes.items, 22 * min(CELLS, sizes.users * sizes.items)
     names = recipe.evaluate.baselines
     host: dict[str, float] = {"fused lists (U x N)": 8 * cells + chunk}
     if "itemknn" in names:
         host["ItemKNN's scores (U x N, four windows)"] = 16 * cells + chunk
         host["ItemKNN's similarities (N x N)"] = 34 * min(CELLS, sizes.items**2)
-    if any(name.startswith("sasrec") for name in names):
-        host["SASRec's scores (U x N)"] = 9 * cells
     return host
 
 

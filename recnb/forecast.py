@@ -273,7 +273,10 @@ KEYS: dict[str, tuple[str, ...]] = {
         "backbone.layers", "backbone.width",
     ),
     "05_anneal": ("train.batch_size", "decode.batch_size", "data.max_history", "backbone.layers", "backbone.width"),
-    "06_evaluate": ("decode.batch_size", "evaluate.sasrec.batch_size", "decode.beam", "data.max_history"),
+    "06_evaluate": (
+        "decode.batch_size", "evaluate.sasrec.batch_size", "evaluate.gru4rec.batch_size",
+        "evaluate.bert4rec.batch_size", "evaluate.tiger.batch_size", "decode.beam", "data.max_history",
+    ),
     "07_case_studies": ("decode.batch_size", "decode.beam", "data.max_history"),
     "08_prefix_map": ("map.max_items",),
 }  # fmt: skip

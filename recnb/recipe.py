@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 TASKS: tuple[Task, ...] = get_args(Task)
 TextField = Literal["title", "description", "categories", "brand"]
+Baseline = Literal[
+    "popularity", "itemknn", "sasrec", "sasrec-sampled", "sasrec-cornac", "gru4rec", "bert4rec", "tiger"
+]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -310,18 +313,70 @@ class SasrecConfig(AttentionConfig):
     )
 
 
+class SasrecSampledConfig(SasrecConfig):
+    """06_evaluate: SASRec with sampled softmax, at the strongest published setting (the ledger's 64-d, one block)."""
+
+    dropout: Share = Field(0.5, description="on embeddings and inside the encoder")
+    epochs: Positive = Field(60, description="at most; early stopping decides")
+    learning_rate: Rate = Field(3e-3, description="Adam's")
+    negatives: int = Field(256, ge=1, description="drawn items shared by a batch, log-q corrected")
+    patience: Positive = Field(8, description="validations without a better one before stopping")
+    blocks: Positive = Field(1, description="attention blocks")
+
+
+class Gru4recConfig(SequentialConfig):
+    """06_evaluate: GRU4Rec with today's loss."""
+
+    epochs: Positive = Field(60, description="at most; early stopping decides")
+    learning_rate: Rate = Field(3e-3, description="Adam's")
+    patience: Positive = Field(5, description="validations without a better one before stopping")
+    hidden: Positive = Field(128, description="width of the recurrent state; projected to that of the item vectors")
+    layers: Positive = Field(1, description="recurrent layers")
+
+
+class Bert4recConfig(AttentionConfig):
+    """06_evaluate: BERT4Rec, trained to fill gaps from both sides."""
+
+    epochs: Positive = Field(100, description="at most; early stopping decides (a gap teaches less than a next item)")
+    patience: Positive = Field(10, description="validations without a better one before stopping")
+    heads: Positive = Field(2, description="attention heads; must divide width (paper: 2)")
+    mask_share: float = Field(0.2, gt=0, le=1, description="share of a window's items that are hidden (paper: 0.2-0.6)")
+    last_share: Share = Field(0.1, description="share of windows whose last item alone is hidden, as at test time")
+
+
+class TigerConfig(Section):
+    """06_evaluate: TIGER on the run's semantic codes; sizes of the paper."""
+
+    width: int = Field(128, ge=8, description="d_model")
+    head_width: Positive = Field(64, description="d_kv: width of a head")
+    heads: Positive = Field(6, description="attention heads")
+    encoder_layers: Positive = Field(4, description="encoder blocks")
+    decoder_layers: Positive = Field(4, description="decoder blocks")
+    feedforward: int = Field(1024, ge=8, description="inner width")
+    dropout: Share = Field(0.1, description="everywhere T5 has it")
+    epochs: Positive = Field(100, description="at most; early stopping decides")
+    batch_size: Positive = Field(256, description="histories per step; every prefix of a sequence is one")
+    learning_rate: Rate = Field(1e-3, description="AdamW's, after a short warm-up (paper: 1e-2, falling)")
+    patience: Positive = Field(5, description="validations without a better one before stopping")
+    validation_users: int = Field(1000, ge=0, description="validate on this many users, drawn once; 0: all")
+
+
 class EvaluateConfig(Section):
     """06_evaluate: cutoffs, intervals, baselines and published rows."""
 
     cutoffs: list[Positive] = Field([5, 10], min_length=1, description="k of R@k and N@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
-    baselines: list[Literal["popularity", "itemknn", "sasrec", "sasrec-sampled", "sasrec-cornac"]] = Field(
+    baselines: list[Baseline] = Field(
         ["popularity", "itemknn", "sasrec"],
-        description="sasrec: full cross-entropy; sasrec-cornac: the library's, about 20 x slower (not dense)",
+        description="sasrec: full cross-entropy; sasrec-cornac: the library's, about 20 x slower (not dense); tiger: "
+        "needs index.source both or semantic",
     )
     itemknn_neighbours: Positive = Field(50, description="most similar items that vote")
     sasrec: SasrecConfig = SasrecConfig()
-    sampled_negatives: Positive = Field(256, description="negatives of sasrec-sampled")
+    sasrec_sampled: SasrecSampledConfig = SasrecSampledConfig()
+    gru4rec: Gru4recConfig = Gru4recConfig()
+    bert4rec: Bert4recConfig = Bert4recConfig()
+    tiger: TigerConfig = TigerConfig()
     published: str = Field("", description="key of the published rows to stand beside ours (see recnb/published.yaml)")
 
 
@@ -425,6 +480,14 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _tiger_has_codes(self) -> Recipe:
+        if "tiger" in self.evaluate.baselines and self.index.source not in ("both", "semantic"):
+            raise ValueError(
+                f"evaluate.baselines: tiger reads semantic codes, which index.source = {self.index.source} does not "
+                "make: expected index.source both or semantic, or baselines without tiger"
+            )
+        return self
 
     @model_validator(mode="after")
     def _text_is_embedded(self) -> Recipe:

@@ -26,7 +26,7 @@ from recnb.baselines import (
 )
 from recnb.data import Sequences
 from recnb.evaluate import metrics, paired_bootstrap, per_user, rank_bounds, target_ranks
-from recnb.recipe import EvaluateConfig, SasrecConfig
+from recnb.recipe import Bert4recConfig, EvaluateConfig, Gru4recConfig, SasrecConfig, SasrecSampledConfig
 from recnb.sequential import train_sequential
 
 
@@ -217,14 +217,17 @@ def test_cornac_keeps_item_numbers_and_torchs_generator() -> None:
 
 # --- one way in -------------------------------------------------------------------------------------------------------
 
-NAMES = ("popularity", "itemknn", "sasrec", "sasrec-sampled", "sasrec-cornac")
+NAMES = ("popularity", "itemknn", "sasrec", "sasrec-sampled", "sasrec-cornac", "gru4rec", "bert4rec")  # with scores
+SMALL = {"width": 8, "epochs": 2, "batch_size": 32}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_baseline_of_a_recipe_fits_and_lists(name: str) -> None:
     train, valid, test = leave_last(cyclic(20, 12, 8, 4), 8, 5)
-    config = EvaluateConfig(itemknn_neighbours=3, sampled_negatives=4,
-                            sasrec=SasrecConfig(width=8, blocks=1, epochs=2, negatives=0, batch_size=32))  # fmt: skip
+    config = EvaluateConfig(
+        itemknn_neighbours=3, sasrec=SasrecConfig(**SMALL, blocks=1), bert4rec=Bert4recConfig(**SMALL, blocks=1),
+        sasrec_sampled=SasrecSampledConfig(**SMALL, negatives=4), gru4rec=Gru4recConfig(**SMALL, hidden=8),
+    )  # fmt: skip
     fitted, chosen = fit_baseline(name, train, 12, config, 5, seed=0, validation=valid)
     seen = interaction_matrix(train.offsets, train.items, 12)
     lists = ranked_lists(fitted, test[0], 4, seen, users=7)
@@ -237,7 +240,8 @@ def test_every_baseline_of_a_recipe_fits_and_lists(name: str) -> None:
 
 def test_sampled_softmax_is_not_full_cross_entropy() -> None:
     train, valid, test = leave_last(cyclic(20, 12, 8, 4), 8, 5)
-    config = EvaluateConfig(sampled_negatives=2, sasrec=SasrecConfig(width=8, blocks=1, epochs=1, negatives=0))
+    same = {"width": 8, "blocks": 1, "dropout": 0.0, "epochs": 1, "learning_rate": 1e-3}
+    config = EvaluateConfig(sasrec=SasrecConfig(**same), sasrec_sampled=SasrecSampledConfig(**same, negatives=2))
     full, sampled = (fit_baseline(name, train, 12, config, 5, seed=0, validation=valid)[0]
                      for name in ("sasrec", "sasrec-sampled"))  # fmt: skip
     assert not np.allclose(full.scores(test[0]), sampled.scores(test[0]))

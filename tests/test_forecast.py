@@ -105,6 +105,48 @@ def test_what_a_layer_keeps_is_what_autograd_keeps() -> None:
     assert abs(told - (saved(5) - saved(1)) / 4) / told < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sasrec", {}), ("sasrec", {"blocks": 3, "heads": 2, "width": 32}),
+        ("gru4rec", {}), ("gru4rec", {"hidden": 64, "layers": 2}),
+        ("bert4rec", {}), ("bert4rec", {"blocks": 1, "heads": 4, "width": 128}),
+        ("tiger", {"encoder_layers": 1, "decoder_layers": 1}), ("tiger", {"heads": 2, "feedforward": 64, "width": 32}),
+        ("tiger", {"encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}),
+    ],
+)  # fmt: skip
+def test_what_a_baseline_keeps_is_what_autograd_keeps(name: str, changes: dict[str, Any]) -> None:
+    import numpy as np
+    import torch
+
+    from recnb.baselines import ENCODERS
+    from recnb.recipe import EvaluateConfig
+    from recnb.tiger import Tiger
+
+    config = getattr(EvaluateConfig(), name).model_copy(update=changes)
+    items, length, batch = 400, 20, 64
+    windows = torch.randint(items, (batch, length + 1))
+    if name == "tiger":
+        codes = np.stack([np.arange(items) // 20, np.arange(items) % 20], axis=1)
+        model = Tiger(codes, config, length).train()
+        told, made = footprint.tiger_kept(config, length, 2), lambda: model.loss(windows[:, :-1], windows[:, -1])
+    else:
+        model = ENCODERS[name].build(items, config, length).train()
+        places = length + (name == "bert4rec")
+        told, made = footprint.encoder_kept(config, length) * places, lambda: model.lesson(windows)[0]
+    weights, blocks, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}, []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)  # so that no address is given out twice
+        blocks[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = made()
+    saved = sum(size for place, size in blocks.items() if place not in weights)
+    assert result.requires_grad and abs(4 * batch * told - saved) / saved < 0.1
+
+
 # --- what moves it ---------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +165,10 @@ def test_what_a_layer_keeps_is_what_autograd_keeps() -> None:
         ("05_anneal", {"train": {"batch_size": 512}}, True),
         ("06_evaluate", {"decode": {"batch_size": 1024}}, True),
         ("06_evaluate", {"evaluate": {"baselines": ["popularity"]}, "decode": {"batch_size": 1}}, False),
+        ("06_evaluate", {"evaluate": {"baselines": ["gru4rec"], "gru4rec": {"batch_size": 4096}}}, True),
+        ("06_evaluate", {"evaluate": {"baselines": ["bert4rec"], "bert4rec": {"batch_size": 4096}}}, True),
+        ("06_evaluate", {"evaluate": {"baselines": ["tiger"], "tiger": {"batch_size": 2048}}}, True),
+        ("06_evaluate", {"evaluate": {"baselines": ["sasrec-sampled"], "sasrec_sampled": {"batch_size": 8192}}}, True),
         ("07_case_studies", {"decode": {"beam": 100}}, True),
         ("08_prefix_map", {"map": {"max_items": 100}}, False),
     ],

@@ -32,6 +32,10 @@ def write(tmp_path: Path) -> Any:
     [
         ("name: a\ntrain:\n  epoch: 3\n", ["mine.yaml:3", "'train.epoch'", "nearest valid key: train.epochs"]),
         ("name: a\nseeds: 3\n", ["mine.yaml:2", "'seeds'", "nearest valid key: seed"]),
+        ("name: a\nevaluate: {sampled_negatives: 9}\n", ["mine.yaml:2", "evaluate.sampled_negatives", "nearest valid key"]),
+        ("name: a\nevaluate: {bert4rec: {width: 9}}\n", ["evaluate.bert4rec", "width must be a multiple of heads (2)"]),
+        ("name: a\nevaluate: {baselines: [tiger]}\nindex: {source: random}\n",
+         ["evaluate.baselines: tiger", "index.source = random", "both or semantic"]),
         ("name: a\ntrian: {epochs: 1}\n", ["mine.yaml:2", "nearest valid key: train"]),
         ("name: a\nepochs: 3\n", ["unknown key 'epochs'", "epochs"]),
         ("name: a\ndata: {toy: {user: 9}}\n", ["'data.toy.user'", "data.toy.users"]),
@@ -111,6 +115,11 @@ def test_a_misspelt_key_is_refused_and_a_likely_one_named(key: str, place: int, 
     named = _nearest(wrong).removeprefix("; nearest valid key: ")
     assert named in valid_keys() or any(other.startswith(named + ".") for other in valid_keys())
     assert named.partition(".")[0] == key.partition(".")[0] or len(leaf) < 6
+
+
+def test_one_changed_setting_leaves_the_strong_ones_of_sampled_sasrec(write: Any) -> None:
+    found = load_recipe(write("name: a\nevaluate: {sasrec_sampled: {epochs: 3}}\n")).evaluate.sasrec_sampled
+    assert found.epochs == 3 and (found.negatives, found.dropout, found.blocks, found.patience) == (256, 0.5, 1, 8)
 
 
 def test_sections_are_frozen_and_closed() -> None:
