@@ -6,7 +6,7 @@ never an equal string, so an index in which items share a code earns nothing by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -352,6 +352,8 @@ def recommend_lists(
     exclude: csr_matrix | None = None,
     progress: bool = False,
     pad_id: int = 0,
+    prior: Callable[[np.ndarray], np.ndarray] | None = None,
+    prior_weight: float = 1.0,
 ) -> np.ndarray:
     """:func:`recnb.decode.recommend`, also for users who have fewer items left than the beam is wide.
 
@@ -359,7 +361,7 @@ def recommend_lists(
     processes share the users, and each returns all lists.
 
     Args:
-        model, prompts, trie, progress, pad_id: as there.
+        model, prompts, trie, progress, pad_id, prior, prior_weight: as there.
         config: a beam wider than the catalogue is cut to it.
         exclude: (U, N) items to leave out; None: none.
 
@@ -376,6 +378,8 @@ def recommend_lists(
         users = np.flatnonzero(room == places)
         beam = config.model_copy(update={"beam": places})
         left_out = None if exclude is None else exclude[users]
-        found, _ = recommend(model, [prompts[int(user)] for user in users], trie, beam, left_out, progress, pad_id)
+        opinion = None if prior is None else lambda rows, users=users: prior(users[rows])
+        asked = [prompts[int(user)] for user in users]
+        found, _ = recommend(model, asked, trie, beam, left_out, progress, pad_id, opinion, prior_weight)
         lists[users, :places] = found
     return lists

@@ -361,6 +361,18 @@ class TigerConfig(Section):
     validation_users: int = Field(1000, ge=0, description="validate on this many users, drawn once; 0: all")
 
 
+class FusionConfig(Section):
+    """06_evaluate: a baseline's scores as a prior in the trie. Ours, not the paper's; a row of its own."""
+
+    partner: Literal["", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec"] = Field(
+        "", description="the baseline that joins the model; one of evaluate.baselines; empty: no fusion"
+    )
+    weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
+        [0.25, 0.5, 1.0, 2.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
+    )
+    users: Positive = Field(2000, description="validation users on which the weight is chosen, drawn once")
+
+
 class EvaluateConfig(Section):
     """06_evaluate: cutoffs, intervals, baselines and published rows."""
 
@@ -377,7 +389,17 @@ class EvaluateConfig(Section):
     gru4rec: Gru4recConfig = Gru4recConfig()
     bert4rec: Bert4recConfig = Bert4recConfig()
     tiger: TigerConfig = TigerConfig()
+    fusion: FusionConfig = FusionConfig()
     published: str = Field("", description="key of the published rows to stand beside ours (see recnb/published.yaml)")
+
+    @model_validator(mode="after")
+    def _partner_is_fitted(self) -> EvaluateConfig:
+        if self.fusion.partner and self.fusion.partner not in self.baselines:
+            raise ValueError(
+                f"evaluate.fusion.partner = {self.fusion.partner} is not among evaluate.baselines "
+                f"({', '.join(self.baselines)}): add it there, or choose one of them"
+            )
+        return self
 
 
 class CasesConfig(Section):

@@ -28,7 +28,7 @@ FLOORS: dict[str, int] = {
     "index_health": 2, "templates_text": 2,
     "vocabulary": 2, "tasks": 2, "model": 2, "sequential": 2, "gru4rec": 2, "bert4rec": 2, "agreement": 2,
     "train": 3, "anneal": 3, "trie": 3, "decode": 3, "tiger": 3,
-    "evaluate": 4, "judge": 4, "claims": 4, "baselines": 4, "explain": 4, "ledger": 4, "figures": 4, "speed": 4,
+    "evaluate": 4, "fusion": 4, "judge": 4, "claims": 4, "baselines": 4, "explain": 4, "ledger": 4, "figures": 4, "speed": 4,
     "footprint": 4,
     "execute": 5, "progress": 5, "pipeline": 5, "report": 5, "pages": 5, "launch": 5, "compare": 5, "table": 5,
     "listing": 5, "forecast": 5, "doctor": 5, "readme": 5, "card": 5, "export": 5, "cli": 5, "__main__": 5,

@@ -1,0 +1,82 @@
+"""Fusion: a partner that knows is used, one that misleads is not, and weight 0 is the model alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from small import TASKS, N, recommender, vocabulary
+
+from recnb import fusion
+from recnb.errors import RecipeError
+from recnb.evaluate import recommend_lists, target_ranks
+from recnb.recipe import DecodeConfig, load_recipe
+from recnb.tasks import seqrec_prompts
+from recnb.trie import Trie
+
+VOCABULARY = vocabulary()
+DECODE = DecodeConfig(beam=12, batch_size=4)
+USERS = 10
+
+
+@dataclass
+class Oracle:
+    """Knows each user's target by the first item of the history, or points away from it."""
+
+    sign: float
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        return self.sign * 8.0 * np.eye(N)[(histories[:, 0] + 1) % N]
+
+
+@pytest.fixture(scope="module")
+def setting():  # type: ignore[no-untyped-def]
+    histories = np.random.default_rng(0).integers(0, N, (USERS, 4))
+    targets = (histories[:, 0] + 1) % N
+    model = recommender(VOCABULARY).backbone.eval()
+    trie = Trie.from_tokens(VOCABULARY.item_tokens)
+    return model, seqrec_prompts(VOCABULARY, histories, TASKS), histories, targets, trie
+
+
+def test_a_partner_that_knows_is_given_weight(setting) -> None:  # type: ignore[no-untyped-def]
+    model, prompts, histories, targets, trie = setting
+    tried = fusion.choose_weight(model, prompts, histories, targets, trie, DECODE, Oracle(1.0), [1.0, 4.0])
+    assert sorted(tried.weight) == [0.0, 1.0, 4.0] and tried.weight[0] == 1.0  # both suffice: the smaller
+    assert tried["N@10"][0] == 1.0 > tried.set_index("weight")["N@10"][0.0]
+
+
+def test_a_partner_that_misleads_is_not(setting) -> None:  # type: ignore[no-untyped-def]
+    model, prompts, histories, targets, trie = setting
+    tried = fusion.choose_weight(model, prompts, histories, targets, trie, DECODE, Oracle(-1.0), [1.0, 4.0])
+    assert tried.weight[0] == 0.0
+
+
+def test_each_user_is_given_the_partners_word_on_that_user(setting) -> None:  # type: ignore[no-untyped-def]
+    """Also where users are served in groups: those with fewer items left than the beam come last."""
+    from scipy import sparse
+
+    model, prompts, histories, targets, trie = setting
+    exclude = np.zeros((USERS, N), bool)
+    exclude[::3, :] = True
+    exclude[np.arange(USERS), targets] = False
+    lists = fusion.fused_lists(
+        model, prompts, histories, trie, DECODE, Oracle(1.0), 20.0, exclude=sparse.csr_matrix(exclude)
+    )
+    assert (target_ranks(lists, targets) == 0).all()
+    assert (lists[::3, 1:] == -1).all() and (lists[1::3] >= 0).all()
+
+
+def test_weight_zero_is_the_model_alone(setting) -> None:  # type: ignore[no-untyped-def]
+    model, prompts, histories, _, trie = setting
+    alone = recommend_lists(model, prompts, trie, DECODE)
+    assert np.array_equal(fusion.fused_lists(model, prompts, histories, trie, DECODE, Oracle(1.0), 0.0), alone)
+
+
+def test_a_partner_must_be_fitted(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"partner = gru4rec is not among evaluate.baselines \(popularity\)"):
+        load_recipe(
+            ROOT / "params/toy.yaml", ["evaluate.fusion.partner=gru4rec", "evaluate.baselines=[popularity]"]
+        )
