@@ -22,7 +22,7 @@ Learn, run and judge LLM-based generative recommendation, one notebook per step.
 
 a first walk:
   recnb doctor                         what this machine can run, and what is missing
-  recnb run                            all eight notebooks on MovieLens-100K, then the report
+  recnb run                            all nine notebooks on MovieLens-100K, then the report
   recnb run params/toy.yaml            the same on a generated catalogue, in a minute or two
   recnb params show params/toy.yaml    every setting with its reason
 

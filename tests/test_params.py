@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAPER = sorted((ROOT / "params" / "paper").glob("*.yaml"))
 AMAZON = sorted((ROOT / "params" / "amazon").glob("*.yaml"))
 COMPARISONS = sorted((ROOT / "params" / "ablations").glob("*.yaml"))
-RECIPES = sorted(set((ROOT / "params").rglob("*.yaml")) - set(COMPARISONS))  # whatever folder comes next counts too
+TABLES = sorted((ROOT / "params" / "tables").glob("*.yaml"))
+RECIPES = sorted(set((ROOT / "params").rglob("*.yaml")) - {*COMPARISONS, *TABLES})  # whatever folder comes next counts
 MARK = re.compile(r"#.*\[(P|R|\?|ours)\]")
 
 
@@ -140,7 +141,7 @@ def test_every_variant_of_a_comparison_is_a_valid_recipe(path: Path) -> None:
     from recnb.compare import read_comparison
 
     comparison = read_comparison(path)
-    recipes = [load_recipe(ROOT / comparison.base, overrides) for overrides in comparison.variants.values()]
+    recipes = [load_recipe(ROOT / comparison.base, variant.changes) for variant in comparison.variants.values()]
     assert len({recipe.model_dump_json() for recipe in recipes}) == len(recipes), "two variants are the same"
 
 
@@ -175,5 +176,5 @@ def test_every_recipe_key_is_a_documented_key() -> None:
 
 def test_the_benchmarks_run_on_the_quickstart_s_own_settings() -> None:
     ours, quickstart = (load_recipe(ROOT / "params" / f"{n}.yaml").model_dump() for n in ("speed", "quickstart"))
-    assert {key for key in ours if ours[key] != quickstart[key]} == {"name", "title", "speed"}
+    assert {key for key in ours if ours[key] != quickstart[key]} == {"name", "title", "speed", "ablations"}
     assert ours["speed"]["enabled"] and not quickstart["speed"]["enabled"] and ours["speed"]["rounds"] >= 5

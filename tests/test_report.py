@@ -238,9 +238,11 @@ def test_the_budget_is_said_in_sentences() -> None:
 def test_choices_say_which_changes_are_clear(done: Path, recipe: Recipe) -> None:
     rows = [
         {"choice": name, "changed": [change], "R@10": recall, "N@10": 0.05, "margin": 0.02, "steps": 1734, "commit": "abc",
-         "users": 943} for name, change, recall in
-        [("as it is", "", 0.13), ("noise", "a=1", 0.12), (HOSTILE, "b=2", 0.05)]
+         "users": 943, "minus": {"as it is": {"R@10": {"diff": recall - 0.13, "low": low, "high": high}}}}
+        for name, change, recall, low, high in
+        [("as it is", "", 0.13, 0, 0), ("noise", "a=1", 0.12, -0.03, 0.01), (HOSTILE, "b=2", 0.05, -0.1, -0.06)]
     ]  # fmt: skip
+    rows[0]["minus"] = {}
     folder = done / "reports" / "ablations"
     folder.mkdir(parents=True)
     (folder / "mine.json").write_text(json.dumps({"rows": rows}))
