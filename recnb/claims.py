@@ -6,6 +6,7 @@ answers. Shown in ``notebooks/09_ablations.ipynb``.
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -68,6 +69,37 @@ def verdict(found: Mapping[str, Any] | None) -> str:
     if found["low"] <= 0 <= found["high"]:
         return OPEN
     return HOLDS if found["low"] > 0 else FAILS
+
+
+class Step(BaseModel):
+    """One entry of the log: what was tried, and where its result was measured: figures are looked up, not written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    date: datetime.date
+    tried: str = Field(min_length=1)
+    comparison: str = ""
+    better: str = ""
+    worse: str = ""
+    said: str = Field("", description="what was found where no comparison holds it, without figures")
+
+
+def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports: str = "reports") -> list[str]:
+    """The log of what was tried, oldest first, each step with what came of it.
+
+    Args:
+        root: project root; the log is ``reports/ablations/log.yaml``.
+        comparisons: of :func:`read_comparisons`.
+        metric: in which a difference is given.
+    """
+    path = root / reports / "ablations" / "log.yaml"
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
+    lines = []
+    for step in (Step.model_validate(entry) for entry in entries):
+        comparison = comparisons.get(step.comparison)
+        found = pair(comparison, step.better, step.worse, metric) if comparison else None
+        measured = f"{metric} {found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]" if found else ""
+        lines.append(f"{step.date}: {step.tried} → {'; '.join(filter(None, (measured, step.said))) or 'not measured'}")
+    return lines
 
 
 def judged(claims: list[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:

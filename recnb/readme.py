@@ -15,7 +15,11 @@ from typing import Any
 from recnb.errors import ArtifactError, RecnbError
 from recnb.store import find_root, write_atomic
 
-LEDGERS = {"ledger": "reports/example/ledger.json", "speed": "reports/example/speed.json"}  # by the name of the mark
+LEDGERS = {  # by the name of the mark
+    "ledger": "reports/example/ledger.json",
+    "amazon": "reports/beauty-cpu/results.json",
+    "speed": "reports/example/speed.json",
+}
 _LEFT_OUT = {"commit", "hardware", "source"}  # the same in every measured row: said once, below the table
 
 

@@ -146,6 +146,7 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
     if best is not None:
         own, other = ranks["ours", "kept"], ranks[best, "kept"]
         content["ours_minus_best"] = judge.difference(own, other, judge.seed_spread(own))
+    content["rows"] = _rows(scores, content["spread"], runs, recipes[0])
     target = root / recipes[0].paths.reports / name / RESULTS
     target.parent.mkdir(parents=True, exist_ok=True)
     store.write_atomic(target, partial(_write_json, content))
@@ -191,6 +192,21 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
         "seconds_per_system": made[_LAST]["facts"].get("seconds_per_system", {}),
     }
     return ranks, about
+
+
+def _rows(
+    scores: dict[str, Any], spread: dict[str, Any], runs: list[dict[str, Any]], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """Published rows, then ours as means over seeds, as the ledger has them (papers' protocol): for README."""
+    from recnb import ledger
+
+    names = [system for system in scores if system != "ours"]
+    measured = {s: {m: scores[s]["kept"][m] for m in ledger.METRICS} for s in names}
+    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    why = {s: seeds + (f", sd of R@10 {spread[s]['R@10']:.4f}" if spread[s] else "") for s in names}
+    commits, machines = (", ".join(sorted({run[key] for run in runs})) for key in ("commit", "hardware"))
+    frame = ledger.build_ledger(measured, ledger.published(recipe.evaluate.published), why, commits, machines)
+    return list(ledger.ledger_records(frame))
 
 
 def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
