@@ -45,7 +45,7 @@ def read_comparisons(root: Path, reports: str = "reports") -> dict[str, dict[str
 
 
 def pair(comparison: Mapping[str, Any], one: str, other: str, metric: str) -> dict[str, Any] | None:
-    """``one`` minus ``other``: diff, low, high, over; none if either was not measured.
+    """``one`` minus ``other``: diff, low, high, over; none if either was not measured, or not in this metric.
 
     The file keeps each pair once, with the later row first; the other way round its interval is mirrored.
     """
@@ -53,9 +53,9 @@ def pair(comparison: Mapping[str, Any], one: str, other: str, metric: str) -> di
     if one not in rows or other not in rows:
         return None
     if other in rows[one]["minus"]:
-        return dict(rows[one]["minus"][other][metric])
-    found = rows[other]["minus"][one][metric]
-    return {"diff": -found["diff"], "low": -found["high"], "high": -found["low"], "over": found["over"]}
+        return rows[one]["minus"][other].get(metric)
+    found = rows[other]["minus"].get(one, {}).get(metric)
+    return found and {"diff": -found["diff"], "low": -found["high"], "high": -found["low"], "over": found["over"]}
 
 
 def verdict(found: Mapping[str, Any] | None) -> str:
@@ -122,7 +122,7 @@ def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame
     """
     first = comparison["rows"][0]["choice"]
     rows = [
-        {"choice": row["choice"], metric: row[metric], "N@10": row["N@10"], "seeds": len(row["seeds"])}
+        {"choice": row["choice"], metric: row.get(metric), "N@10": row["N@10"], "seeds": len(row["seeds"])}
         | ((pair(comparison, row["choice"], first, metric) or {}) if row["choice"] != first else {})
         | {"steps": row.get("steps"), "minutes": row.get("seconds", float("nan")) / 60}
         for row in comparison["rows"]
