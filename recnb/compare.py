@@ -195,7 +195,8 @@ def _ranks(trial: Trial, first: Recipe, comparison: Comparison, root: Path) -> A
         from recnb import judge
 
         if comparison.judged in _LAST:
-            ranks = judge.model_ranks(trial.recipe, root, comparison.users, comparison.judged == ADAPTED)
+            adapter, decode = comparison.judged == ADAPTED, trial.recipe.decode
+            ranks = judge.model_ranks(plan.recipe, root, comparison.users, adapter, decode)
         else:
             ranks = judge.baseline_ranks(comparison.judged, trial.recipe, root, comparison.users)
         store.write_atomic(path, lambda file: np.save(file, ranks.astype(np.int32)))

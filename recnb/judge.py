@@ -12,21 +12,24 @@ from typing import Any
 import numpy as np
 
 from recnb.evaluate import bootstrap_means, metrics, per_user_metrics, recommend_lists, target_ranks
-from recnb.recipe import Recipe
+from recnb.recipe import DecodeConfig, Recipe
 from recnb.store import Stage
 
 CUTOFFS = (5, 10)
 RESAMPLES = 2000
 
 
-def model_ranks(recipe: Recipe, root: Path, users: int = 0, adapter: bool = False) -> np.ndarray:
+def model_ranks(
+    recipe: Recipe, root: Path, users: int = 0, adapter: bool = False, decode: DecodeConfig | None = None
+) -> np.ndarray:
     """Rank of each user's validation item in the lists of a trained model (seen items kept, as in the papers).
 
     Args:
-        recipe: of the run; its ``decode`` section may differ from what the run validated with.
+        recipe: of the run.
         root: project root.
         users: this many users, drawn once per seed of the data, the same for every run; 0: all.
         adapter: with the adapter of 05_anneal; else the model as 04_train left it.
+        decode: how lists are made; none: as the run validated.
 
     Returns:
         (U,) int64 from 0; the beam's width where the item is not in the list.
@@ -46,7 +49,7 @@ def model_ranks(recipe: Recipe, root: Path, users: int = 0, adapter: bool = Fals
     before = recipe.train.con_position == "before_response"
     prompts = seqrec_prompts(vocabulary, chosen.histories, recipe.tasks, before)
     trie = Trie.from_tokens(vocabulary.item_tokens)
-    lists = recommend_lists(model, prompts, trie, recipe.decode, progress=stage.runtime.progress)
+    lists = recommend_lists(model, prompts, trie, decode or recipe.decode, progress=stage.runtime.progress)
     return target_ranks(lists, chosen.targets)
 
 

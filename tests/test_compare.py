@@ -65,8 +65,9 @@ def asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int
         manifest = {"key": "k", "artifacts": {}, "facts": {"steps": 7}}
         (folder / "manifest.json").write_text(json.dumps(facts | manifest))
 
-    def model_ranks(recipe, root, users, adapter):  # type: ignore[no-untyped-def]
-        calls.append(("judged", recipe.decode.beam, str(adapter)))
+    def model_ranks(recipe, root, users, adapter, decode):  # type: ignore[no-untyped-def]
+        assert recipe.decode.beam == 10, "the recipe is the run's own: another would be refused"
+        calls.append(("judged", decode.beam, str(adapter)))
         found = 10 + recipe.seed - 7 if recipe.train.initialisation == "centroid" else 5
         return np.where(np.arange(100) < found, 0, 20)
 

@@ -31,6 +31,13 @@ def test_ranks_are_those_that_annealing_measured(toy_run: ToyRun, recipe) -> Non
 
 
 @pytest.mark.e2e
+def test_lists_may_be_made_in_another_way_than_the_run_did(toy_run: ToyRun, recipe) -> None:  # type: ignore[no-untyped-def]
+    wider = recipe.decode.model_copy(update={"beam": recipe.decode.beam + 5, "normalisation": "trie"})
+    own, other = (judge.model_ranks(recipe, toy_run.root, decode=decode) for decode in (None, wider))
+    assert own.max() == recipe.decode.beam < other.max() == wider.beam
+
+
+@pytest.mark.e2e
 def test_fewer_users_are_a_part_of_all_users(toy_run: ToyRun, recipe) -> None:  # type: ignore[no-untyped-def]
     everyone = judge.baseline_ranks("popularity", recipe, toy_run.root)
     some = judge.baseline_ranks("popularity", recipe, toy_run.root, users=30)
