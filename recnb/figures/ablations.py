@@ -24,6 +24,7 @@ def forest(effects: pd.DataFrame, metric: str, base: str) -> Figure:
         axis.plot([row.low, row.high], [place, place], color=colour, lw=2.5)
         axis.plot(row.diff, place, "o" if colour != "0.5" else "s", color=colour)
     axis.axvline(0, color="0.3", lw=1)
+    axis.margins(y=0.5 / max(len(effects), 1))
     axis.set(yticks=range(len(effects)), yticklabels=effects["choice"], xlabel=f"{metric} minus that of: {base}")
     axis.invert_yaxis()
     figure.tight_layout()
@@ -52,16 +53,18 @@ def standing(table: pd.DataFrame, metric: str) -> Figure:
 
 
 def compression(points: pd.DataFrame, metric: str) -> Figure:
-    """Quality against the bits of a code, one line per source; the random index is what meaning has to beat.
+    """Quality against the bits of a code, one colour per source; the random index is what meaning has to beat.
 
     Args:
-        points: columns source, bits, and the metric with ``margin``.
+        points: columns source, bits, shape (e.g. "2 x 111", written at the point), and the metric with ``margin``.
         metric: column of ``points``.
     """
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for number, (source, rows) in enumerate(points.groupby("source", sort=False)):
         rows, colour = rows.sort_values("bits"), PALETTE[number]
-        axis.errorbar(rows["bits"], rows[metric], rows["margin"], fmt="o-", color=colour, label=source, capsize=3)
+        axis.errorbar(rows["bits"], rows[metric], rows["margin"], fmt="o", color=colour, label=source, capsize=3)
+        for row in rows.to_dict("records"):
+            axis.annotate(f" {row['shape']}", (row["bits"], row[metric]), fontsize=8, color=colour)
     axis.set(xlabel="bits of a code: levels x log2 K", ylabel=f"validation {metric}")
     axis.legend(frameon=False)
     figure.tight_layout()
