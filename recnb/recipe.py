@@ -237,6 +237,9 @@ class TrainConfig(Section):
     lambda_behaviour: float = Field(
         0.1, ge=0, le=100, description="weight of InfoNCE against behavioural embeddings (release: 0.1)"
     )
+    lambda_next: float = Field(
+        0.0, ge=0, le=100, description="weight of an item head (ours): InfoNCE of the next item's behavioural embedding"
+    )
     temperature: float = Field(0.1, gt=0, le=10, description="of InfoNCE (release: 0.1)")
     negatives: Positive = Field(
         2048, description="random items shared by the batch; all items if the catalogue is smaller"
@@ -364,8 +367,8 @@ class TigerConfig(Section):
 class FusionConfig(Section):
     """06_evaluate: a baseline's scores as a prior in the trie. Ours, not the paper's; a row of its own."""
 
-    partner: Literal["", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec"] = Field(
-        "", description="the baseline that joins the model; one of evaluate.baselines; empty: no fusion"
+    partner: Literal["", "head", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec"] = Field(
+        "", description="who joins the model: one of evaluate.baselines, or its own item head (train.lambda_next > 0)"
     )
     weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.25, 0.5, 1.0, 2.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
@@ -394,7 +397,7 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _partner_is_fitted(self) -> EvaluateConfig:
-        if self.fusion.partner and self.fusion.partner not in self.baselines:
+        if self.fusion.partner not in ("", "head", *self.baselines):
             raise ValueError(
                 f"evaluate.fusion.partner = {self.fusion.partner} is not among evaluate.baselines "
                 f"({', '.join(self.baselines)}): add it there, or choose one of them"
@@ -499,6 +502,15 @@ class Recipe(Section):
             raise ValueError(
                 f"decode.beam = {self.decode.beam} gives lists of {self.decode.beam} items, but evaluate.cutoffs asks "
                 f"for R@{max(self.evaluate.cutoffs)}: expected decode.beam >= {max(self.evaluate.cutoffs)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _head_is_trained(self) -> Recipe:
+        if self.evaluate.fusion.partner == "head" and not self.train.lambda_next:
+            raise ValueError(
+                "evaluate.fusion.partner = head, but train.lambda_next is 0 and there is no item head: expected "
+                "train.lambda_next > 0, or another partner"
             )
         return self
 

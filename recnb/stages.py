@@ -56,7 +56,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "06_evaluate",
         ("data", "tasks", "decode", "evaluate"),
-        ("01_data", "03_index", "04_train", "05_anneal"),
+        ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"),
         ("evaluate", "baselines", "decode", "figures.evaluation"),
     ),
     StageSpec(

@@ -12,7 +12,7 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,14 @@ class Sample:
         labels: (S,) bool: True where the token is predicted (the response).
         target: the one item the sample is about, or -1.
         task: its task.
+        following: (S,) item that follows each position as the next of a history, -1 elsewhere; None: nowhere.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     target: int
     task: str
+    following: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -262,8 +264,15 @@ class TaskBuilder:
             if self.targets is not None:
                 dropped = np.flatnonzero(~self.targets[items])
                 sample.labels[(len(prefix) + step * dropped[:, None] + np.arange(length)).ravel()] = False
-            samples.append(sample)
+            samples.append(replace(sample, following=self._following(len(sample.ids), len(prefix), step, items)))
         return samples
+
+    def _following(self, size: int, start: int, step: int, items: np.ndarray) -> np.ndarray:
+        """(size,) what :class:`Sample` calls following, for a window whose items begin at ``start``, ``step`` apart."""
+        following = np.full(size, -1, np.int64)
+        wanted = items if self.targets is None else np.where(self.targets[items], items, -1)
+        following[start + step * np.arange(1, len(items)) - 1] = wanted[1:]  # the last token before each item
+        return following
 
     def _events(self, user: int) -> np.ndarray:
         return self.train.items[self.train.offsets[user] : self.train.offsets[user + 1]]
@@ -284,9 +293,11 @@ class TaskBuilder:
             events = self._events(user)
             history, target = events[max(0, position - self.max_history) : position], int(events[position])
             prefix, _ = self._wrap("seqrec", rng)
-            samples.append(
-                self._sample([prefix, self.history_ids(history)], self.vocabulary.item_tokens[target], target, "seqrec")
-            )
+            prompt = [np.asarray(prefix, np.int64), self.history_ids(history)]
+            sample = self._sample(prompt, self.vocabulary.item_tokens[target], target, "seqrec")
+            following = np.full(len(sample.ids), -1, np.int64)
+            following[sum(map(len, prompt)) - int(self.con_after)] = target  # the last token before the answer
+            samples.append(replace(sample, following=following))
         return samples
 
     def _drawn(self, rng: np.random.Generator) -> list[tuple[int, np.ndarray, int]]:

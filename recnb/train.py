@@ -131,6 +131,7 @@ class Collator:
             ),
             "con": is_con.int().argmax(1),
             "target": torch.tensor([s.target for s in samples]),
+            "following": pad_sequence([_following(s) for s in samples], batch_first=True, padding_value=-1),
             "negatives": self._draw(int(input_ids.sum())),
         }
 
@@ -139,6 +140,11 @@ class Collator:
             return torch.arange(self.n_items)
         rng = np.random.default_rng([self.seed, content, 6])
         return torch.from_numpy(rng.choice(self.n_items, self.negatives, replace=False))
+
+
+def _following(sample: Sample) -> torch.Tensor:
+    """(S,) int64, -1 where no item follows."""
+    return torch.full((len(sample.ids),), -1) if sample.following is None else torch.from_numpy(sample.following)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 
 from recnb.figures.style import PALETTE
 
-PARTS = {"response": "response (cross-entropy)", "semantic": "InfoNCE semantic", "behaviour": "InfoNCE behaviour"}
+PARTS = {"response": "response (cross-entropy)", "semantic": "InfoNCE semantic", "behaviour": "InfoNCE behaviour",
+         "next": "InfoNCE next item"}  # fmt: skip
 
 
 def loss_parts(log: pd.DataFrame, validations: pd.DataFrame, chance: Mapping[str, float]) -> Figure:
     """The parts of the loss apart, and validation R@10, over optimizer steps.
 
     Args:
-        log: columns ``step`` and any of response, semantic, behaviour.
+        log: columns ``step`` and any of response, semantic, behaviour, next.
         validations: columns ``step`` and ``eval_R@10`` (or ``eval_loss``).
         chance: part -> its value for a model that knows nothing (dashed).
     """
