@@ -146,6 +146,9 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
     if best is not None:
         own, other = ranks["ours", "kept"], ranks[best, "kept"]
         content["ours_minus_best"] = judge.difference(own, other, judge.seed_spread(own))
+        for mixture in sorted({run["mixture"] for run in runs} - {""} & set(systems)):
+            both = ranks[mixture, "kept"]
+            content["mixture_minus_best"] = judge.difference(both, other, judge.seed_spread(both)) | {"system": mixture}
     content["rows"] = _rows(scores, content["spread"], runs, recipes[0])
     target = root / recipes[0].paths.reports / name / RESULTS
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +186,7 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
     about = {
         "seed": recipe.seed,
         "ours": metrics["ours"],
+        "mixture": metrics.get("fusion", {}).get("system", ""),
         "parameters": metrics["budget"]["parameters"],
         "minutes": round(sum(manifest["seconds"] for manifest in made.values()) / 60, 1),
         "commit": made[_LAST]["commit"],
