@@ -146,7 +146,7 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
     if best is not None:
         own, other = ranks["ours", "kept"], ranks[best, "kept"]
         content["ours_minus_best"] = judge.difference(own, other, judge.seed_spread(own))
-        for mixture in sorted({run["mixture"] for run in runs} - {""} & set(systems)):
+        for mixture in sorted({run["mixture"] for run in runs} & set(systems)):
             both = ranks[mixture, "kept"]
             content["mixture_minus_best"] = judge.difference(both, other, judge.seed_spread(both)) | {"system": mixture}
     content["rows"] = _rows(scores, content["spread"], runs, recipes[0])

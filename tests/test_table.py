@@ -16,7 +16,7 @@ from recnb.errors import RecipeError
 from recnb.stages import STAGES
 from recnb.store import stage_folder
 
-FOUND = {"eager-llm": 30, "eager-llm-no-adapter": 25, "popularity": 5, "sasrec": 20}
+FOUND = {"eager-llm + sasrec": 44, "eager-llm": 30, "eager-llm-no-adapter": 25, "popularity": 5, "sasrec": 20}
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             made |= {"commit": "abc", "device": "cpu", "dtype": "float32"}
             (folder / "manifest.json").write_text(json.dumps(made))
         metrics = {"ours": "eager-llm", "systems": dict.fromkeys(FOUND, {}), "budget": {"parameters": 5}}
+        metrics["fusion"] = {"system": "eager-llm + sasrec"}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         rows = [{"kind": "published"}, {"kind": "measured", "hardware": "a machine"}]
         (folder / "ledger.json").write_text(json.dumps({"rows": rows}))
@@ -95,7 +96,9 @@ def test_results_come_from_the_runs(project: Path, ran: list[str]) -> None:
     assert against["diff"] == pytest.approx(0.05) and against["low"] > 0 and against["over"] == "users and seeds"
     assert [run["minutes"] for run in result["runs"]] == [6.0] * 3
     assert [row["system"] for row in result["rows"]] == list(FOUND) and result["rows"][0]["kind"] == "measured"
-    assert result["rows"][3]["R@10"] == pytest.approx(0.12) and "sd of R@10 0.0200" in result["rows"][3]["why"]
+    assert result["rows"][4]["R@10"] == pytest.approx(0.12) and "sd of R@10 0.0200" in result["rows"][4]["why"]
+    mixed = result["mixture_minus_best"]
+    assert mixed["system"] == "eager-llm + sasrec" and mixed["R@10"]["diff"] == pytest.approx(0.12)
     first = result["runs"][0]
     assert first["hardware"] == "a machine" and first["commit"] == "abc" and first["data"] == {"items.parquet": "d" * 8}
 
