@@ -129,6 +129,7 @@ PAPER_SETTINGS: dict[str, tuple[Any, str]] = {
     "train.expand": ("per_target", "per_target"),
     "train.epochs": (3, "3"),
     "train.initialisation": ("mean", "mean"),
+    "train.lambda_next": (0.0, "0"),
     "anneal.enabled": (True, "true"),
     "decode.beam": (20, "20"),
     "decode.normalisation": ("full", "full"),
