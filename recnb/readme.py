@@ -16,23 +16,27 @@ from recnb.errors import ArtifactError, RecnbError
 from recnb.store import find_root, write_atomic
 
 LEDGERS = {  # by the name of the mark
-    "ledger": "reports/example/ledger.json",
-    "amazon": "reports/beauty-cpu/results.json",
-    "speed": "reports/example/speed.json",
+    "ledger": ("reports/example/ledger.json",),
+    "amazon": ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json"),
+    "speed": ("reports/example/speed.json",),
 }
 _LEFT_OUT = {"commit", "hardware", "source"}  # the same in every measured row: said once, below the table
 
 
-def table(source: Path) -> str:
-    """A ledger file as a Markdown table, with one line below it on where the measured rows come from.
+def table(*sources: Path) -> str:
+    """Ledger files as one Markdown table, with one line below it on where the measured rows come from.
 
     Args:
-        source: JSON, a list of rows or ``{"rows": [...]}``, as ``06_evaluate`` writes it.
+        sources: JSON, a list of rows or ``{"rows": [...]}``, as ``06_evaluate`` and ``recnb table`` write it; a row
+            that stands in several files is shown once.
 
     Raises:
         ArtifactError: no such file, or no rows in it.
     """
-    rows = _rows(source)
+    rows = _rows(sources[0])
+    for source in sources[1:]:
+        known = [_cells(row) for row in rows]
+        rows += [row for row in _rows(source) if _cells(row) not in known]
     names = [name for name in rows[0] if name not in _LEFT_OUT and any(_shown(row.get(name)) for row in rows)]
     lines = [names, ["---:" if _numeric(rows, name) else "---" for name in names]]
     lines += [[_shown(row.get(name)) for name in names] for row in rows]
@@ -44,8 +48,8 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- {name} -->", f"<!-- /{name} -->"
 
 
-def fill(page: Path, source: Path, name: str = "ledger") -> bool:
-    """Put the table between the marks of this name in a page; True if the page changed.
+def fill(page: Path, *sources: Path, name: str = "ledger") -> bool:
+    """Put the table of these files between the marks of this name in a page; True if the page changed.
 
     Raises:
         ArtifactError: the ledger or the marks are missing.
@@ -54,7 +58,7 @@ def fill(page: Path, source: Path, name: str = "ledger") -> bool:
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ArtifactError(f"{page}: expected one {begin} and one {end}")
     before, rest = text.split(begin)
-    new = f"{before}{begin}\n{table(source)}\n{end}{rest.split(end)[1]}"
+    new = f"{before}{begin}\n{table(*sources)}\n{end}{rest.split(end)[1]}"
     if new != text:
         write_atomic(page, lambda file: file.write(new.encode()))
     return new != text
@@ -64,7 +68,8 @@ def main() -> int:
     """Fill README.md of the project around the working directory."""
     try:
         root = find_root()
-        changed = [fill(root / "README.md", root / source, name) for name, source in LEDGERS.items()]
+        every = {name: [root / source for source in sources] for name, sources in LEDGERS.items()}
+        changed = [fill(root / "README.md", *sources, name=name) for name, sources in every.items()]
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
         return 2
@@ -83,6 +88,11 @@ def _rows(source: Path) -> list[dict[str, Any]]:
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ArtifactError(f"{source}: expected a list of rows")
     return rows
+
+
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a reader sees of a row."""
+    return {name: _shown(value) for name, value in row.items() if name not in _LEFT_OUT}
 
 
 def _numeric(rows: list[dict[str, Any]], name: str) -> bool:

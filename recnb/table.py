@@ -149,7 +149,7 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
         for mixture in sorted({run["mixture"] for run in runs} & set(systems)):
             both = ranks[mixture, "kept"]
             content["mixture_minus_best"] = judge.difference(both, other, judge.seed_spread(both)) | {"system": mixture}
-    content["rows"] = _rows(scores, content["spread"], runs, recipes[0])
+    content["rows"] = _rows(name, scores, content["spread"], runs, recipes[0])
     target = root / recipes[0].paths.reports / name / RESULTS
     target.parent.mkdir(parents=True, exist_ok=True)
     store.write_atomic(target, partial(_write_json, content))
@@ -199,15 +199,15 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
 
 
 def _rows(
-    scores: dict[str, Any], spread: dict[str, Any], runs: list[dict[str, Any]], recipe: Recipe
+    name: str, scores: dict[str, Any], spread: dict[str, Any], runs: list[dict[str, Any]], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """Published rows, then ours as means over seeds, as the ledger has them (papers' protocol): for README."""
+    """Published rows, then measured ones as means over seeds, as the ledger has them (papers' protocol): for README."""
     from recnb import ledger
 
-    names = [system for system in scores if system != "ours"]
-    measured = {s: {m: scores[s]["kept"][m] for m in ledger.METRICS} for s in names}
+    names = {s: f"{s} ({name})" if s.startswith("eager-llm") else s for s in scores if s != "ours"}
+    measured = {shown: {m: scores[s]["kept"][m] for m in ledger.METRICS} for s, shown in names.items()}
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    why = {s: seeds + (f", sd of R@10 {spread[s]['R@10']:.4f}" if spread[s] else "") for s in names}
+    why = {n: seeds + (f", sd of R@10 {spread[s]['R@10']:.4f}" if spread[s] else "") for s, n in names.items()}
     commits, machines = (", ".join(sorted({run[key] for run in runs})) for key in ("commit", "hardware"))
     frame = ledger.build_ledger(measured, ledger.published(recipe.evaluate.published), why, commits, machines)
     return list(ledger.ledger_records(frame))

@@ -28,11 +28,20 @@ def test_fills_between_the_markers_once(page: Path, content: object, tmp_path: P
     (tmp_path / "ledger.json").write_text(json.dumps(content), encoding="utf-8")
     assert readme.fill(page, tmp_path / "ledger.json")
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("before\n") and text.endswith("after\n") and text.count("old") == 1, "one table of two"
+    assert text.startswith("before\n") and text.endswith("after\n") and text.count("old") == len(readme.LEDGERS) - 1, "one table of all"
     assert "| A | 0.0830 | published | a \\| b |" in text
     assert "| ours |  | measured |  |" in text
     assert "Measured rows: commit abc; hardware two cores." in text
     assert not readme.fill(page, tmp_path / "ledger.json"), "nothing changes the second time"
+
+
+def test_a_row_of_two_files_stands_once(tmp_path: Path) -> None:
+    own = {"system": "ours, again", "R@10": 0.5, "kind": "measured", "why": "", "commit": "def", "hardware": "a GPU"}
+    (tmp_path / "a.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (tmp_path / "b.json").write_text(json.dumps([*ROWS, own]), encoding="utf-8")
+    text = readme.table(tmp_path / "a.json", tmp_path / "b.json")
+    assert text.count("| A |") == 1 and text.count("| ours |") == 1 and text.count("| ours, again | 0.5000 |") == 1
+    assert "commit abc, def; hardware a GPU, two cores" in text
 
 
 def test_missing_number_is_an_empty_cell(tmp_path: Path) -> None:
@@ -62,7 +71,7 @@ def test_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch, ca
     for name in ("notebooks", "params"):
         (tmp_path / name).mkdir()
     assert readme.main() == 2 and "ledger.json" in capsys.readouterr().err
-    for source in readme.LEDGERS.values():
+    for source in (source for sources in readme.LEDGERS.values() for source in sources):
         (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / source).write_text(json.dumps(ROWS), encoding="utf-8")
     assert readme.main() == 0 and "filled in" in capsys.readouterr().out
