@@ -371,7 +371,7 @@ class FusionConfig(Section):
         "", description="who joins the model: one of evaluate.baselines, or its own item head (train.lambda_next > 0)"
     )
     weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
-        [0.25, 0.5, 1.0, 2.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
+        [0.5, 1.0, 2.0, 4.0, 8.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
     )
     users: Positive = Field(2000, description="validation users on which the weight is chosen, drawn once")
 
