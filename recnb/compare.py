@@ -28,6 +28,7 @@ from recnb.recipe import Baseline, Recipe, load_recipe, recipe_hash
 
 MODEL, ADAPTED = "model", "annealed"
 _LAST = {MODEL: "04_train", ADAPTED: "05_anneal"}
+_FITTED_ON = {"tiger": "03_index"}  # its semantic codes; the other baselines need the data alone
 
 
 class Variant(BaseModel):
@@ -206,7 +207,12 @@ def _ranks(trial: Trial, first: Recipe, comparison: Comparison, root: Path) -> A
 def _plan(trial: Trial, comparison: Comparison, root: Path) -> Plan:
     """What has to be run for a trial; settings that only concern the lists are left to the judge."""
     made = [change for change in trial.overrides if not _only_judged(change)]
-    return make_plan(str(root / comparison.base), made, last=_LAST.get(comparison.judged, "01_data"), root=root)
+    return make_plan(str(root / comparison.base), made, last=_last(comparison.judged), root=root)
+
+
+def _last(judged: str) -> str:
+    """The stage up to which a trial is run."""
+    return _LAST.get(judged) or _FITTED_ON.get(judged, "01_data")
 
 
 def _ranks_key(trial: Trial, comparison: Comparison, plan: Plan) -> str:

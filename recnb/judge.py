@@ -60,19 +60,20 @@ def baseline_ranks(name: str, recipe: Recipe, root: Path, users: int = 0) -> np.
     not an estimate of quality.
 
     Returns:
-        (U,) int64; N where the list of 100 items does not hold the target.
+        (U,) int64 from 0; 20 (or N) where the list of so many items does not hold the target.
     """
     from recnb.baselines import fit_baseline, ranked_lists
     from recnb.data import histories, read_dataset, training_sequences
+    from recnb.index import read_index
     from recnb.train import Validation
 
-    stage = Stage.open("02_embeddings", recipe, root=root, look=True)
-    dataset = read_dataset(stage)
+    stage = Stage.open("04_train" if name == "tiger" else "02_embeddings", recipe, root=root, look=True)
+    dataset, codes = read_dataset(stage), read_index(stage).source_codes("semantic") if name == "tiger" else None
     everyone = Validation(*histories(dataset, "valid", recipe.data.max_history))
     fitted, _ = fit_baseline(
         name, training_sequences(dataset), dataset.n_items, recipe.evaluate, recipe.data.max_history,
         seed=recipe.seed, validation=(everyone.histories, everyone.targets), device=stage.runtime.device,
-        progress=stage.runtime.progress,
+        progress=stage.runtime.progress, codes=codes,
     )  # fmt: skip
     chosen = everyone.sample(users, 0)
     return target_ranks(ranked_lists(fitted, chosen.histories, min(20, dataset.n_items)), chosen.targets)

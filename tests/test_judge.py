@@ -55,6 +55,12 @@ def test_settings_of_a_baseline_reach_it(toy_run: ToyRun) -> None:
 
 
 @pytest.mark.e2e
+def test_tiger_is_given_the_codes_of_the_run(toy_run: ToyRun, recipe) -> None:  # type: ignore[no-untyped-def]
+    everyone = judge.baseline_ranks("popularity", recipe, toy_run.root)
+    assert judge.baseline_ranks("tiger", recipe, toy_run.root).shape == everyone.shape
+
+
+@pytest.mark.e2e
 def test_results_of_a_real_run(toy_copy: ToyRun, recipe) -> None:  # type: ignore[no-untyped-def]
     written = json.loads(table.write_results("judged", [recipe], toy_copy.root).read_text(encoding="utf-8"))
     scores = json.loads(toy_copy.artifact("06_evaluate", "metrics.json").read_text(encoding="utf-8"))
