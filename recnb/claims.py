@@ -148,12 +148,16 @@ def agreement(small: Mapping[str, Any], large: Mapping[str, Any], metric: str = 
     return pd.DataFrame(rows, columns=["choice", "small", "large", "same_sign"])
 
 
-def main_table(results: list[dict[str, Any]], published: Mapping[str, Any] | None) -> pd.DataFrame:
+def main_table(
+    results: list[dict[str, Any]], published: Mapping[str, Any] | None, protocol: str = "kept"
+) -> pd.DataFrame:
     """Published and measured rows of one data set: system, recipe, metrics, sd of R@10 over seeds, seeds, kind.
 
     Args:
         results: of :func:`recnb.table.read_results`, those of one data set.
         published: ``{system: (metrics, kind)}`` or none.
+        protocol: ``kept`` (the papers': seen items stay in the lists) or ``removed``; published rows belong to the
+            first alone.
     """
     rows = [
         {"system": system, "recipe": "", **scores, "kind": kind}
@@ -163,7 +167,7 @@ def main_table(results: list[dict[str, Any]], published: Mapping[str, Any] | Non
         rows += [
             {"system": system, "recipe": result["recipe"], "sd": result["spread"][system].get("R@10"),
              "seeds": len(result["seeds"]), "kind": "measured here"}
-            | {metric: both["kept"][metric] for metric in ("R@5", "R@10", "N@5", "N@10")}
+            | {metric: both[protocol][metric] for metric in ("R@5", "R@10", "N@5", "N@10")}
             for system, both in result["systems"].items() if system != "ours"
         ]  # fmt: skip
     columns = ["system", "recipe", "R@5", "R@10", "N@5", "N@10", "sd", "seeds", "kind"]
