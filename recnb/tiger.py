@@ -3,8 +3,8 @@
 The network is transformers' T5, trained from scratch on (history, next item) for every prefix of every sequence; an
 item is one token per level, ``<level, code>``. The codes are the semantic columns of the run's own index (balanced
 k-means) in place of the paper's RQ-VAE, so that what is compared is the recommender and not the index; they are unique,
-so no token is spent on telling clashes apart. There are no user tokens (in the paper 2,000 hashed ones): every system
-here sees the history alone.
+so no token is spent on telling clashes apart (with a published index that has clashes one is, as in the paper). There
+are no user tokens (in the paper 2,000 hashed ones): every system here sees the history alone.
 
 Lists come from a beam search over :class:`recnb.trie.Trie`. The encoder reads each history once, and all beams of a
 user stand side by side in one decoder pass: a mask lets each token see its own ancestors only, and corrects T5's
@@ -37,7 +37,7 @@ class Tiger(nn.Module):
     """A T5 and the codes it speaks.
 
     Args:
-        codes: (N, L) integers from 0, one row per item, all different.
+        codes: (N, L) integers from 0, one row per item; a level is added if rows are equal (:func:`told_apart`).
         config: sizes.
         length: T, items of a history.
 
@@ -46,13 +46,11 @@ class Tiger(nn.Module):
         tokens: (N, L) int64, the tokens of each item, from 1; 0 is :data:`START`.
         trie: the same as a tree.
         log: one row per epoch after :func:`train_tiger`: ``epoch``, ``loss`` and, with validation, ``R@10``.
-
-    Raises:
-        IndexGateError: two items have the same code.
     """
 
     def __init__(self, codes: np.ndarray, config: TigerConfig, length: int) -> None:
         super().__init__()
+        codes = told_apart(codes)
         levels = codes.max(axis=0).astype(np.int64) + 1  # codes in use on each level
         tokens = codes.astype(np.int64) + 1 + np.concatenate([[0], np.cumsum(levels)[:-1]])
         self.trie, self.length = Trie.from_tokens(tokens), length
@@ -112,6 +110,20 @@ class Tiger(nn.Module):
         ] if len(latest) else []  # fmt: skip
         self.train(was_training)
         return np.concatenate([np.empty((0, width), np.int64), *parts])
+
+
+def told_apart(codes: np.ndarray) -> np.ndarray:
+    """Codes (N, L), with one more column that numbers equal rows if there are any (the paper, section 3.1).
+
+    >>> told_apart(np.array([[1, 7], [2, 7], [1, 7]])).tolist()
+    [[1, 7, 0], [2, 7, 0], [1, 7, 1]]
+    """
+    group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    number = np.empty(len(codes), codes.dtype)
+    number[order] = np.arange(len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
+    return np.column_stack([codes, number]) if number.any() else codes
 
 
 # --- beam search -----------------------------------------------------------------------------------------------------
@@ -205,7 +217,7 @@ def train_tiger(
 
     Args:
         train: training sequences, oldest first.
-        codes: (N, L) the items' codes, all different.
+        codes: (N, L) the items' codes.
         config: sizes, epochs, batch size, learning rate, patience.
         length: T, items of a history.
         seed: of initialisation, order, dropout and of who validates; torch's own generator is left as it was.

@@ -141,7 +141,7 @@ def test_a_bad_setting_stops_before_anything_starts(override: str, nearest: str,
     root = new_sandbox(tmp_path / "sandbox")
     result = recnb(root, "run", TOY, "--set", override)
     assert result.returncode == 2 and nearest in result.stderr and "Traceback" not in result.stderr
-    assert not (root / "runs").exists() and not (root / "reports").exists()
+    assert not (root / "runs").exists() and not (root / "reports" / "toy").exists()
 
 
 def test_a_missing_input_names_the_notebook_that_makes_it(tmp_path: Path) -> None:

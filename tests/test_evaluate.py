@@ -308,7 +308,8 @@ def test_users_with_few_items_left_get_short_lists(monkeypatch: pytest.MonkeyPat
     seen[1, :4], seen[2] = True, True
     trie = Trie.from_tokens(np.arange(6)[:, None])
 
-    def fake(model, prompts, trie, config, exclude, progress, pad_id):
+    def fake(model, prompts, trie, config, exclude, progress, pad_id, prior, weight):
+        assert prior is None
         left = [np.flatnonzero(~row) for row in exclude.toarray()]
         assert all(len(items) >= config.beam for items in left)
         assert [int(p[0]) for p in prompts] == [u for u in range(4) if min(3, 6 - seen[u].sum()) == config.beam]

@@ -9,9 +9,9 @@ from scipy import sparse
 
 from recnb.baselines import Lister, fit_baseline, popularity_counts, ranked_lists
 from recnb.data import Sequences
-from recnb.errors import IndexGateError, RecipeError
+from recnb.errors import RecipeError
 from recnb.recipe import EvaluateConfig, Recipe, TigerConfig
-from recnb.tiger import START, Tiger, _Prefixes, train_tiger
+from recnb.tiger import START, Tiger, _Prefixes, told_apart, train_tiger
 
 N, T = 12, 6
 CONFIG = TigerConfig(width=16, head_width=8, heads=2, encoder_layers=1, decoder_layers=2, feedforward=32, dropout=0.0,
@@ -161,6 +161,15 @@ def test_it_is_a_baseline_that_makes_lists() -> None:
     assert lists.shape == (len(shown), 4) and not (lists == shown[:, -1:]).any()
 
 
+def test_equal_codes_are_told_apart_by_one_more_token() -> None:
+    codes = np.array([[1, 7], [2, 7], [1, 7], [1, 7]])
+    assert told_apart(codes).tolist() == [[1, 7, 0], [2, 7, 0], [1, 7, 1], [1, 7, 2]]
+    assert told_apart(CODES[2]) is CODES[2]
+    tiger = Tiger(codes, CONFIG, T)
+    assert tiger.trie.n_items == 4 and tiger.trie.depth == 3
+    assert sorted(tiger.eval().lists(np.array([[-1, 0]]), 4)[0].tolist()) == [0, 1, 2, 3]
+
+
 def test_what_it_refuses() -> None:
     valid = (walks().pad(T), np.zeros(60, int))
     for codes in (None, np.empty((N, 0), np.int32)):
@@ -168,8 +177,6 @@ def test_what_it_refuses() -> None:
             fit_baseline("tiger", walks(), N, EvaluateConfig(), T, seed=0, validation=valid, codes=codes)
     with pytest.raises(ValueError, match="codes of 5 items, expected 12"):
         fit_baseline("tiger", walks(), N, EvaluateConfig(), T, seed=0, validation=valid, codes=CODES[2][:5])
-    with pytest.raises(IndexGateError, match="items 0 and 1 have the same tokens"):
-        Tiger(np.zeros((2, 2), np.int64), CONFIG, T)
     with pytest.raises(ValueError, match="between 1 and N = 12"):
         untrained().lists(histories(), 13)
 
