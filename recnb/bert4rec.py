@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from recnb.sequential import NextItemEncoder, attention_mask
+from recnb.sequential import NextItemEncoder, attention_mask, transformer
 
 if TYPE_CHECKING:
     from recnb.recipe import Bert4recConfig
@@ -54,10 +54,7 @@ class BertEncoder(NextItemEncoder):
         self.positions = nn.Parameter(torch.zeros(length + 1, width))
         self.gap = nn.Parameter(torch.zeros(width))
         self.bias = nn.Parameter(torch.zeros(n_items))
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.blocks = transformer(width, 4 * width, blocks, heads, dropout)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.dropout = nn.Dropout(dropout)
         for table in (self.items.weight, self.positions, self.gap):

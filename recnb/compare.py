@@ -11,12 +11,11 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import IO, Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +25,8 @@ from recnb.errors import RecipeError
 from recnb.pipeline import Plan, decide, make_plan, run
 from recnb.recipe import Baseline, Recipe, load_recipe, recipe_hash
 
+Request = TypeVar("Request", bound=BaseModel)
+Asked = TypeVar("Asked")
 MODEL, ADAPTED = "model", "annealed"
 _LAST = {MODEL: "04_train", ADAPTED: "05_anneal"}
 _FITTED_ON = {"tiger": "03_index"}  # its semantic codes; the other baselines need the data alone
@@ -78,15 +79,39 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         RecipeError: not there, not YAML, or a key is wrong; names the file and key.
     """
+    return read_request(path, Comparison, "comparison", "base and variants")
+
+
+def read_request(path: Path, model: type[Request], what: str, expected: str) -> Request:
+    """Read a YAML file that asks for several runs.
+
+    Args:
+        path: the file.
+        model: what it must be.
+        what: the kind of file, for messages. expected: its keys, for messages.
+
+    Raises:
+        RecipeError: as :func:`read_comparison`.
+    """
     try:
-        return Comparison.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such comparison file") from None
+        raise RecipeError(f"{path}: no such {what} file") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {error}") from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise RecipeError(f"{path}: {problems}; expected base and variants") from None
+        raise RecipeError(f"{path}: {problems}; expected {expected}") from None
+
+
+def in_time(trials: Sequence[Asked], minutes: float, say: Callable[[str], None]) -> Iterator[Asked]:
+    """The trials one by one, none any more once ``minutes`` are over (0: no limit); says how many are left."""
+    started = monotonic()
+    for number, trial in enumerate(trials):
+        if minutes and monotonic() - started > 60 * minutes:
+            say(f"out of time: {len(trials) - number} of {len(trials)} runs are left; the same command goes on")
+            return
+        yield trial
 
 
 def compare(path: Path, root: Path, say: Callable[[str], None] = print, minutes: float = 0.0) -> Path:
@@ -107,14 +132,11 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print, minutes:
     Raises:
         RecipeError: the file or one of its variants is not valid; nothing has run.
     """
-    started, comparison = monotonic(), read_comparison(path)
+    comparison = read_comparison(path)
     trials = list(_trials(comparison, path.stem, root))  # all are checked before the first one runs
     target = root / "reports" / "ablations" / f"{path.stem}.json"
     done: dict[str, dict[int, tuple[Trial, Any]]] = {}
-    for number, trial in enumerate(trials):
-        if minutes and monotonic() - started > 60 * minutes:
-            say(f"out of time: {len(trials) - number} of {len(trials)} runs are left; the same command goes on")
-            break
+    for trial in in_time(trials, minutes, say):
         before = monotonic()
         ranks = _ranks(trial, trials[0].recipe, comparison, root)
         done.setdefault(trial.choice, {})[trial.recipe.seed] = (trial, ranks)
@@ -243,8 +265,7 @@ def _write(target: Path, comparison: Comparison, done: dict[str, dict[int, tuple
         )
     about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(root / comparison.base))}
     about |= {"about": comparison.about, "judged": comparison.judged, "missing": _missing(comparison, done)}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    store.write_atomic(target, partial(_write_json, about | {"seed_spread": spread, "rows": rows}))
+    store.write_json(target, about | {"seed_spread": spread, "rows": rows})
 
 
 def _missing(comparison: Comparison, done: dict[str, Any]) -> list[str]:
@@ -255,14 +276,10 @@ def _provenance(trials: list[Trial], comparison: Comparison, root: Path) -> dict
     """Where a row comes from: the manifests of its runs, and how long they took in all."""
     plans = [_plan(trial, comparison, root) for trial in trials]
     made = [store.read_manifest(plan.recipe, plan.stages[-1].name, root) or {} for plan in plans]
-    data = store.read_manifest(plans[0].recipe, "01_data", root) or {}
+    data = store.read_manifest(plans[0].recipe, "01_data", root) or {"artifacts": {}}
     facts = {name: made[0].get(name) for name in ("commit", "device", "dtype", "threads")}
-    facts |= {"data": {name: entry["sha256"] for name, entry in data.get("artifacts", {}).items()}}
+    facts |= {"data": store.artifact_hashes(data)}
     if comparison.judged in _LAST:
         facts["seconds"] = sum(manifest.get("seconds", 0.0) for manifest in made)
         facts["steps"] = made[0].get("facts", {}).get("steps")
     return facts
-
-
-def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
-    file.write(json.dumps(content, indent=1).encode())

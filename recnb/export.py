@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from recnb import __version__, keys, store
+from recnb import __version__, store
 from recnb.card import CARD, model_card
 from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.recipe import DecodeConfig, Recipe, TasksConfig, recipe_hash
 from recnb.stages import StageSpec
-from recnb.stages import stage as stage_spec
 from recnb.templates_text import TEMPLATES
 
 if TYPE_CHECKING:
@@ -156,20 +155,14 @@ def _finished(recipe: Recipe, root: Path) -> dict[str, dict[str, Any]]:
 
 def _problem(name: str, manifest: dict[str, Any], others: dict[str, dict[str, Any]], recipe: Recipe, root: Path) -> str:
     """What is wrong with a stage's artifacts; empty if nothing is."""
-    made, now = store.flatten(manifest["recipe"]), store.flatten(keys.recipe_part(stage_spec(name), recipe))
-    differing = sorted(key for key in {*made, *now} if made.get(key) != now.get(key))
-    changed = [f"{key} was {made.get(key)!r}, is {now.get(key)!r}" for key in differing]
-    if changed:
+    if changed := store.recipe_changes(name, recipe, manifest):
         return f"was made with another recipe ({'; '.join(changed[:3])})"
-    stale = [other for other, used in manifest["inputs"].items() if other in others and used != _hashes(others[other])]
+    hashes = {other: store.artifact_hashes(made) for other, made in others.items()}
+    stale = [other for other, used in manifest["inputs"].items() if used != hashes.get(other, used)]
     if stale:
         return f"was made from another {stale[0]}"
     damaged = store.damaged_artifacts(recipe, name, root, manifest)
     return f"is damaged ({', '.join(damaged)})" if damaged else ""
-
-
-def _hashes(manifest: dict[str, Any]) -> dict[str, str]:
-    return {name: entry["sha256"] for name, entry in manifest["artifacts"].items()}
 
 
 def _catalogue(folder: Path) -> tuple[list[str], list[str]]:
@@ -227,7 +220,7 @@ def _about_data(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     dataset = _read_json(folder / "dataset.json")
     told = {name: dataset["provenance"].get(name) for name in ("source", "licence", "sha256")}
     counts = {name: dataset[name] for name in ("name", "users", "items", "interactions")}
-    artifacts = {name: sha for name, sha in _hashes(manifest).items() if name.endswith(".parquet")}
+    artifacts = {name: sha for name, sha in store.artifact_hashes(manifest).items() if name.endswith(".parquet")}
     return counts | told | {"artifacts": artifacts}
 
 

@@ -7,16 +7,70 @@ the name of its partner. Shown in ``notebooks/06_evaluate.ipynb``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from recnb.baselines import Scorer
+from recnb.decode import inference, pad_left
+from recnb.errors import ArtifactError
 from recnb.evaluate import metrics, recommend_lists, target_ranks
+from recnb.model import NEXT
 from recnb.recipe import DecodeConfig
 from recnb.trie import Trie
+
+
+class ItemHead:
+    """A partner without a second model: scores of all items from the model's own state after a history.
+
+    The state of the last token goes through the item head's linear map and is compared with every item's behavioural
+    embedding (cosine over the training temperature), as in training (:class:`recnb.model.Recommender`).
+
+    Args:
+        model: the trained model, with its adapter or without.
+        folder: what :func:`recnb.model.save_model` wrote.
+        items: (N, d) behavioural embeddings.
+        temperature: the one it was trained with.
+        prompts: histories (B, T) -> B arrays of token ids.
+        pad_id: fills shorter prompts.
+
+    Raises:
+        ArtifactError: the model was trained without the head.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        folder: Path,
+        items: np.ndarray,
+        temperature: float,
+        prompts: Callable[[np.ndarray], Sequence[np.ndarray]],
+        pad_id: int,
+    ) -> None:
+        path = folder / "projectors.safetensors"
+        stored = load_file(path) if path.is_file() else {}
+        if f"{NEXT}.weight" not in stored:
+            raise ArtifactError(f"{path}: no item head; train with train.lambda_next > 0 (notebooks/04_train.ipynb)")
+        self.model, self.prompts, self.pad_id, self.temperature = model, prompts, pad_id, temperature
+        self.weight, self.bias = stored[f"{NEXT}.weight"], stored[f"{NEXT}.bias"]
+        self.items = F.normalize(torch.as_tensor(items, dtype=torch.float32), dim=1)
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """(B, N) float32 for histories (B, T) padded with -1."""
+        with inference(self.model) as causal:
+            device = next(causal.parameters()).device
+            ids, mask = (part.to(device) for part in pad_left(self.prompts(histories), self.pad_id))
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            body = causal.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+            states = body.last_hidden_state[:, -1].float().cpu()
+        query = F.normalize(F.linear(states, self.weight, self.bias), dim=1)
+        return (query @ self.items.T / self.temperature).numpy()
 
 
 def fused_lists(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,7 +19,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from recnb.errors import ArtifactError
 from recnb.pretrained import converted, load_causal_lm, locate
 from recnb.recipe import BackboneConfig
 from recnb.vocabulary import Vocabulary, train_tokenizer
@@ -141,7 +139,7 @@ class Recommender(nn.Module):
         label_smoothing: of the response's cross-entropy.
         dropout: on the input embeddings while training.
         following: (N, d) behavioural embeddings that an item head is to predict from the last token before each item
-            of a history; None: no head. Ours, not the paper's: :class:`ItemHead` scores items with it.
+            of a history; None: no head. Ours, not the paper's: :class:`recnb.fusion.ItemHead` scores items with it.
         following_weight: of the head's loss, the same InfoNCE.
     """
 
@@ -328,53 +326,6 @@ def read_model(
 
         model = PeftModel.from_pretrained(model, adapter)
     return model.to(device).eval(), vocabulary
-
-
-class ItemHead:
-    """Scores of all items from the model's own state after a history: what the item head learnt to say.
-
-    The state of the last token goes through the head's linear map and is compared with every item's behavioural
-    embedding (cosine over the training temperature). Not part of the paper; see :mod:`recnb.fusion`.
-
-    Args:
-        model: the trained model, with its adapter or without.
-        folder: what :func:`save_model` wrote.
-        items: (N, d) behavioural embeddings.
-        temperature: the one it was trained with.
-        prompts: histories (B, T) -> B arrays of token ids.
-        pad_id: fills shorter prompts.
-
-    Raises:
-        ArtifactError: the model was trained without the head.
-    """
-
-    def __init__(
-        self, model: Any, folder: Path, items: np.ndarray, temperature: float, prompts: Any, pad_id: int
-    ) -> None:
-        from safetensors.torch import load_file
-
-        path = folder / "projectors.safetensors"
-        stored = load_file(path) if path.is_file() else {}
-        if f"{NEXT}.weight" not in stored:
-            raise ArtifactError(f"{path}: no item head; train with train.lambda_next > 0 (notebooks/04_train.ipynb)")
-        self.model, self.prompts, self.pad_id = model, prompts, pad_id
-        self.device = model.get_input_embeddings().weight.device
-        unit = F.normalize(torch.as_tensor(items, dtype=torch.float32), dim=1).to(self.device)
-        self.matrix = (unit @ stored[f"{NEXT}.weight"].to(self.device)) / temperature  # (N, d_model), before the norm
-        self.shift = (unit @ stored[f"{NEXT}.bias"].to(self.device)) / temperature
-        self.map = (stored[f"{NEXT}.weight"].to(self.device), stored[f"{NEXT}.bias"].to(self.device))
-
-    @torch.no_grad()
-    def scores(self, histories: np.ndarray) -> np.ndarray:
-        """(B, N) float32 for histories (B, T) padded with -1."""
-        rows = [torch.from_numpy(np.asarray(row, np.int64)) for row in self.prompts(histories)]
-        ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
-        lengths = torch.tensor([len(row) for row in rows], device=self.device)
-        mask = torch.arange(ids.shape[1], device=self.device)[None] < lengths[:, None]
-        body = causal_lm(self.model).base_model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-        last = body.last_hidden_state[torch.arange(len(rows), device=self.device), lengths - 1].float()
-        norm = F.linear(last, *self.map).norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return ((last @ self.matrix.T + self.shift) / norm).cpu().numpy()
 
 
 def load_trained(stage: Stage, adapter: bool = True) -> tuple[PreTrainedModel, Vocabulary]:

@@ -162,10 +162,7 @@ class SequentialEncoder(NextItemEncoder):
         super().__init__(n_items, width, length, temperature)
         self.heads = heads
         self.positions = nn.Parameter(torch.zeros(length, width))
-        layer = nn.TransformerEncoderLayer(
-            width, heads, width, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.blocks = transformer(width, width, blocks, heads, dropout)
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.items.weight, std=width**-0.5)
         nn.init.normal_(self.positions, std=width**-0.5)
@@ -180,6 +177,14 @@ class SequentialEncoder(NextItemEncoder):
         x = self.vectors_of(windows) + self.positions[-windows.shape[1] :]
         later = torch.ones(windows.shape[1], windows.shape[1], dtype=torch.bool, device=windows.device).triu(1)
         return self.blocks(self.dropout(x), mask=attention_mask(later | (windows < 0)[:, None, :], self.heads))
+
+
+def transformer(width: int, feedforward: int, blocks: int, heads: int, dropout: float) -> nn.TransformerEncoder:
+    """Transformer blocks that normalise first, with GELU and a last normalisation; batch first."""
+    layer = nn.TransformerEncoderLayer(
+        width, heads, feedforward, dropout, activation="gelu", batch_first=True, norm_first=True
+    )
+    return nn.TransformerEncoder(layer, blocks, nn.LayerNorm(width), enable_nested_tensor=False)
 
 
 def attention_mask(hidden: Tensor, heads: int) -> Tensor:

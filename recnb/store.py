@@ -279,7 +279,7 @@ def stage_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
     """The named parts that :func:`stage_key` hashes."""
     manifests = {name: read_manifest(recipe, name, root) for name in spec.inputs}
     inputs = {
-        name: _hashes(manifest if manifest else _missing(spec.name, name, recipe))
+        name: artifact_hashes(manifest if manifest else _missing(spec.name, name, recipe))
         for name, manifest in manifests.items()
     }
     return keys.key_parts(spec, recipe, root, inputs)
@@ -298,7 +298,7 @@ def read_manifest(recipe: Recipe, stage: str, root: Path) -> dict[str, Any] | No
 def damaged_artifacts(recipe: Recipe, stage: str, root: Path, manifest: dict[str, Any]) -> list[str]:
     """Names of artifacts that are gone or do not match the manifest."""
     folder = stage_folder(recipe, stage, root)
-    return [name for name, sha in _hashes(manifest).items() if _hash_or_none(folder / name) != sha]
+    return [name for name, sha in artifact_hashes(manifest).items() if _hash_or_none(folder / name) != sha]
 
 
 def hash_artifact(path: Path) -> str:
@@ -325,6 +325,12 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and machines, whole or not at all; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda file: _write_json(file, value))
 
 
 def write_folder_atomic(path: Path, fill: Callable[[Path], Any]) -> None:
@@ -362,7 +368,7 @@ def _verified_inputs(
     for name in spec.inputs:
         manifest = read_manifest(recipe, name, root) or _missing(spec.name, name, recipe)
         _same_recipe(spec.name, name, recipe, manifest)
-        inputs[name] = _hashes(manifest)
+        inputs[name] = artifact_hashes(manifest)
         for artifact, sha in inputs[name].items():
             _verify(stage_folder(recipe, name, root) / artifact, sha, name, recipe, verified)
     return inputs
@@ -376,15 +382,20 @@ def _missing(stage: str, needed: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def _same_recipe(stage: str, needed: str, recipe: Recipe, manifest: dict[str, Any]) -> None:
-    wanted = flatten(keys.recipe_part(stage_spec(needed), recipe))
-    made = flatten(manifest["recipe"])
-    differing = sorted(key for key in {*made, *wanted} if made.get(key) != wanted.get(key))
-    changed = [f"{key} was {made.get(key)!r}, is {wanted.get(key)!r}" for key in differing]
+    changed = recipe_changes(needed, recipe, manifest)
     if changed:
         raise ArtifactError(
             f"{stage} needs {needed}, which was made with another recipe ({'; '.join(changed[:3])}): "
             f"run notebooks/{needed}.ipynb again, or `recnb run <recipe>`"
         )
+
+
+def recipe_changes(stage: str, recipe: Recipe, manifest: dict[str, Any]) -> list[str]:
+    """What a stage's artifacts were made with and the recipe now says otherwise, in words; empty if nothing."""
+    wanted = flatten(keys.recipe_part(stage_spec(stage), recipe))
+    made = flatten(manifest["recipe"])
+    differing = sorted(key for key in {*made, *wanted} if made.get(key) != wanted.get(key))
+    return [f"{key} was {made.get(key)!r}, is {wanted.get(key)!r}" for key in differing]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -408,7 +419,8 @@ def _verify(path: Path, sha: str, stage: str, recipe: Recipe, verified: dict[Pat
     verified[path] = _stat_signature(path)
 
 
-def _hashes(manifest: dict[str, Any]) -> dict[str, str]:
+def artifact_hashes(manifest: dict[str, Any]) -> dict[str, str]:
+    """Artifact name -> sha256, as a stage's manifest has them."""
     return {name: entry["sha256"] for name, entry in manifest["artifacts"].items()}
 
 

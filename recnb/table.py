@@ -10,16 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from time import monotonic
-from typing import IO, Any
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from recnb import store
-from recnb.errors import RecipeError
+from recnb.compare import in_time, read_request
 from recnb.pipeline import make_plan, run
 from recnb.recipe import Recipe, load_recipe, recipe_hash
 from recnb.stages import STAGES
@@ -62,15 +59,7 @@ def read_table(path: Path) -> Table:
     Raises:
         RecipeError: not there, not YAML, or a key is wrong; names the file and key.
     """
-    try:
-        return Table.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such table file") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from None
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise RecipeError(f"{path}: {problems}; expected entries, each with recipe, seeds and changes") from None
+    return read_request(path, Table, "table", "entries, each with recipe, seeds and changes")
 
 
 def fill(
@@ -94,13 +83,10 @@ def fill(
     Raises:
         RecipeError: the file or one of its recipes is not valid; nothing has run.
     """
-    started, runs = monotonic(), list(_runs(read_table(path), root, overrides))
+    runs = list(_runs(read_table(path), root, overrides))  # all are checked before the first one runs
     written: dict[str, Path] = {}
     done: dict[str, list[Run]] = {}
-    for number, each in enumerate(runs):
-        if minutes and monotonic() - started > 60 * minutes:
-            say(f"out of time: {len(runs) - number} of {len(runs)} runs are left; the same command goes on")
-            break
+    for each in in_time(runs, minutes, say):
         run(make_plan(each.recipe_path, each.overrides, last=_LAST, root=root))
         done.setdefault(each.name, []).append(each)
         written[each.name] = write_results(each.name, [one.recipe for one in done[each.name]], root)
@@ -151,8 +137,7 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
             content["mixture_minus_best"] = judge.difference(both, other, judge.seed_spread(both)) | {"system": mixture}
     content["rows"] = _rows(name, scores, content["spread"], runs, recipes[0])
     target = root / recipes[0].paths.reports / name / RESULTS
-    target.parent.mkdir(parents=True, exist_ok=True)
-    store.write_atomic(target, partial(_write_json, content))
+    store.write_json(target, content)
     return target
 
 
@@ -192,7 +177,7 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
         "commit": made[_LAST]["commit"],
         "hardware": next(row["hardware"] for row in ledger["rows"] if row["kind"] == "measured"),
         "dtype": made["04_train"]["dtype"],
-        "data": {name: entry["sha256"] for name, entry in made["01_data"]["artifacts"].items()},
+        "data": store.artifact_hashes(made["01_data"]),
         "seconds_per_system": made[_LAST]["facts"].get("seconds_per_system", {}),
     }
     return ranks, about
@@ -211,7 +196,3 @@ def _rows(
     commits, machines = (", ".join(sorted({run[key] for run in runs})) for key in ("commit", "hardware"))
     frame = ledger.build_ledger(measured, ledger.published(recipe.evaluate.published), why, commits, machines)
     return list(ledger.ledger_records(frame))
-
-
-def _write_json(content: dict[str, Any], file: IO[bytes]) -> None:
-    file.write(json.dumps(content, indent=1).encode() + b"\n")

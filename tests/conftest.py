@@ -67,6 +67,14 @@ def recnb(sandbox: Path, *arguments: str, timeout: float = 600) -> subprocess.Co
     return python("-m", "recnb", *arguments, cwd=sandbox, timeout=timeout)
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project root with recipes and notebooks, and nothing run or measured."""
+    for name in ("params", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
 @dataclass
 class ToyRun:
     """The toy recipe, executed notebook by notebook with plain papermill."""

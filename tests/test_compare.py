@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,6 @@ from recnb.pipeline import Decision, make_plan
 from recnb.store import stage_folder
 
 METRICS = ("R@5", "R@10", "N@5", "N@10")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    for name in ("params", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    return tmp_path
 
 
 def write(project: Path, text: str) -> Path:

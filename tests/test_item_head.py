@@ -11,7 +11,8 @@ from conftest import ROOT
 from small import TASKS, N, builder, codes, recommender, sequences, vocabulary
 
 from recnb.errors import ArtifactError, RecipeError
-from recnb.model import ItemHead, Recommender, save_model
+from recnb.fusion import ItemHead
+from recnb.model import Recommender, save_model
 from recnb.recipe import load_recipe
 from recnb.tasks import seqrec_prompts
 from recnb.train import Collator

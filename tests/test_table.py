@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,6 @@ from recnb.stages import STAGES
 from recnb.store import stage_folder
 
 FOUND = {"eager-llm + sasrec": 44, "eager-llm": 30, "eager-llm-no-adapter": 25, "popularity": 5, "sasrec": 20}
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    for name in ("params", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    return tmp_path
 
 
 def write(project: Path, text: str) -> Path:
@@ -114,7 +106,7 @@ def test_the_recipe_hash_does_not_depend_on_the_seed_or_the_name(project: Path, 
 
 def test_out_of_time_keeps_what_is_done(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 1e6])  # start, before the first run, before the second
-    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("recnb.compare.monotonic", lambda: next(clock))
     said: list[str] = []
     path = write(project, "entries: [{recipe: params/toy.yaml, seeds: [7, 8]}]")
     (written,) = module.fill(path, project, say=said.append, minutes=9)
