@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -294,6 +295,7 @@ def fit_baseline(
     codes: np.ndarray | None = None,
     device: str = "cpu",
     progress: bool = False,
+    keep: Path | None = None,
 ) -> tuple[Baseline, str]:
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
@@ -306,6 +308,7 @@ def fit_baseline(
         validation: histories (U, T) and targets (U,) of the validation split.
         codes: (N, L) semantic codes of the items, for ``tiger``.
         device, progress: of the neural ones.
+        keep: folder for the states of trainings that may be broken off; a second call with it goes on.
 
     Returns:
         the fitted baseline, and what was chosen, in words.
@@ -324,6 +327,7 @@ def fit_baseline(
         return cornac, f"the best of {config.sasrec.epochs} epochs"
     section = getattr(config, name.replace("-", "_"))
     same: dict[str, Any] = {"seed": seed, "validation": validation, "device": device, "progress": progress}
+    same["keep"] = None if keep is None else keep / f"{name}.pt"
     if name == "tiger":
         from recnb.tiger import train_tiger  # transformers' T5, which nothing else needs
 

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from recnb.epochs import seeded
 from recnb.errors import DataError
 from recnb.recipe import SasrecConfig
-from recnb.sequential import NegativeSampler, sampled_softmax, seeded, train_sequential
+from recnb.sequential import NegativeSampler, sampled_softmax, train_sequential
 
 if TYPE_CHECKING:
     from recnb.data import Sequences

@@ -10,17 +10,17 @@ Vasilev, RecSys 2023; Petrov and Macdonald, RecSys 2023). Windows, losses, train
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
+
+from recnb.epochs import EpochTraining, seeded, warmed_up_adam
 
 if TYPE_CHECKING:
     from recnb.data import Sequences
@@ -44,6 +44,7 @@ class NextItemEncoder(nn.Module):
 
     Attributes:
         log: one row per epoch after :func:`train_sequential`: ``epoch``, ``loss`` and, with validation, ``R@10``.
+        seconds: what the training took.
     """
 
     title = ""  # its name, for the progress bar
@@ -52,6 +53,7 @@ class NextItemEncoder(nn.Module):
         super().__init__()
         self.n_items, self.length, self.temperature = n_items, length, temperature
         self.log: list[dict[str, float]] = []
+        self.seconds = 0.0
         self.items = nn.Embedding(n_items + 1, width)  # the last row stands for "no item"
 
     @classmethod
@@ -208,6 +210,7 @@ def train_sequential(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     weight_decay: float = 0.0,
     progress: bool = False,
+    keep: Path | None = None,
 ) -> NextItemEncoder:
     """Fit SASRec, or another encoder, on training sequences.
 
@@ -227,13 +230,14 @@ def train_sequential(
             R@10 (full ranking, seen items kept) and the best epoch's weights are returned.
         weight_decay: AdamW's, on all weights.
         progress: show a bar.
+        keep: file for the state of a training that may be broken off (:class:`recnb.epochs.EpochTraining`).
 
     Returns:
         the model in evaluation mode, with its ``log``.
     """
     with seeded(seed, device):
         model = encoder.build(n_items, config, length).to(device)
-        _fit(model, train, config, np.random.default_rng(seed), validation, weight_decay, progress)
+        _fit(model, train, config, np.random.default_rng(seed), validation, weight_decay, progress, keep)
     return model.eval()
 
 
@@ -245,6 +249,7 @@ def _fit(
     validation: tuple[np.ndarray, np.ndarray] | None,
     weight_decay: float,
     progress: bool,
+    keep: Path | None,
 ) -> None:
     sampler = NegativeSampler(train.items, model.n_items, rng) if config.negatives else None
     steps = config.epochs * max(1, -(-len(windows_of(train, model.length, 0)) // config.batch_size))
@@ -255,52 +260,8 @@ def _fit(
         return _one_epoch(model, windows, config, rng, sampler, optimizer, schedule)
 
     check = partial(model.recall, *validation, 10) if validation is not None else None
-    fit_epochs(model, one_epoch, check, config.epochs, config.patience, model.title, progress)
-
-
-def warmed_up_adam(
-    model: nn.Module, learning_rate: float, steps: int, weight_decay: float = 0.0
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW on all weights, and a rate that rises over the first fiftieth of ``steps`` and stays."""
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (0.02 * steps + 1)))
-    return optimizer, schedule
-
-
-def fit_epochs(
-    model: Any,
-    one_epoch: Callable[[], float],
-    check: Callable[[], float] | None,
-    epochs: int,
-    patience: int,
-    title: str,
-    progress: bool,
-) -> None:
-    """Train epoch by epoch, and end with the weights of the one that validated best.
-
-    Args:
-        model: a module with a ``log``; gets one row per epoch: ``epoch``, ``loss`` and, with ``check``, ``R@10``.
-        one_epoch: trains for an epoch and returns its mean loss.
-        check: R@10 on validation; None: all epochs are run and the last weights stay.
-        epochs: at most.
-        patience: epochs without a better R@10 before stopping.
-        title: of the bar.
-        progress: show it.
-    """
-    best, best_state, waited = -1.0, None, 0
-    for epoch in tqdm(range(1, epochs + 1), desc=title, disable=not progress):
-        model.log.append({"epoch": float(epoch), "loss": one_epoch()})
-        if check is None:
-            continue
-        reached = model.log[-1]["R@10"] = check()
-        if reached > best:
-            best, best_state, waited = reached, copy.deepcopy(model.state_dict()), 0
-        else:
-            waited += 1
-        if waited >= patience:
-            break
-    if best_state is not None:
-        model.load_state_dict(best_state)
+    training = EpochTraining(model, optimizer, schedule, rng, keep)
+    training.run(one_epoch, check, config.epochs, config.patience, progress)
 
 
 def _one_epoch(
@@ -430,11 +391,3 @@ def hits(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> np.ndarray:
     own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
     better_or_equal = (scores >= own).sum(axis=1) - 1
     return better_or_equal < cutoff
-
-
-@contextmanager
-def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Inside, torch draws from ``seed``; afterwards its generators are as they were."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.startswith("cuda") else []):
-        torch.manual_seed(seed)
-        yield

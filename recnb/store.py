@@ -169,6 +169,24 @@ class Stage:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Arrays that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
+
+        Args:
+            name: of what is made.
+            make: gives numpy arrays by name; called only where this key has not made them yet.
+        """
+        import numpy as np
+
+        if not self.writes:
+            return make()
+        path = self.scratch("made") / f"{name}.npz"
+        if not path.is_file():
+            made = make()
+            write_atomic(path, lambda file: np.savez(file, **made))
+        with np.load(path) as stored:
+            return dict(stored)
+
     def figure(self, name: str) -> Path:
         """Where a figure for the report page belongs: ``reports/<recipe>/figures/<stage>-<name>.png``."""
         folder = report_folder(self.recipe, self.root) / "figures"

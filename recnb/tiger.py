@@ -14,6 +14,7 @@ relative positions to depths in the tree. Used in ``notebooks/06_evaluate.ipynb`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
-from recnb.sequential import fit_epochs, seeded, warmed_up_adam
+from recnb.epochs import EpochTraining, seeded, warmed_up_adam
 from recnb.trie import Trie
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class Tiger(nn.Module):
         tokens: (N, L) int64, the tokens of each item, from 1; 0 is :data:`START`.
         trie: the same as a tree.
         log: one row per epoch after :func:`train_tiger`: ``epoch``, ``loss`` and, with validation, ``R@10``.
+        seconds: what the training took.
     """
+
+    title = "TIGER"  # for the progress bar
 
     def __init__(self, codes: np.ndarray, config: TigerConfig, length: int) -> None:
         super().__init__()
@@ -56,6 +60,7 @@ class Tiger(nn.Module):
         self.trie, self.length = Trie.from_tokens(tokens), length
         self.register_buffer("tokens", torch.from_numpy(tokens), persistent=False)
         self.log: list[dict[str, float]] = []
+        self.seconds = 0.0
         sizes = T5Config(
             vocab_size=1 + int(levels.sum()), d_model=config.width, d_kv=config.head_width, d_ff=config.feedforward,
             num_layers=config.encoder_layers, num_decoder_layers=config.decoder_layers, num_heads=config.heads,
@@ -212,6 +217,7 @@ def train_tiger(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
     progress: bool = False,
+    keep: Path | None = None,
 ) -> Tiger:
     """Fit TIGER on every (history, next item) of the training sequences.
 
@@ -225,6 +231,7 @@ def train_tiger(
             R@10 on ``validation_users`` of them, and the best epoch's weights are returned.
         device: where to train.
         progress: show a bar.
+        keep: file for the state of a training that may be broken off (:class:`recnb.epochs.EpochTraining`).
 
     Returns:
         the model in evaluation mode, with its ``log``.
@@ -233,7 +240,7 @@ def train_tiger(
     with seeded(seed, device):
         tiger = Tiger(codes, config, length).to(device)
         drawn = None if validation is None else _some(*validation, config.validation_users, rng)
-        _fit(tiger, train, config, rng, drawn, progress)
+        _fit(tiger, train, config, rng, drawn, progress, keep)
     return tiger.eval()
 
 
@@ -253,6 +260,7 @@ def _fit(
     rng: np.random.Generator,
     validation: tuple[np.ndarray, np.ndarray] | None,
     progress: bool,
+    keep: Path | None,
 ) -> None:
     samples = _Prefixes(train, tiger.length)
     steps = config.epochs * max(1, -(-len(samples) // config.batch_size))
@@ -272,7 +280,9 @@ def _fit(
         return total / max(1, len(samples))
 
     check = None if validation is None else lambda: list_recall(tiger, *validation)
-    fit_epochs(tiger, one_epoch, check, config.epochs, config.patience, "TIGER", progress)
+    EpochTraining(tiger, optimizer, schedule, rng, keep).run(
+        one_epoch, check, config.epochs, config.patience, progress
+    )
 
 
 def list_recall(tiger: Tiger, histories: np.ndarray, targets: np.ndarray) -> float:

@@ -26,7 +26,7 @@ FLOORS: dict[str, int] = {
     "pretrained": 2, "int8": 2, "semantic": 2, "behaviour": 2, "assignment": 2, "kmeans": 2, "index": 2,
     "published_index": 2,
     "index_health": 2, "templates_text": 2,
-    "vocabulary": 2, "tasks": 2, "model": 2, "sequential": 2, "gru4rec": 2, "bert4rec": 2, "agreement": 2,
+    "vocabulary": 2, "tasks": 2, "model": 2, "epochs": 2, "sequential": 2, "gru4rec": 2, "bert4rec": 2, "agreement": 2,
     "train": 3, "anneal": 3, "trie": 3, "decode": 3, "tiger": 3,
     "evaluate": 4, "fusion": 4, "judge": 4, "claims": 4, "baselines": 4, "explain": 4, "ledger": 4, "figures": 4, "speed": 4,
     "footprint": 4,

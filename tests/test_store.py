@@ -247,6 +247,16 @@ def test_a_loaded_recipe_takes_no_overrides(root: Path) -> None:
     assert Stage.open("01_data", recipe_of(root), root=root).recipe.name == "mine"
 
 
+def test_what_was_made_once_is_not_made_again_after_a_kill(root: Path) -> None:
+    made = open_stage(root, "01_data").once("lists-a + b", lambda: {"kept": np.arange(6).reshape(2, 3)})
+    again = open_stage(root, "01_data")
+    stored = again.once("lists-a + b", lambda: pytest.fail("made again"))
+    np.testing.assert_array_equal(stored["kept"], made["kept"])
+    assert set(again.once("other", lambda: {"x": np.zeros(1)})) == {"x"}
+    again.close()
+    assert not list(again.folder.glob("scratch-*"))
+
+
 def test_scratch_survives_a_kill_serves_one_key_and_goes_at_the_end(root: Path) -> None:
     checkpoint = open_stage(root, "01_data").scratch("checkpoints") / "step-5"
     checkpoint.write_text("state")
