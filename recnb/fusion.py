@@ -7,7 +7,7 @@ the name of its partner. Shown in ``notebooks/06_evaluate.ipynb``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,28 @@ class ItemHead:
             states = body.last_hidden_state[:, -1].float().cpu()
         query = F.normalize(F.linear(states, self.weight, self.bias), dim=1)
         return (query @ self.items.T / self.temperature).numpy()
+
+
+class Joint:
+    """Several partners as one: their log-probabilities add up (a product of experts with equal shares).
+
+    Args:
+        parts: each one's scores are read as logits.
+    """
+
+    def __init__(self, parts: Sequence[Scorer]) -> None:
+        self.parts = parts
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """(B, N) for histories (B, T) padded with -1."""
+        total = sum(torch.from_numpy(np.array(part.scores(histories))).log_softmax(dim=1) for part in self.parts)
+        return np.asarray(total)
+
+
+def partner_of(names: str, fitted: Mapping[str, Any]) -> Scorer:
+    """The partner that a recipe names: a fitted recommender, or several with a plus between them as :class:`Joint`."""
+    parts = [fitted[name] for name in names.split("+")]
+    return parts[0] if len(parts) == 1 else Joint(parts)
 
 
 def fused_lists(

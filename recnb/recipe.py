@@ -365,15 +365,21 @@ class TigerConfig(Section):
 
 
 class FusionConfig(Section):
-    """06_evaluate: a baseline's scores as a prior in the trie. Ours, not the paper's; a row of its own."""
+    """06_evaluate: other scores as a prior in the trie. Ours, not the paper's; each mixture is a row of its own."""
 
-    partner: Literal["", "head", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec"] = Field(
-        "", description="who joins the model: one of evaluate.baselines, or its own item head (train.lambda_next > 0)"
+    partners: list[str] = Field(
+        [],
+        description="who joins the model, a mixture each: one of evaluate.baselines with scores, head (the model's own "
+        "item head, train.lambda_next > 0), or several with a plus, e.g. head+sasrec-sampled",
     )
     weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.5, 1.0, 2.0, 4.0, 8.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
     )
     users: Positive = Field(2000, description="validation users on which the weight is chosen, drawn once")
+
+    def members(self) -> list[str]:
+        """Everyone who joins in some mixture, once."""
+        return list(dict.fromkeys(name for partner in self.partners for name in partner.split("+")))
 
 
 class EvaluateConfig(Section):
@@ -397,11 +403,13 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _partner_is_fitted(self) -> EvaluateConfig:
-        if self.fusion.partner not in ("", "head", *self.baselines):
-            raise ValueError(
-                f"evaluate.fusion.partner = {self.fusion.partner} is not among evaluate.baselines "
-                f"({', '.join(self.baselines)}): add it there, or choose one of them"
-            )
+        scoring = [name for name in self.baselines if name != "tiger"]  # which makes lists and scores nothing else
+        for name in self.fusion.members():
+            if name not in ("head", *scoring):
+                raise ValueError(
+                    f"evaluate.fusion.partners: {name} is not among the evaluate.baselines that score all items "
+                    f"({', '.join(scoring)}): add it there, or choose one of them"
+                )
         return self
 
 
@@ -507,9 +515,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _head_is_trained(self) -> Recipe:
-        if self.evaluate.fusion.partner == "head" and not self.train.lambda_next:
+        if "head" in self.evaluate.fusion.members() and not self.train.lambda_next:
             raise ValueError(
-                "evaluate.fusion.partner = head, but train.lambda_next is 0 and there is no item head: expected "
+                "evaluate.fusion.partners: head, but train.lambda_next is 0 and there is no item head: expected "
                 "train.lambda_next > 0, or another partner"
             )
         return self

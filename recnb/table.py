@@ -132,9 +132,10 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
     if best is not None:
         own, other = ranks["ours", "kept"], ranks[best, "kept"]
         content["ours_minus_best"] = judge.difference(own, other, judge.seed_spread(own))
-        for mixture in sorted({run["mixture"] for run in runs} & set(systems)):
-            both = ranks[mixture, "kept"]
-            content["mixture_minus_best"] = judge.difference(both, other, judge.seed_spread(both)) | {"system": mixture}
+        mixtures = {system: ranks[system, "kept"] for run in runs for system in run["mixtures"]}
+        content["mixtures_minus_best"] = {
+            system: judge.difference(both, other, judge.seed_spread(both)) for system, both in mixtures.items()
+        }
     content["rows"] = _rows(name, scores, content["spread"], runs, recipes[0])
     target = root / recipes[0].paths.reports / name / RESULTS
     store.write_json(target, content)
@@ -171,7 +172,7 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
     about = {
         "seed": recipe.seed,
         "ours": metrics["ours"],
-        "mixture": metrics.get("fusion", {}).get("system", ""),
+        "mixtures": [mixed["system"] for mixed in metrics["fusion"]],
         "parameters": metrics["budget"]["parameters"],
         "minutes": round(sum(manifest["seconds"] for manifest in made.values()) / 60, 1),
         "commit": made[_LAST]["commit"],

@@ -76,7 +76,19 @@ def test_weight_zero_is_the_model_alone(setting) -> None:  # type: ignore[no-unt
 
 
 def test_a_partner_must_be_fitted(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"partner = gru4rec is not among evaluate.baselines \(popularity\)"):
-        load_recipe(
-            ROOT / "params/toy.yaml", ["evaluate.fusion.partner=gru4rec", "evaluate.baselines=[popularity]"]
-        )
+    baselines = "evaluate.baselines=[popularity, tiger]"
+    for names in ("gru4rec", "popularity+gru4rec", "tiger", ""):
+        unknown = names.rpartition("+")[2]
+        with pytest.raises(RecipeError, match=rf"partners: {unknown} is not among the evaluate.baselines .*\(popularity\)"):
+            load_recipe(ROOT / "params/toy.yaml", [f"evaluate.fusion.partners=['{names}']", baselines])
+    recipe = load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[popularity]", baselines])
+    assert recipe.evaluate.fusion.members() == ["popularity"]
+
+
+def test_several_partners_multiply_their_probabilities() -> None:
+    histories, one, other = np.zeros((2, 3), int), Oracle(1.0), Oracle(3.0)
+    both = fusion.partner_of("one+other", {"one": one, "other": other}).scores(histories)
+    probability = np.exp(one.scores(histories)) / np.exp(one.scores(histories)).sum(1, keepdims=True)
+    probability *= np.exp(other.scores(histories)) / np.exp(other.scores(histories)).sum(1, keepdims=True)
+    np.testing.assert_allclose(np.exp(both), probability, rtol=1e-5)
+    assert fusion.partner_of("one", {"one": one}) is one

@@ -98,5 +98,5 @@ def test_a_model_without_it_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path, model, VOCABULARY, 5)
     with pytest.raises(ArtifactError, match=r"no item head; train with train\.lambda_next > 0"):
         ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.1, prompts, VOCABULARY.pad_id)
-    with pytest.raises(RecipeError, match=r"partner = head, but train\.lambda_next is 0"):
-        load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partner=head"])
+    with pytest.raises(RecipeError, match=r"partners: head, but train\.lambda_next is 0"):
+        load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[head]"])

@@ -70,7 +70,8 @@ def test_results_of_a_real_run(toy_copy: ToyRun, recipe) -> None:  # type: ignor
                 m: written["systems"][system][protocol][m] for m in values
             }
     assert written["systems"]["ours"] == written["systems"][scores["ours"]]
-    assert scores["fusion"]["system"] in written["systems"] and not written["best_baseline"].startswith("eager")
+    assert list(written["mixtures_minus_best"]) == [mixed["system"] for mixed in scores["fusion"]] != []
+    assert set(written["mixtures_minus_best"]) <= set(written["systems"]) and not written["best_baseline"].startswith("eager")
 
 
 @pytest.mark.e2e

@@ -62,7 +62,7 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             made |= {"commit": "abc", "device": "cpu", "dtype": "float32"}
             (folder / "manifest.json").write_text(json.dumps(made))
         metrics = {"ours": "eager-llm", "systems": dict.fromkeys(FOUND, {}), "budget": {"parameters": 5}}
-        metrics["fusion"] = {"system": "eager-llm + sasrec"}
+        metrics["fusion"] = [{"system": "eager-llm + sasrec"}]
         (folder / "metrics.json").write_text(json.dumps(metrics))
         rows = [{"kind": "published"}, {"kind": "measured", "hardware": "a machine"}]
         (folder / "ledger.json").write_text(json.dumps({"rows": rows}))
@@ -90,8 +90,9 @@ def test_results_come_from_the_runs(project: Path, ran: list[str]) -> None:
     shown = [f"{s} (toy)" if s.startswith("eager") else s for s in FOUND]
     assert [row["system"] for row in result["rows"]] == shown and result["rows"][0]["kind"] == "measured"
     assert result["rows"][4]["R@10"] == pytest.approx(0.12) and "sd of R@10 0.0200" in result["rows"][4]["why"]
-    mixed = result["mixture_minus_best"]
-    assert mixed["system"] == "eager-llm + sasrec" and mixed["R@10"]["diff"] == pytest.approx(0.12)
+    mixed = result["mixtures_minus_best"]
+    assert list(mixed) == ["eager-llm + sasrec"]
+    assert mixed["eager-llm + sasrec"]["R@10"]["diff"] == pytest.approx(0.12)
     first = result["runs"][0]
     assert first["hardware"] == "a machine" and first["commit"] == "abc" and first["data"] == {"items.parquet": "d" * 8}
 
