@@ -22,14 +22,19 @@ BACKBONE = "../../04_train/model"  # where the backbone lies, seen from the adap
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def add_adapter(backbone: PreTrainedModel, vocabulary: Vocabulary, config: AnnealConfig, seed: int) -> PeftModel:
+def add_adapter(
+    backbone: PreTrainedModel, vocabulary: Vocabulary, config: AnnealConfig, seed: int, checkpointing: bool = False
+) -> PeftModel:
     """Wrap a backbone with LoRA on all attention and MLP projections; everything else is frozen.
 
     With ``train_embeddings`` the rows of the index tokens are trained along, in table and head. The release trains the
     whole table; we train the catalogue's rows only, because no text row ever occurs in a ``seqrec`` answer and a
-    frozen text row is what keeps comprehension comparable.
+    frozen text row is what keeps comprehension comparable. ``checkpointing`` (the backbone's setting) computes layers
+    again in the backward pass: less memory, the same numbers.
     """
     torch.manual_seed(seed)
+    if checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})  # the frozen table's rows need no gradient
     rows = vocabulary.index_tokens.ravel().tolist() if config.train_embeddings else None
     lora = LoraConfig(
         r=config.rank,

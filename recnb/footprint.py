@@ -358,8 +358,8 @@ def _train(recipe: Recipe, facts: Facts) -> Parts:
 
 
 def _anneal(recipe: Recipe, facts: Facts) -> Parts:
-    """The backbone is read again, without gradient checkpointing. peft merges the trained rows into a copy of the table
-    for each use: the head's is kept for the backward pass and gets a gradient, the lookup's comes and goes."""
+    """peft merges the trained rows into a copy of the table for each use: the head's is kept for the backward pass and
+    gets a gradient, the lookup's comes and goes."""
     shape, sizes = facts.backbone, facts.sizes
     batch = min(recipe.train.batch_size, sequences(recipe, sizes))
     length, labels = batches(recipe, sizes)[0]
@@ -369,7 +369,8 @@ def _anneal(recipe: Recipe, facts: Facts) -> Parts:
     }
     if recipe.anneal.enabled:
         tables = 8 * shape.vocabulary * shape.width if recipe.anneal.train_embeddings else 0
-        step = training_pass(shape, batch, length, batch * labels, adapter=True)
+        checkpointing = recipe.backbone.gradient_checkpointing
+        step = training_pass(shape, batch, length, batch * labels, adapter=True, checkpointing=checkpointing)
         moments["a training step with the adapter (train.batch_size x length)"] = step + tables
     return Parts(_read(facts), moments, _epochs(recipe, sizes))
 

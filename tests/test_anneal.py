@@ -52,6 +52,22 @@ def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: 
     assert torch.equal(plain(input_ids=ids).logits, before)
 
 
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    ids, gradients, calls = torch.tensor(VOCABULARY.item_tokens[:5]), [], []
+    for checkpointing in (False, True):
+        adapted = add_adapter(recommender(VOCABULARY).backbone, VOCABULARY, CONFIG, 0, checkpointing).train()
+        for module in adapted.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        layer = adapted.get_base_model().model.layers[0].mlp  # type: ignore[union-attr]
+        layer.register_forward_pre_hook(lambda *_, mode=checkpointing: calls.append(mode))
+        adapted(input_ids=ids, labels=ids).loss.backward()
+        gradients.append({name: p.grad for name, p in adapted.named_parameters() if p.requires_grad})
+    assert calls.count(False) == 1 and calls.count(True) == 2  # computed again in the backward pass
+    assert all(torch.allclose(gradient, gradients[1][name], atol=1e-6) for name, gradient in gradients[0].items())
+    assert any(float(gradient.abs().max()) > 0 for gradient in gradients[0].values())
+
+
 def test_the_settings_of_annealing() -> None:
     made = annealing_config(TRAIN, CONFIG)
     assert (made.epochs, made.learning_rate, made.lambda_semantic, made.lambda_behaviour) == (2, 0.05, 0, 0)

@@ -163,6 +163,7 @@ def test_what_a_baseline_keeps_is_what_autograd_keeps(name: str, changes: dict[s
         ("04_train", {"data": {"max_history": 5}}, False),
         ("05_anneal", {"anneal": {"enabled": False}}, False),
         ("05_anneal", {"train": {"batch_size": 512}}, True),
+        ("05_anneal", {"backbone": {"gradient_checkpointing": True}}, False),
         ("06_evaluate", {"decode": {"batch_size": 1024}}, True),
         ("06_evaluate", {"evaluate": {"baselines": ["popularity"]}, "decode": {"batch_size": 1}}, False),
         ("06_evaluate", {"evaluate": {"baselines": ["gru4rec"], "gru4rec": {"batch_size": 4096}}}, True),
