@@ -13,7 +13,7 @@ RECIPE ?= params/quickstart.yaml
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test lint lab gemma speed example ledger clean distclean
+.PHONY: help env report test lint lab gemma speed example example-beauty ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,13 +58,22 @@ speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), wi
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[speed]'
 	@$(BIN)/recnb run params/speed.yaml
 
+# keep the pages of a recipe's report: (1) recipe, (2) folder, (3) the way from its notebooks/ to the project
+define KEEP
+	@rm -rf $(2)/notebooks && mkdir -p $(2)/notebooks
+	@cp reports/$(1)/index.html reports/$(1)/metrics.json $(2)/ && cp reports/$(1)/notebooks/*.html $(2)/notebooks/
+	@perl -pi -e 's{href="(\d\w*)\.ipynb"}{href="$(3)/notebooks/$$1.ipynb"}g' $(2)/notebooks/*.html
+endef
+
 example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, ledgers in README.md
-	@rm -rf reports/example/notebooks && mkdir -p reports/example/notebooks
-	@cp reports/quickstart/index.html reports/quickstart/metrics.json runs/quickstart/06_evaluate/ledger.json reports/example/
-	@cp reports/quickstart/notebooks/*.html reports/example/notebooks/
+	$(call KEEP,quickstart,reports/example,../../..)
+	@cp runs/quickstart/06_evaluate/ledger.json reports/example/
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
 		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; fi
 	@$(BIN)/python -m recnb.readme
+
+example-beauty: ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
+	$(call KEEP,beauty-cpu,reports/example/beauty,../../../..)
 
 ledger: env ## put the committed example's ledger into README.md
 	@$(BIN)/python -m recnb.readme
