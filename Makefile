@@ -60,7 +60,7 @@ speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), wi
 
 # keep the pages of a recipe's report: (1) recipe, (2) folder, (3) the way from its notebooks/ to the project
 define KEEP
-	@rm -rf $(2)/notebooks && mkdir -p $(2)/notebooks
+	@mkdir -p $(2)/notebooks && rm -f $(2)/notebooks/0*.html  # what the last run of the benchmarks left stays
 	@cp reports/$(1)/index.html reports/$(1)/metrics.json $(2)/ && cp reports/$(1)/notebooks/*.html $(2)/notebooks/
 	@perl -pi -e 's{href="(\d\w*)\.ipynb"}{href="$(3)/notebooks/$$1.ipynb"}g' $(2)/notebooks/*.html
 endef
