@@ -66,10 +66,10 @@ define KEEP
 endef
 
 example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, ledgers in README.md
-	$(call KEEP,quickstart,reports/example,../../..)
 	@cp runs/quickstart/06_evaluate/ledger.json reports/example/
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
 		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; fi
+	$(call KEEP,quickstart,reports/example,../../..)
 	@$(BIN)/python -m recnb.readme
 
 example-beauty: ## keep the report of params/beauty-cpu.yaml, once it has run, beside it

@@ -6,6 +6,7 @@ never an equal string, so an index in which items share a code earns nothing by 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from recnb.recipe import DecodeConfig
+    from recnb.store import Stage
     from recnb.trie import Trie
 
 NO_ITEM = -1
@@ -383,3 +385,33 @@ def recommend_lists(
         found, _ = recommend(model, asked, trie, beam, left_out, progress, pad_id, opinion, prior_weight)
         lists[users, :places] = found
     return lists
+
+
+def lists_once(
+    stage: Stage,
+    system: str,
+    make: Callable[[csr_matrix | None], np.ndarray],
+    protocols: Mapping[str, csr_matrix | None],
+    before: float = 0.0,
+) -> tuple[dict[str, np.ndarray], float]:
+    """A system's lists under each protocol, made once: a notebook that was killed goes on behind them.
+
+    Args:
+        stage: keeps them (:meth:`recnb.store.Stage.once`).
+        system: its name.
+        make: lists (U, W) without the items to leave out.
+        protocols: name -> (U, N) items to leave out; None: none.
+        before: seconds that the system took until here.
+
+    Returns:
+        protocol -> (U, W), and the seconds that the system took in all.
+    """
+
+    def timed() -> dict[str, np.ndarray]:
+        start = time.perf_counter()
+        found = {protocol: make(exclude) for protocol, exclude in protocols.items()}
+        return found | {"seconds": np.array(before + time.perf_counter() - start)}
+
+    found = stage.once(f"lists-{system}", timed)
+    seconds = round(float(found.pop("seconds")), 2)
+    return found, seconds

@@ -364,13 +364,17 @@ class TigerConfig(Section):
     validation_users: int = Field(1000, ge=0, description="validate on this many users, drawn once; 0: all")
 
 
+PARTNERS = ("sasrec", "sasrec-sampled", "gru4rec", "bert4rec")  # baselines whose scores a softmax understands
+
+
 class FusionConfig(Section):
     """06_evaluate: other scores as a prior in the trie. Ours, not the paper's; each mixture is a row of its own."""
 
     partners: list[str] = Field(
         [],
-        description="who joins the model, a mixture each: one of evaluate.baselines with scores, head (the model's own "
-        "item head, train.lambda_next > 0), or several with a plus, e.g. head+sasrec-sampled",
+        description="who joins the model, a mixture each: sasrec, sasrec-sampled, gru4rec or bert4rec (of "
+        "evaluate.baselines), head (the model's own item head, train.lambda_next > 0), or several with a plus, e.g. "
+        "head+sasrec-sampled",
     )
     weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.5, 1.0, 2.0, 4.0, 8.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
@@ -403,11 +407,11 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _partner_is_fitted(self) -> EvaluateConfig:
-        scoring = [name for name in self.baselines if name != "tiger"]  # which makes lists and scores nothing else
+        scoring = [name for name in self.baselines if name in PARTNERS]
         for name in self.fusion.members():
             if name not in ("head", *scoring):
                 raise ValueError(
-                    f"evaluate.fusion.partners: {name} is not among the evaluate.baselines that score all items "
+                    f"evaluate.fusion.partners: {name} is not among the evaluate.baselines whose scores are logits "
                     f"({', '.join(scoring)}): add it there, or choose one of them"
                 )
         return self

@@ -165,12 +165,18 @@ class Stage:
 
     def scratch(self, name: str) -> Path:
         """A folder for checkpoints: it survives a kill, serves only the same key, and goes with :meth:`close`."""
-        path = self.folder / f"scratch-{self.key[:16]}" / name
+        path = self._scratch / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / f"scratch-{self.key[:16]}"
+
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Arrays that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
+
+        Every process of a launch looks for itself, so that all make them together or none does; one writes.
 
         Args:
             name: of what is made.
@@ -178,11 +184,11 @@ class Stage:
         """
         import numpy as np
 
-        if not self.writes:
-            return make()
-        path = self.scratch("made") / f"{name}.npz"
+        path = self._scratch / "made" / f"{name}.npz"
         if not path.is_file():
             made = make()
+            if not self.writes:
+                return made
             write_atomic(path, lambda file: np.savez(file, **made))
         with np.load(path) as stored:
             return dict(stored)
@@ -219,9 +225,8 @@ class Stage:
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        keep = f"scratch-{self.key[:16]}"
         for leftover in [*self.folder.glob(f"{_TEMPORARY}*"), *self.folder.glob("scratch-*")]:
-            if leftover.name != keep:
+            if leftover != self._scratch:
                 _remove(leftover)
 
     def _manifest(self) -> dict[str, Any]:
@@ -347,7 +352,6 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and machines, whole or not at all; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, lambda file: _write_json(file, value))
 
 

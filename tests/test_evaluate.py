@@ -362,3 +362,27 @@ def test_the_ledger_is_drawn_in_order_with_its_kinds() -> None:
     names = [label.get_text() for label in axis.get_yticklabels()]
     assert names[0] == "worse" and names[-1] == "ours" and "EAGER-LLM" in names
     assert {text.get_text() for text in axis.get_legend().get_texts()} == {"published", "measured"}
+
+
+def test_lists_are_made_once_under_each_protocol_and_the_time_is_kept() -> None:
+    class Shelf:
+        """A stage's shelf, which outlives the notebook."""
+
+        kept: dict[str, dict[str, np.ndarray]] = {}
+
+        def once(self, name: str, make):  # type: ignore[no-untyped-def]
+            if name not in self.kept:
+                self.kept[name] = make()
+            return dict(self.kept[name])
+
+    asked: list[object] = []
+
+    def make(exclude: object) -> np.ndarray:
+        asked.append(exclude)
+        return np.array([[len(asked)]])
+
+    protocols = {"kept": None, "removed": sparse.csr_matrix((1, 2))}
+    lists, seconds = evaluate.lists_once(Shelf(), "ours", make, protocols, before=5.0)  # type: ignore[arg-type]
+    again = evaluate.lists_once(Shelf(), "ours", make, protocols)  # type: ignore[arg-type]
+    assert asked == [None, protocols["removed"]] and {p: int(found[0, 0]) for p, found in lists.items()} == {"kept": 1, "removed": 2}
+    assert seconds >= 5.0 and again[1] == seconds and set(again[0]) == set(lists)

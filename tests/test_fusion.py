@@ -76,13 +76,13 @@ def test_weight_zero_is_the_model_alone(setting) -> None:  # type: ignore[no-unt
 
 
 def test_a_partner_must_be_fitted(tmp_path: Path) -> None:
-    baselines = "evaluate.baselines=[popularity, tiger]"
-    for names in ("gru4rec", "popularity+gru4rec", "tiger", ""):
+    baselines = "evaluate.baselines=[popularity, itemknn, sasrec, tiger]"
+    for names in ("gru4rec", "sasrec+gru4rec", "tiger", "popularity", "head+itemknn", ""):
         unknown = names.rpartition("+")[2]
-        with pytest.raises(RecipeError, match=rf"partners: {unknown} is not among the evaluate.baselines .*\(popularity\)"):
+        with pytest.raises(RecipeError, match=rf"partners: {unknown} is not among the evaluate.baselines .*\(sasrec\)"):
             load_recipe(ROOT / "params/toy.yaml", [f"evaluate.fusion.partners=['{names}']", baselines])
-    recipe = load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[popularity]", baselines])
-    assert recipe.evaluate.fusion.members() == ["popularity"]
+    recipe = load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[sasrec]", baselines])
+    assert recipe.evaluate.fusion.members() == ["sasrec"]
 
 
 def test_several_partners_multiply_their_probabilities() -> None:

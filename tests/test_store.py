@@ -253,6 +253,10 @@ def test_what_was_made_once_is_not_made_again_after_a_kill(root: Path) -> None:
     stored = again.once("lists-a + b", lambda: pytest.fail("made again"))
     np.testing.assert_array_equal(stored["kept"], made["kept"])
     assert set(again.once("other", lambda: {"x": np.zeros(1)})) == {"x"}
+    again.writes = False  # another process of the same launch: it reads what is there, as the first one does
+    np.testing.assert_array_equal(again.once("lists-a + b", lambda: pytest.fail("made again"))["kept"], made["kept"])
+    assert set(again.once("third", lambda: {"x": np.ones(1)})) == {"x"} != set(again.once("third", lambda: {"y": np.ones(1)}))
+    again.writes = True
     again.close()
     assert not list(again.folder.glob("scratch-*"))
 
