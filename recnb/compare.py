@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from recnb import keys, store
 from recnb.errors import RecipeError
@@ -32,11 +32,19 @@ _LAST = {MODEL: "04_train", ADAPTED: "05_anneal"}
 _FITTED_ON = {"tiger": "03_index"}  # its semantic codes; the other baselines need the data alone
 
 
+def _flat(value: list[Any]) -> list[Any]:
+    """Lists within a list laid side by side, so that a YAML alias can stand for several changes."""
+    return [each for part in value for each in (_flat(part) if isinstance(part, list) else [part])]
+
+
+Changes = Annotated[list[str], BeforeValidator(lambda value: _flat(value) if isinstance(value, list) else value)]
+
+
 class Variant(BaseModel):
     """One choice: what it changes, and the seeds it is run with (none: the recipe's)."""
 
     model_config = ConfigDict(extra="forbid")
-    changes: list[str] = []
+    changes: Changes = []
     seeds: list[int] = []
 
     @model_validator(mode="before")
@@ -254,13 +262,19 @@ def _write(target: Path, comparison: Comparison, done: dict[str, dict[int, tuple
 
     ranks = {choice: {seed: found for seed, (_, found) in runs.items()} for choice, runs in done.items()}
     spread = judge.seed_spread(next(iter(ranks.values())))
+    names = {choice: {trial.recipe.name for trial, _ in runs.values()} for choice, runs in done.items()}
     rows: list[dict[str, Any]] = []
+
+    def apart(one: str, other: str) -> dict[str, dict[str, float]]:
+        # lists of one trained model, made in two ways, owe nothing to the seed of its training
+        return judge.difference(ranks[one], ranks[other], spread if names[one].isdisjoint(names[other]) else {})
+
     for choice, runs in done.items():
         earlier = [row["choice"] for row in rows]
         rows.append(
             {"choice": choice, "changed": comparison.variants[choice].changes}
             | judge.summary(ranks[choice])
-            | {"minus": {other: judge.difference(ranks[choice], ranks[other], spread) for other in earlier}}
+            | {"minus": {other: apart(choice, other) for other in earlier}}
             | _provenance([trial for trial, _ in runs.values()], comparison, root)
         )
     about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(root / comparison.base))}

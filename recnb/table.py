@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb import store
-from recnb.compare import in_time, read_request
+from recnb.compare import Changes, in_time, read_request
 from recnb.pipeline import make_plan, run
 from recnb.recipe import Recipe, load_recipe, recipe_hash
 from recnb.stages import STAGES
@@ -32,7 +32,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     recipe: str = Field(description="relative to the project root")
     seeds: list[int] = Field([], description="none: the recipe's own")
-    changes: list[str] = Field([], description="key=value overrides")
+    changes: Changes = Field([], description="key=value overrides; lists within it are laid side by side")
 
 
 class Table(BaseModel):

@@ -112,6 +112,24 @@ def test_a_change_of_decoding_uses_the_trained_model_again(project: Path, asked:
     assert [call for call in asked if call[0] == "judged"] == [("judged", 10, "True"), ("judged", 12, "True")]
 
 
+def test_the_seed_of_training_is_no_part_of_two_ways_to_decode(
+    project: Path, asked: list[tuple[str, int, str]]
+) -> None:
+    text = "base: params/toy.yaml\nvariants: {wide: {seeds: [7, 9]}, narrow: [decode.beam=12], other: [train.epochs=2]}\n"
+    rows = json.loads(module.compare(write(project, text), project, lambda line: None).read_text())["rows"]
+    narrow, other = (row["minus"]["wide"]["R@10"] for row in rows[1:])
+    assert narrow["over"] == "users" and narrow["low"] == narrow["high"] == 0.0
+    assert other["over"] == "users and seeds" and other["low"] < 0.0 < other["high"]
+
+
+def test_changes_may_be_shared_within_a_file(project: Path) -> None:
+    text = "base: params/toy.yaml\nvariants: {a: &a [seed=3, train.epochs=1], b: [*a, [data.k_core=0]]}\n"
+    found = module.read_comparison(write(project, text)).variants
+    assert found["b"].changes == ["seed=3", "train.epochs=1", "data.k_core=0"]
+    with pytest.raises(RecipeError, match="variants.b.changes"):
+        module.read_comparison(write(project, "base: params/toy.yaml\nvariants: {a: [], b: [{x: 1}]}\n"))
+
+
 def test_out_of_time_says_what_is_left_and_goes_on(
     project: Path, asked: list[tuple[str, int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
