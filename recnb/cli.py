@@ -162,11 +162,13 @@ def _add_compare(commands: _Commands) -> None:
         "Run a recipe with one thing changed at a time and write what validation says of each variant to\n"
         "reports/ablations/. Every variant is an ordinary run; after a kill the same command goes on where it stopped.",
         "examples:\n  recnb compare params/ablations/quickstart.yaml\n"
-        "  recnb compare params/ablations/quickstart.yaml --minutes 9     as much as fits; again for the rest\n",
+        "  recnb compare params/ablations/quickstart.yaml --minutes 9     as much as fits; again for the rest\n"
+        "  recnb compare params/ablations/beauty-index.yaml --set data.path=/where/beauty/is\n",
         "what each choice bought: variants of a recipe",
     )  # fmt: skip
     parser.add_argument("comparison", help="a comparison file: base, what is judged, and variants")
     parser.add_argument("--minutes", type=float, default=0.0, help="start no further run after this long")
+    _add_overrides(parser)
     parser.set_defaults(command=compare)
 
 
@@ -265,7 +267,8 @@ def compare(options: argparse.Namespace) -> int:
     from recnb import store
 
     root = store.find_root(options.comparison)
-    written = comparison.compare(Path(options.comparison), root, minutes=options.minutes)
+    overrides = tuple(_flat(options.overrides))
+    written = comparison.compare(Path(options.comparison), root, overrides, minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
     return OK
 

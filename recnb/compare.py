@@ -122,7 +122,9 @@ def in_time(trials: Sequence[Asked], minutes: float, say: Callable[[str], None])
         yield trial
 
 
-def compare(path: Path, root: Path, say: Callable[[str], None] = print, minutes: float = 0.0) -> Path:
+def compare(
+    path: Path, root: Path, overrides: tuple[str, ...] = (), say: Callable[[str], None] = print, minutes: float = 0.0
+) -> Path:
     """Run all variants and write what validation says of them.
 
     Every variant is an ordinary run under its own name, and its ranks are kept beside it, so a comparison that was
@@ -131,6 +133,7 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print, minutes:
     Args:
         path: the comparison file.
         root: project root.
+        overrides: for all variants, e.g. where the data lies; a variant's own change wins.
         say: told one line per finished variant.
         minutes: start nothing more after this long; 0: no limit.
 
@@ -141,14 +144,14 @@ def compare(path: Path, root: Path, say: Callable[[str], None] = print, minutes:
         RecipeError: the file or one of its variants is not valid; nothing has run.
     """
     comparison = read_comparison(path)
-    trials = list(_trials(comparison, path.stem, root))  # all are checked before the first one runs
+    trials = list(_trials(comparison, path.stem, root, overrides))  # all are checked before the first one runs
     target = root / "reports" / "ablations" / f"{path.stem}.json"
     done: dict[str, dict[int, tuple[Trial, Any]]] = {}
     for trial in in_time(trials, minutes, say):
         before = monotonic()
         ranks = _ranks(trial, trials[0].recipe, comparison, root)
         done.setdefault(trial.choice, {})[trial.recipe.seed] = (trial, ranks)
-        _write(target, comparison, done, root)
+        _write(target, comparison, overrides, done, root)
         hits = float((ranks < 10).mean())
         say(f"{trial.choice}, seed {trial.recipe.seed}: validation R@10 {hits:.4f} ({monotonic() - before:.0f} s)")
     return target
@@ -190,7 +193,7 @@ def take_over(plan: Plan, first: Recipe) -> None:
             return
 
 
-def _trials(comparison: Comparison, stem: str, root: Path) -> Iterator[Trial]:
+def _trials(comparison: Comparison, stem: str, root: Path, common: tuple[str, ...] = ()) -> Iterator[Trial]:
     """All runs, the variants in order and within each its seeds."""
     base = str(root / comparison.base)
     known = [*_LAST, *get_args(Baseline)]
@@ -199,13 +202,13 @@ def _trials(comparison: Comparison, stem: str, root: Path) -> Iterator[Trial]:
         raise RecipeError(
             f"{stem}: judged = '{comparison.judged}': expected one of {', '.join(known)} (nearest: {close[0]})"
         )
-    plain, names = load_recipe(base), {}  # type: Recipe, dict[tuple[str, ...], str]
+    plain, names = load_recipe(base, common), {}  # type: Recipe, dict[tuple[str, ...], str]
     for choice, variant in comparison.variants.items():
         made = tuple(change for change in variant.changes if comparison.judged in _LAST and not _only_judged(change))
         label = names.setdefault(made, re.sub(r"[^a-z0-9]+", "-", choice.lower()).strip("-"))
         for seed in variant.seeds or [plain.seed]:
             own = f"-{seed}" if seed != plain.seed else ""
-            overrides = (f"name={plain.name}--{stem}-{label}{own}", f"seed={seed}", *variant.changes)
+            overrides = (*common, f"name={plain.name}--{stem}-{label}{own}", f"seed={seed}", *variant.changes)
             yield Trial(choice, overrides, load_recipe(base, overrides))
 
 
@@ -256,7 +259,13 @@ def _ranks_key(trial: Trial, comparison: Comparison, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _write(target: Path, comparison: Comparison, done: dict[str, dict[int, tuple[Trial, Any]]], root: Path) -> None:
+def _write(
+    target: Path,
+    comparison: Comparison,
+    overrides: tuple[str, ...],
+    done: dict[str, dict[int, tuple[Trial, Any]]],
+    root: Path,
+) -> None:
     """Write the result as far as it is known."""
     from recnb import judge
 
@@ -277,7 +286,8 @@ def _write(target: Path, comparison: Comparison, done: dict[str, dict[int, tuple
             | {"minus": {other: apart(choice, other) for other in earlier}}
             | _provenance([trial for trial, _ in runs.values()], comparison, root)
         )
-    about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(load_recipe(root / comparison.base))}
+    base = load_recipe(root / comparison.base, overrides)
+    about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(base), "overrides": list(overrides)}
     about |= {"about": comparison.about, "judged": comparison.judged, "missing": _missing(comparison, done)}
     store.write_json(target, about | {"seed_spread": spread, "rows": rows})
 

@@ -124,9 +124,16 @@ def test_compare_runs_a_comparison_file(
 ) -> None:
     from recnb import compare
 
-    monkeypatch.setattr(compare, "compare", lambda path, root, minutes: root / "reports" / "ablations" / path.name)
-    assert cli.main(["compare", "params/mine.yaml"]) == 0
+    asked = []
+
+    def run(path: Path, root: Path, overrides: tuple[str, ...], minutes: float) -> Path:
+        asked.append((overrides, minutes))
+        return root / "reports" / "ablations" / path.name
+
+    monkeypatch.setattr(compare, "compare", run)
+    assert cli.main(["compare", "params/mine.yaml", "--minutes", "9", "--set", "seed=3", "data.k_core=0"]) == 0
     assert capsys.readouterr().out == "comparison: reports/ablations/mine.yaml\n"
+    assert asked == [(("seed=3", "data.k_core=0"), 9.0)]
     monkeypatch.undo()
     monkeypatch.chdir(project)
     assert cli.main(["compare", "params/none.yaml"]) == 2

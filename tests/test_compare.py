@@ -73,7 +73,7 @@ TWO = 'base: params/toy.yaml\nvariants: {as it is: {seeds: [7, 9]}, "Mean start!
 
 def test_rows_come_from_the_runs(project: Path, asked: list[tuple[str, int, str]]) -> None:
     said: list[str] = []
-    result = json.loads(module.compare(write(project, TWO), project, said.append).read_text())
+    result = json.loads(module.compare(write(project, TWO), project, say=said.append).read_text())
     runs = [call for call in asked if call[0] != "judged"]
     assert runs == [
         ("toy--mine-as-it-is", 7, "04_train"),
@@ -97,17 +97,17 @@ def test_rows_come_from_the_runs(project: Path, asked: list[tuple[str, int, str]
 
 def test_ranks_are_kept_and_used_again(project: Path, asked: list[tuple[str, int, str]]) -> None:
     path = write(project, TWO)
-    before = module.compare(path, project, lambda line: None).read_text()
+    before = module.compare(path, project, say=lambda line: None).read_text()
     assert sum(call[0] == "judged" for call in asked) == 3
-    assert module.compare(path, project, lambda line: None).read_text() == before
+    assert module.compare(path, project, say=lambda line: None).read_text() == before
     assert sum(call[0] == "judged" for call in asked) == 3
-    module.compare(write(project, "users: 50\n" + TWO), project, lambda line: None)  # other users: other ranks
+    module.compare(write(project, "users: 50\n" + TWO), project, say=lambda line: None)  # other users: other ranks
     assert sum(call[0] == "judged" for call in asked) == 6
 
 
 def test_a_change_of_decoding_uses_the_trained_model_again(project: Path, asked: list[tuple[str, int, str]]) -> None:
     text = "base: params/toy.yaml\njudged: annealed\nvariants: {wide: [], narrow: [decode.beam=12]}\n"
-    module.compare(write(project, text), project, lambda line: None)
+    module.compare(write(project, text), project, say=lambda line: None)
     assert [call[0] for call in asked if call[0] != "judged"] == ["toy--mine-wide"] * 2
     assert [call for call in asked if call[0] == "judged"] == [("judged", 10, "True"), ("judged", 12, "True")]
 
@@ -116,10 +116,22 @@ def test_the_seed_of_training_is_no_part_of_two_ways_to_decode(
     project: Path, asked: list[tuple[str, int, str]]
 ) -> None:
     text = "base: params/toy.yaml\nvariants: {wide: {seeds: [7, 9]}, narrow: [decode.beam=12], other: [train.epochs=2]}\n"
-    rows = json.loads(module.compare(write(project, text), project, lambda line: None).read_text())["rows"]
+    rows = json.loads(module.compare(write(project, text), project, say=lambda line: None).read_text())["rows"]
     narrow, other = (row["minus"]["wide"]["R@10"] for row in rows[1:])
     assert narrow["over"] == "users" and narrow["low"] == narrow["high"] == 0.0
     assert other["over"] == "users and seeds" and other["low"] < 0.0 < other["high"]
+
+
+def test_settings_for_all_variants(project: Path, asked: list[tuple[str, int, str]]) -> None:
+    common = ("train.initialisation=mean", "seed=9")
+    written = module.compare(write(project, TWO.replace("Mean start!", "b")), project, common, lambda line: None)
+    result = json.loads(written.read_text())
+    assert result["overrides"] == list(common) and [row["R@10"] for row in result["rows"]] == [0.05, 0.05]
+    assert [call[:2] for call in asked if call[0] != "judged"] == [
+        ("toy--mine-as-it-is-7", 7), ("toy--mine-as-it-is", 9), ("toy--mine-b", 9),
+    ]  # fmt: skip
+    with pytest.raises(RecipeError, match="nearest valid key: train.epochs"):
+        module.compare(write(project, TWO), project, ("train.epocs=1",), lambda line: None)
 
 
 def test_changes_may_be_shared_within_a_file(project: Path) -> None:
@@ -137,7 +149,7 @@ def test_out_of_time_says_what_is_left_and_goes_on(
     monkeypatch.setattr(module, "monotonic", lambda: next(clock))
     said: list[str] = []
     path = write(project, TWO)
-    result = json.loads(module.compare(path, project, said.append, minutes=9).read_text())
+    result = json.loads(module.compare(path, project, say=said.append, minutes=9).read_text())
     assert said[-1] == "out of time: 2 of 3 runs are left; the same command goes on"
     assert [row["choice"] for row in result["rows"]] == ["as it is"] and result["missing"] == ["Mean start!"]
 
