@@ -245,6 +245,9 @@ def _data_problems(recipe: Recipe, root: Path) -> list[Problem]:
             find_codes(recipe.index.semantic_file, data.path, root)
     except DataError as error:
         return [Problem(f"its published index is not here: {error}", "put it beside the data, or give its path")]
+    told = recipe.tasks.preference_file
+    if told and not (root / Path(told).expanduser()).is_file():
+        return [Problem(f"its preferences are not here: {told}", "put the file there: --set tasks.preference_file=...")]
     if here or data.download:
         return []
     return [Problem(f"its data ({data.source}) is not here and data.download is off", "--set data.download=true")]

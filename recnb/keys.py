@@ -64,17 +64,20 @@ def recipe_part(spec: StageSpec, recipe: Recipe) -> dict[str, Any]:
 def outside_files(spec: StageSpec, recipe: Recipe, root: Path) -> list[Path]:
     """Files that the recipe names and the stage reads, where they are here: the source data, local models, texts."""
     data, named = recipe.data, []
+
+    def here(name: str) -> Path:
+        return root / Path(name).expanduser()
+
     if "data" in spec.sections and not spec.inputs and data.path:
-        base = root / Path(data.path).expanduser()
-        named += [base, *(base / name for name in (data.interactions, data.items) if name)]
+        named += [here(data.path), *(here(data.path) / name for name in (data.interactions, data.items) if name)]
     if "embeddings" in spec.sections:
-        named.append(root / recipe.embeddings.semantic.model)
+        named.append(here(recipe.embeddings.semantic.model))
     if "index" in spec.sections and recipe.index.semantic_file:
-        named += [root / folder / recipe.index.semantic_file for folder in (Path(data.path or ".").expanduser(), ".")]
+        named += [here(data.path or ".") / recipe.index.semantic_file, here(recipe.index.semantic_file)]
     if "backbone" in spec.sections and recipe.backbone.model:
-        named.append(root / recipe.backbone.model)
+        named.append(here(recipe.backbone.model))
     if "tasks" in spec.sections and recipe.tasks.preference_file:
-        named.append(root / recipe.tasks.preference_file)
+        named.append(here(recipe.tasks.preference_file))
     if "ablations" in spec.sections:
         reports = root / recipe.paths.reports
         named += [*reports.glob("ablations/*"), *reports.glob("*/results.json")]

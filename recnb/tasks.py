@@ -8,8 +8,6 @@ that a (prompt, response) pair per target has (``expand: per_target``).
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from recnb.data import Sequences, has_text, titles_of
+from recnb.data.tables import check_columns, nearest, read_json_lines
 from recnb.errors import DataError
 from recnb.recipe import TasksConfig
 from recnb.templates_text import TEMPLATES
@@ -126,20 +125,18 @@ def load_preferences(path: Path, user_ids: Sequence[str]) -> dict[int, str]:
         user_ids: (U,) ids as in the source.
 
     Raises:
-        DataError: the file is missing, a line is not such an object, or a user is unknown.
+        DataError: the file is missing or damaged, a line is not such an object, or a user is unknown; names the line.
     """
-    if not path.is_file():
-        raise DataError(f"tasks.preference_file: {path}: no such file; expected jsonl of user_id and preference")
+    rows = read_json_lines(path)
+    check_columns(rows.columns, ("user_id", "preference"), path)
     number = {str(user): place for place, user in enumerate(user_ids)}
+    spoilt = rows["user_id"].isna() | ~rows["preference"].map(lambda value: isinstance(value, str))
+    for line in rows["line"][spoilt]:
+        raise DataError(f'{path}: line {line}: expected {{"user_id": ..., "preference": "a sentence"}}')
     found: dict[int, str] = {}
-    for line, row in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            user, preference = str(json.loads(row)["user_id"]), str(json.loads(row)["preference"])
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise DataError(f'{path}, line {line}: expected {{"user_id": ..., "preference": ...}}') from None
+    for line, user, preference in zip(rows["line"], rows["user_id"].astype(str), rows["preference"], strict=True):
         if user not in number:
-            close = difflib.get_close_matches(user, number, n=1)
-            raise DataError(f"{path}, line {line}: unknown user '{user}'" + (f"; nearest: {close[0]}" if close else ""))
+            raise DataError(f"{path}: line {line}: unknown user '{user}'{nearest(user, number)}")
         found[number[user]] = preference
     return found
 

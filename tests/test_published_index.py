@@ -163,6 +163,10 @@ def test_doctor_and_keys_know_the_file_and_ask_for_no_encoder(tmp_path: Path) ->
     assert any("published index is not here" in each.what for each in doctor.problems(recipe, tmp_path, machine))
     (folder / "semantic_index_letter.json.gz").write_bytes(b"x")
     assert not any("published index" in each.what for each in doctor.problems(recipe, tmp_path, machine))
+    told = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"preference_file": "said.jsonl"})})
+    assert any("preferences are not here: said.jsonl" in each.what for each in doctor.problems(told, tmp_path, machine))
+    (tmp_path / "said.jsonl").write_bytes(b"x")
+    assert not any("preferences" in each.what for each in doctor.problems(told, tmp_path, machine))
     read = [file.name for file in keys.outside_files(stage("03_index"), recipe, tmp_path)]
     assert read == ["semantic_index_letter.json.gz"], "another file is another index"
 

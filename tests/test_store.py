@@ -437,6 +437,14 @@ def test_the_key_counts_files_that_the_recipe_names(root: Path) -> None:
     assert keys.outside_files(INDEX, recipe, root) == []
 
 
+def test_the_key_counts_files_in_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root / "home"))
+    (root / "home" / "model").mkdir(parents=True)
+    (root / "home" / "model" / "config.json").write_text("{}")
+    recipe = recipe_of(root, "embeddings.semantic.model=~/model", "embeddings.semantic.encoder=sentence")
+    assert [file.name for file in keys.outside_files(EMBEDDINGS, recipe, root)] == ["config.json"]
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small package in the place of recnb's own source."""

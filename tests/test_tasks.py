@@ -190,11 +190,16 @@ def test_preferences_from_a_file(tmp_path: Path) -> None:
     assert load_preferences(path, ["u1", "u2"]) == {1: "quiet films"}
     with pytest.raises(DataError, match="no such file"):
         load_preferences(tmp_path / "none.jsonl", ["u1"])
+    path.write_text('{"user_id": 7, "preference": "a line\u2028break"}\n\n', encoding="utf-8")
+    assert load_preferences(path, ["u1", "7"]) == {1: "a line\u2028break"}
     path.write_text('{"user_id": "u2", "preference": "x"}\n{"user": 3}\n', encoding="utf-8")
     with pytest.raises(DataError, match="line 2: expected"):
         load_preferences(path, ["u1", "u2"])
+    path.write_text('{"user_id": "u2", "preferences": "x"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="no column 'preference'.*nearest.*preferences"):
+        load_preferences(path, ["u1", "u2"])
     path.write_text('{"user_id": "u22", "preference": "x"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="unknown user 'u22'; nearest: u2"):
+    with pytest.raises(DataError, match="line 1: unknown user 'u22'.*nearest.*u2"):
         load_preferences(path, ["u1", "u2"])
 
 
