@@ -314,6 +314,9 @@ class SasrecConfig(AttentionConfig):
     temperature: float = Field(
         0.0, ge=0, description="0: inner product; else cosine over this, in training and scoring (0.05 to 0.1 is usual)"
     )
+    tie: bool = Field(
+        True, description="score with the table that is read, as published; false: with a second one of its own"
+    )
 
 
 class SasrecSampledConfig(SasrecConfig):

@@ -32,9 +32,10 @@ _CELLS = 2**24  # scores held at once while validating: 64 MB of float32
 class NextItemEncoder(nn.Module):
     """Items of a window in, a score for every item as the next one out: ``score(h, i) = <query(h), E[i]>``.
 
-    The output layer is the item table E itself. Windows are filled with -1 on the left. A subclass says how a window
-    becomes states (:meth:`forward`), and, where it is not trained to predict each following item, how it is asked for
-    the next one (:meth:`read`) and what it learns from a window (:meth:`lesson`).
+    The output layer is the item table E itself, unless a subclass has a second one (:meth:`output_table`). Windows are
+    filled with -1 on the left. A subclass says how a window becomes states (:meth:`forward`), and, where it is not
+    trained to predict each following item, how it is asked for the next one (:meth:`read`) and what it learns from a
+    window (:meth:`lesson`).
 
     Args:
         n_items: N.
@@ -84,9 +85,13 @@ class NextItemEncoder(nn.Module):
         """(..., d) what is multiplied with :meth:`item_vectors`."""
         return functional.normalize(states, dim=-1) / self.temperature if self.temperature else states
 
+    def output_table(self) -> Tensor:
+        """(N, d) what states are compared with, as it is stored: the item table without the row for "no item"."""
+        return self.items.weight[: self.n_items]
+
     def item_vectors(self) -> Tensor:
-        """The item table E (N, d), without the row for "no item"; of length 1 where the score is a cosine."""
-        table = self.items.weight[: self.n_items]
+        """:meth:`output_table`, of length 1 where the score is a cosine."""
+        table = self.output_table()
         return functional.normalize(table, dim=-1) if self.temperature else table
 
     @torch.no_grad()
@@ -139,6 +144,10 @@ class SequentialEncoder(NextItemEncoder):
     ``score(h, i) = <Transformer(E[h] + P)_last, E[i]>``. Blocks normalise first; the feed-forward layer is as wide as
     the table, as in the paper.
 
+    Published with one table for reading and scoring. A block adds to what it reads, so a state keeps a part of the item
+    just seen, and with that table this item scores itself: full cross-entropy can unlearn it at every target, sampled
+    softmax only where the item happens to be drawn. ``tie=False`` scores with a second table.
+
     Args:
         n_items: N.
         width: of the item table and of the blocks.
@@ -147,6 +156,7 @@ class SequentialEncoder(NextItemEncoder):
         dropout: share.
         length: T, positions of a window.
         temperature: see :class:`NextItemEncoder`.
+        tie: score with the item table; else with a table of its own.
     """
 
     title = "SASRec"
@@ -160,6 +170,7 @@ class SequentialEncoder(NextItemEncoder):
         dropout: float = 0.2,
         length: int = 20,
         temperature: float = 0.0,
+        tie: bool = True,
     ) -> None:
         super().__init__(n_items, width, length, temperature)
         self.heads = heads
@@ -168,11 +179,17 @@ class SequentialEncoder(NextItemEncoder):
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.items.weight, std=width**-0.5)
         nn.init.normal_(self.positions, std=width**-0.5)
+        self.outputs = None if tie else nn.Parameter(torch.randn(n_items, width) * width**-0.5)
 
     @classmethod
     def build(cls, n_items: int, config: SasrecConfig, length: int) -> Self:
         """An untrained SASRec."""
-        return cls(n_items, config.width, config.blocks, config.heads, config.dropout, length, config.temperature)
+        sizes = config.width, config.blocks, config.heads, config.dropout
+        return cls(n_items, *sizes, length, config.temperature, config.tie)
+
+    def output_table(self) -> Tensor:
+        """See :class:`NextItemEncoder`; the second table where there is one."""
+        return super().output_table() if self.outputs is None else self.outputs
 
     def forward(self, windows: Tensor) -> Tensor:
         """Hidden states (B, T, d) of windows (B, T) int64, filled with -1 on the left."""

@@ -89,15 +89,28 @@ def test_scores_use_the_latest_items_and_do_not_depend_on_the_batch():
     assert model.scores(histories[:0]).shape == (0, 9)
 
 
-@pytest.mark.parametrize("negatives", [0, 6])
-def test_learns_a_certain_next_item(negatives):
+@pytest.mark.parametrize(("negatives", "tie"), [(0, True), (6, True), (6, False)])
+def test_learns_a_certain_next_item(negatives, tie):
     train = cycles()
-    model = train_sequential(train, 12, config(negatives=negatives), 8, seed=0)
+    model = train_sequential(train, 12, config(negatives=negatives, tie=tie), 8, seed=0)
     histories = train.pad(8)
     assert recall(model.scores(histories), (histories[:, -1] + 1) % 12, 1) > 0.95
     assert model.log[-1]["loss"] < model.log[0]["loss"]
     assert not model.training
     assert model.item_table().shape == (12, 16)
+
+
+def test_a_second_table_scores_what_the_first_one_reads():
+    torch.manual_seed(0)
+    tied, own = (SequentialEncoder(9, 16, 1, 1, 0.0, 4, tie=tie).eval() for tie in (True, False))
+    extra = sum(p.numel() for p in own.parameters()) - sum(p.numel() for p in tied.parameters())
+    assert extra == 9 * 16
+    histories = np.array([[1, 2, 3, 4]])
+    before = own.scores(histories)
+    with torch.no_grad():
+        own.outputs[7] += 1.0  # not read: only the score of item 7 changes
+    changed = own.scores(histories) != before
+    assert changed[0].nonzero()[0].tolist() == [7]
 
 
 def test_best_epoch_on_validation_is_kept_and_patience_ends_training():
