@@ -84,10 +84,11 @@ class BertEncoder(NextItemEncoder):
         hidden[:, -1] = True
         return self(longer, hidden)[:, -1]
 
-    def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """States (n, d) of gaps drawn in windows (B, T + 1), and the items (n,) that were hidden there."""
+    def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States (n, d) of gaps drawn in windows (B, T + 1), the items (n,) hidden there, and the rest (n, T + 1)."""
         hidden = self.draw_gaps(windows)
-        return self(windows, hidden)[hidden], windows[hidden]
+        around = windows.masked_fill(hidden, -1)[hidden.nonzero()[:, 0]]
+        return self(windows, hidden)[hidden], windows[hidden], around
 
     def draw_gaps(self, windows: Tensor) -> Tensor:
         """(B, T + 1) bool: a share of each window's items, at least one; in some windows the last item and no other."""

@@ -296,7 +296,10 @@ def _encoder_step(section: SequentialConfig, windows: float, length: int, items:
     if isinstance(section, Bert4recConfig):
         targets, length = max(1.0, 1.1 * section.mask_share * (length + 1)), length + 1
     kept = (HOLES + BACKWARD) * encoder_kept(section, length) * windows * length
-    return 4 * (kept + 4 * windows * targets * (section.negatives or items))
+    step = 4 * (kept + 4 * windows * targets * (section.negatives or items))
+    if section.repeat_bias and section.negatives:  # vectors of the items seen, their products, and who was drawn again
+        step += windows * targets * length * (4 * 4 * section.width + section.negatives)
+    return step
 
 
 def tiger_kept(config: TigerConfig, length: int, levels: int) -> float:

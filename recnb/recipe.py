@@ -293,6 +293,9 @@ class SequentialConfig(Section):
     learning_rate: Rate = Field(1e-3, description="Adam's")
     negatives: int = Field(0, ge=0, description="0: full cross-entropy; else sampled softmax with this many")
     patience: Positive = Field(3, description="validations without a better one before stopping")
+    repeat_bias: bool = Field(
+        False, description="learn one number that is added to the scores of items already in the window"
+    )
 
 
 class AttentionConfig(SequentialConfig):
@@ -313,9 +316,6 @@ class SasrecConfig(AttentionConfig):
 
     temperature: float = Field(
         0.0, ge=0, description="0: inner product; else cosine over this, in training and scoring (0.05 to 0.1 is usual)"
-    )
-    tie: bool = Field(
-        True, description="score with the table that is read, as published; false: with a second one of its own"
     )
 
 

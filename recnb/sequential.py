@@ -32,10 +32,14 @@ _CELLS = 2**24  # scores held at once while validating: 64 MB of float32
 class NextItemEncoder(nn.Module):
     """Items of a window in, a score for every item as the next one out: ``score(h, i) = <query(h), E[i]>``.
 
-    The output layer is the item table E itself, unless a subclass has a second one (:meth:`output_table`). Windows are
-    filled with -1 on the left. A subclass says how a window becomes states (:meth:`forward`), and, where it is not
-    trained to predict each following item, how it is asked for the next one (:meth:`read`) and what it learns from a
-    window (:meth:`lesson`).
+    The output layer is the item table E itself. Windows are filled with -1 on the left. A subclass says how a window
+    becomes states (:meth:`forward`), and, where it is not trained to predict each following item, how it is asked for
+    the next one (:meth:`read`) and what it learns from a window (:meth:`lesson`).
+
+    Reading and scoring with one table has a price: a block adds to what it reads, so a state keeps a part of the item
+    just seen, and this item scores itself. Full cross-entropy can unlearn that at every target, sampled softmax only
+    where the item happens to be drawn. With :meth:`learn_repeats` the items of the window are always candidates, and
+    one learned number, added to the scores of all of them, says how likely a repetition is.
 
     Args:
         n_items: N.
@@ -46,8 +50,10 @@ class NextItemEncoder(nn.Module):
     Attributes:
         log: one row per epoch after :func:`train_sequential`: ``epoch``, ``loss`` and, with validation, ``R@10``.
         seconds: what the training took.
+        repeat: scalar added to the scores of items in the window, or none.
     """
 
+    repeat: nn.Parameter | None
     title = ""  # its name, for the progress bar
 
     def __init__(self, n_items: int, width: int, length: int, temperature: float = 0.0) -> None:
@@ -56,6 +62,11 @@ class NextItemEncoder(nn.Module):
         self.log: list[dict[str, float]] = []
         self.seconds = 0.0
         self.items = nn.Embedding(n_items + 1, width)  # the last row stands for "no item"
+        self.register_parameter("repeat", None)
+
+    def learn_repeats(self) -> None:
+        """Give :attr:`repeat` a value to train, 0 at first."""
+        self.repeat = nn.Parameter(torch.zeros((), device=self.device))
 
     @classmethod
     def build(cls, n_items: int, config: Any, length: int) -> Self:
@@ -75,23 +86,24 @@ class NextItemEncoder(nn.Module):
         """(B, d) state from which the item after each window (B, T) is predicted."""
         return self(windows)[:, -1]
 
-    def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """States (n, d) and the items (n,) they should predict, from windows (B, T + 1): each item after the first."""
+    def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What windows (B, T + 1) teach: each item after the first.
+
+        Returns:
+            states (n, d), the items (n,) they should predict, and the items (n, S) they have seen, filled with -1.
+        """
         inputs, following = windows[:, :-1], windows[:, 1:]
         real = inputs >= 0  # on the left there is nothing to predict from
-        return self(inputs)[real], following[real]
+        later = torch.ones(inputs.shape[1], inputs.shape[1], dtype=torch.bool, device=windows.device).triu(1)
+        return self(inputs)[real], following[real], inputs[:, None, :].masked_fill(later, -1)[real]
 
     def queries(self, states: Tensor) -> Tensor:
         """(..., d) what is multiplied with :meth:`item_vectors`."""
         return functional.normalize(states, dim=-1) / self.temperature if self.temperature else states
 
-    def output_table(self) -> Tensor:
-        """(N, d) what states are compared with, as it is stored: the item table without the row for "no item"."""
-        return self.items.weight[: self.n_items]
-
     def item_vectors(self) -> Tensor:
-        """:meth:`output_table`, of length 1 where the score is a cosine."""
-        table = self.output_table()
+        """The item table E (N, d), without the row for "no item"; of length 1 where the score is a cosine."""
+        table = self.items.weight[: self.n_items]
         return functional.normalize(table, dim=-1) if self.temperature else table
 
     @torch.no_grad()
@@ -134,8 +146,17 @@ class NextItemEncoder(nn.Module):
         latest = torch.from_numpy(np.ascontiguousarray(histories[:, -self.length :], dtype=np.int64))
         for batch in latest.split(batch_size):
             states = self.read(batch.to(self.device))
-            yield (self.queries(states) @ self.item_vectors().T).float().cpu()
+            yield self.with_repeats(self.queries(states) @ self.item_vectors().T, batch).float().cpu()
         self.train(was_training)
+
+
+    def with_repeats(self, scores: Tensor, seen: Tensor) -> Tensor:
+        """Scores of all items (n, N), those of the items seen (n, S) shifted by :attr:`repeat`, if there is one."""
+        if self.repeat is None:
+            return scores
+        marked = torch.zeros(len(scores), self.n_items + 1, dtype=torch.bool, device=scores.device)
+        marked.scatter_(1, torch.where(seen < 0, self.n_items, seen).to(scores.device), True)
+        return scores + self.repeat * marked[:, :-1]
 
 
 class SequentialEncoder(NextItemEncoder):
@@ -143,10 +164,6 @@ class SequentialEncoder(NextItemEncoder):
 
     ``score(h, i) = <Transformer(E[h] + P)_last, E[i]>``. Blocks normalise first; the feed-forward layer is as wide as
     the table, as in the paper.
-
-    Published with one table for reading and scoring. A block adds to what it reads, so a state keeps a part of the item
-    just seen, and with that table this item scores itself: full cross-entropy can unlearn it at every target, sampled
-    softmax only where the item happens to be drawn. ``tie=False`` scores with a second table.
 
     Args:
         n_items: N.
@@ -156,7 +173,6 @@ class SequentialEncoder(NextItemEncoder):
         dropout: share.
         length: T, positions of a window.
         temperature: see :class:`NextItemEncoder`.
-        tie: score with the item table; else with a table of its own.
     """
 
     title = "SASRec"
@@ -170,7 +186,6 @@ class SequentialEncoder(NextItemEncoder):
         dropout: float = 0.2,
         length: int = 20,
         temperature: float = 0.0,
-        tie: bool = True,
     ) -> None:
         super().__init__(n_items, width, length, temperature)
         self.heads = heads
@@ -179,17 +194,11 @@ class SequentialEncoder(NextItemEncoder):
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.items.weight, std=width**-0.5)
         nn.init.normal_(self.positions, std=width**-0.5)
-        self.outputs = None if tie else nn.Parameter(torch.randn(n_items, width) * width**-0.5)
 
     @classmethod
     def build(cls, n_items: int, config: SasrecConfig, length: int) -> Self:
         """An untrained SASRec."""
-        sizes = config.width, config.blocks, config.heads, config.dropout
-        return cls(n_items, *sizes, length, config.temperature, config.tie)
-
-    def output_table(self) -> Tensor:
-        """See :class:`NextItemEncoder`; the second table where there is one."""
-        return super().output_table() if self.outputs is None else self.outputs
+        return cls(n_items, config.width, config.blocks, config.heads, config.dropout, length, config.temperature)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Hidden states (B, T, d) of windows (B, T) int64, filled with -1 on the left."""
@@ -254,6 +263,8 @@ def train_sequential(
     """
     with seeded(seed, device):
         model = encoder.build(n_items, config, length).to(device)
+        if config.repeat_bias:
+            model.learn_repeats()
         _fit(model, train, config, np.random.default_rng(seed), validation, weight_decay, progress, keep)
     return model.eval()
 
@@ -307,13 +318,31 @@ def _one_epoch(
 
 def _target_losses(model: NextItemEncoder, windows: Tensor, negatives: int, sampler: NegativeSampler | None) -> Tensor:
     """Loss of everything that the model learns from windows (B, T+1): (n,)."""
-    states, targets = model.lesson(windows)  # (n, d), (n,)
+    states, targets, seen = model.lesson(windows)  # (n, d), (n,), (n, S)
     queries, table = model.queries(states), model.item_vectors()
     if sampler is None:
-        return functional.cross_entropy(queries @ table.T, targets, reduction="none")
+        return functional.cross_entropy(model.with_repeats(queries @ table.T, seen), targets, reduction="none")
     drawn, log_q = sampler.draw(negatives, queries.device)
-    positive = (queries * table[targets]).sum(-1)
-    return sampled_softmax(positive, queries @ table[drawn].T, log_q, targets[:, None] == drawn)
+    positive, rivals = (queries * table[targets]).sum(-1), queries @ table[drawn].T
+    hits = targets[:, None] == drawn
+    if model.repeat is None:
+        return sampled_softmax(positive, rivals, log_q, hits)
+    again = seen == targets[:, None]
+    known = (queries[:, None] * table[seen.clamp(min=0)]).sum(-1) + model.repeat
+    known = known.masked_fill((seen < 0) | again | earlier_again(seen), -torch.inf)
+    drawn_again = (seen[:, :, None] == drawn).any(1)  # candidates already, and surely
+    positive = positive + model.repeat * again.any(1)
+    return sampled_softmax(positive, rivals, log_q, hits | drawn_again, known)
+
+
+def earlier_again(rows: Tensor) -> Tensor:
+    """(n, S) bool: whether the same number stands further left in its row.
+
+    >>> earlier_again(torch.tensor([[4, 2, 4, 4]]))
+    tensor([[False, False,  True,  True]])
+    """
+    same = rows[:, :, None] == rows[:, None, :]
+    return same.tril(-1).any(2)
 
 
 def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
@@ -373,7 +402,9 @@ class NegativeSampler:
         return torch.from_numpy(drawn).to(device), torch.from_numpy(expected).to(device)
 
 
-def sampled_softmax(positive: Tensor, negative: Tensor, log_expected: Tensor, hits: Tensor) -> Tensor:
+def sampled_softmax(
+    positive: Tensor, negative: Tensor, log_expected: Tensor, hits: Tensor, sure: Tensor | None = None
+) -> Tensor:
     """Cross-entropy against a sample of the items, with log-q correction.
 
     ``loss = -s+ + log(exp(s+) + sum_j exp(s_j - log(M q_j)))`` over the M drawn items that are not the positive. The
@@ -384,13 +415,14 @@ def sampled_softmax(positive: Tensor, negative: Tensor, log_expected: Tensor, hi
         positive: (B,) scores of the targets.
         negative: (B, M) scores of the drawn items.
         log_expected: (M,) log of how often each drawn item is expected in the sample, log(M q).
-        hits: (B, M) True where the drawn item is the row's own target; such entries do not count.
+        hits: (B, M) True where the drawn item is the row's own target or a sure candidate; such entries do not count.
+        sure: (B, S) scores of items that are candidates whatever is drawn, and so not corrected; -inf: no item.
 
     Returns:
         (B,) losses.
     """
     corrected = (negative - log_expected).masked_fill(hits, -torch.inf)
-    logits = torch.cat([positive[:, None], corrected], dim=1)
+    logits = torch.cat([positive[:, None], corrected, *(() if sure is None else (sure,))], dim=1)
     return logits.logsumexp(1) - positive
 
 

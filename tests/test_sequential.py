@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recnb.bert4rec import BertEncoder
 from recnb.data import Sequences
 from recnb.recipe import SasrecConfig
 from recnb.sequential import (
@@ -89,10 +90,10 @@ def test_scores_use_the_latest_items_and_do_not_depend_on_the_batch():
     assert model.scores(histories[:0]).shape == (0, 9)
 
 
-@pytest.mark.parametrize(("negatives", "tie"), [(0, True), (6, True), (6, False)])
-def test_learns_a_certain_next_item(negatives, tie):
+@pytest.mark.parametrize("negatives", [0, 6])
+def test_learns_a_certain_next_item(negatives):
     train = cycles()
-    model = train_sequential(train, 12, config(negatives=negatives, tie=tie), 8, seed=0)
+    model = train_sequential(train, 12, config(negatives=negatives), 8, seed=0)
     histories = train.pad(8)
     assert recall(model.scores(histories), (histories[:, -1] + 1) % 12, 1) > 0.95
     assert model.log[-1]["loss"] < model.log[0]["loss"]
@@ -100,17 +101,65 @@ def test_learns_a_certain_next_item(negatives, tie):
     assert model.item_table().shape == (12, 16)
 
 
-def test_a_second_table_scores_what_the_first_one_reads():
+class Drawn:
+    """A sampler that draws what it is told."""
+
+    def __init__(self, items):
+        self.items = torch.tensor(items)
+
+    def draw(self, count, device):
+        return self.items, torch.zeros(len(self.items))
+
+
+@pytest.mark.parametrize("encoder", [SequentialEncoder, BertEncoder])
+@pytest.mark.parametrize("sampler", [None, Drawn(list(range(9)))])
+def test_repeats_are_candidates_of_every_target_once(encoder, sampler):
+    """Against the plain formula; where every item is drawn once with log q = 0, the sample is the whole catalogue."""
     torch.manual_seed(0)
-    tied, own = (SequentialEncoder(9, 16, 1, 1, 0.0, 4, tie=tie).eval() for tie in (True, False))
-    extra = sum(p.numel() for p in own.parameters()) - sum(p.numel() for p in tied.parameters())
-    assert extra == 9 * 16
-    histories = np.array([[1, 2, 3, 4]])
-    before = own.scores(histories)
+    model = encoder(9, 16, 1, 1, 0.0, length=4).eval()
+    model.learn_repeats()
     with torch.no_grad():
-        own.outputs[7] += 1.0  # not read: only the score of item 7 changes
-    changed = own.scores(histories) != before
-    assert changed[0].nonzero()[0].tolist() == [7]
+        model.repeat += 1.5
+    windows = torch.tensor([[-1, 3, 4, 3, 4], [1, 2, 1, 1, 8]])
+    torch.manual_seed(1)
+    states, targets, seen = model.lesson(windows)
+    expected = []
+    for state, target, row in zip(states, targets, seen.tolist(), strict=True):
+        scores = (model.queries(state) @ model.item_vectors().T).clone()
+        for item in set(row) - {-1}:
+            scores[item] = scores[item] + model.repeat
+        expected.append(-torch.log_softmax(scores, 0)[target])
+    torch.manual_seed(1)
+    torch.testing.assert_close(_target_losses(model, windows, 9, sampler), torch.stack(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_what_was_seen_before_a_target():
+    model = SequentialEncoder(9, 16, 1, 1, 0.0, 4).eval()
+    _, targets, seen = model.lesson(torch.tensor([[-1, -1, 3, 4, 5]]))
+    assert targets.tolist() == [4, 5] and seen.tolist() == [[-1, -1, 3, -1], [-1, -1, 3, 4]]
+
+
+def test_repeats_shift_the_scores_of_the_window_alone():
+    torch.manual_seed(0)
+    model = SequentialEncoder(9, 16, 1, 1, 0.0, 4).eval()
+    histories = np.array([[5, 1, 2, 2, 4], [-1, -1, -1, -1, 3]])
+    before = model.scores(histories)
+    model.learn_repeats()
+    np.testing.assert_array_equal(model.scores(histories), before)
+    with torch.no_grad():
+        model.repeat -= 2.0
+    shift = np.zeros((2, 9))
+    shift[0, [1, 2, 4]] = shift[1, 3] = -2.0  # item 5 is outside the model's window
+    np.testing.assert_allclose(model.scores(histories) - before, shift, atol=1e-5)
+
+
+@pytest.mark.parametrize("negatives", [0, 6])
+def test_how_likely_a_repetition_is_gets_learned(negatives):
+    never = train_sequential(cycles(), 12, config(negatives=negatives, repeat_bias=True), 8, seed=0)
+    items = np.repeat(np.arange(12, dtype=np.int32), 9)  # everyone takes one thing again and again
+    again = Sequences(np.arange(0, 109, 9), items)
+    always = train_sequential(again, 12, config(negatives=negatives, repeat_bias=True), 8, seed=0)
+    assert never.repeat.item() < -0.1 and always.repeat.item() > 0.05
 
 
 def test_best_epoch_on_validation_is_kept_and_patience_ends_training():
