@@ -18,6 +18,8 @@ from recnb.store import find_root, write_atomic
 LEDGERS = {  # by the name of the mark
     "ledger": ("reports/example/ledger.json",),
     "beauty": ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json"),
+    "sports": ("reports/sports-cpu/results.json",),
+    "instruments": ("reports/instruments-cpu/results.json",),
     "speed": ("reports/example/speed.json",),
 }
 _LEFT_OUT = {"commit", "hardware", "source"}  # the same in every measured row: said once, below the table

@@ -363,7 +363,7 @@ def test_readme_tree_is_the_tree(readme: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["ledger", "beauty", "speed"])
+@pytest.mark.parametrize("name", ["ledger", "beauty", "sports", "instruments", "speed"])
 def test_the_ledgers_in_the_readme_are_the_committed_ones(readme: str, name: str) -> None:
     """No figure is typed: the table between the marks is what the command makes of the committed ledger."""
     from recnb import readme as page
