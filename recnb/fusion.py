@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from recnb.baselines import Scorer
+from recnb.data import Sequences
 from recnb.decode import inference, pad_left
 from recnb.errors import ArtifactError
 from recnb.evaluate import metrics, recommend_lists, target_ranks
@@ -71,6 +72,34 @@ class ItemHead:
             states = body.last_hidden_state[:, -1].float().cpu()
         query = F.normalize(F.linear(states, self.weight, self.bias), dim=1)
         return (query @ self.items.T / self.temperature).numpy()
+
+
+class Repeats:
+    """A partner that knows one thing: how often people take again what they had, counted in the training sequences.
+
+    It gives the items of a history that share of all probability, evenly, and the rest to all other items. A generator
+    learns tokens, and an item that was just taken has the tokens of its neighbours: nothing tells them apart.
+
+    Args:
+        train: training sequences; an event counts as a repetition if its user had the item before.
+        n_items: N.
+    """
+
+    def __init__(self, train: Sequences, n_items: int) -> None:
+        owner = np.repeat(np.arange(len(train)), np.diff(train.offsets))
+        events = len(train.items)
+        again = events - len(np.unique(owner * n_items + train.items))
+        chances = events - int((np.diff(train.offsets) > 0).sum())
+        self.n_items, self.share = n_items, (again + 1) / (chances + 2)  # never 0, never 1
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """(B, N) float32 log-probabilities for histories (B, T) padded with -1."""
+        seen = np.zeros((len(histories), self.n_items + 1), dtype=bool)
+        np.put_along_axis(seen, np.where(histories < 0, self.n_items, histories), True, axis=1)
+        seen = seen[:, :-1]
+        known = seen.sum(axis=1, keepdims=True)
+        once, other = self.share / np.maximum(known, 1), (1 - self.share) / np.maximum(self.n_items - known, 1)
+        return np.where(seen, np.log(once), np.log(other)).astype(np.float32)
 
 
 class Joint:

@@ -368,6 +368,7 @@ class TigerConfig(Section):
 
 
 PARTNERS = ("sasrec", "sasrec-sampled", "gru4rec", "bert4rec")  # baselines whose scores a softmax understands
+HEAD, REPEATS = "head", "repeats"  # partners that are no baselines
 
 
 class FusionConfig(Section):
@@ -376,8 +377,8 @@ class FusionConfig(Section):
     partners: list[str] = Field(
         [],
         description="who joins the model, a mixture each: sasrec, sasrec-sampled, gru4rec or bert4rec (of "
-        "evaluate.baselines), head (the model's own item head, train.lambda_next > 0), or several with a plus, e.g. "
-        "head+sasrec-sampled",
+        "evaluate.baselines), head (the model's own item head, train.lambda_next > 0), repeats (how often people take "
+        "again what they had), or several with a plus, e.g. head+sasrec-sampled",
     )
     weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.5, 1.0, 2.0, 4.0, 8.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
@@ -412,7 +413,7 @@ class EvaluateConfig(Section):
     def _partner_is_fitted(self) -> EvaluateConfig:
         scoring = [name for name in self.baselines if name in PARTNERS]
         for name in self.fusion.members():
-            if name not in ("head", *scoring):
+            if name not in (HEAD, REPEATS, *scoring):
                 raise ValueError(
                     f"evaluate.fusion.partners: {name} is not among the evaluate.baselines whose scores are logits "
                     f"({', '.join(scoring)}): add it there, or choose one of them"
@@ -522,7 +523,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _head_is_trained(self) -> Recipe:
-        if "head" in self.evaluate.fusion.members() and not self.train.lambda_next:
+        if HEAD in self.evaluate.fusion.members() and not self.train.lambda_next:
             raise ValueError(
                 "evaluate.fusion.partners: head, but train.lambda_next is 0 and there is no item head: expected "
                 "train.lambda_next > 0, or another partner"

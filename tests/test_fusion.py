@@ -11,6 +11,7 @@ from conftest import ROOT
 from small import TASKS, N, recommender, vocabulary
 
 from recnb import fusion
+from recnb.data import Sequences
 from recnb.errors import RecipeError
 from recnb.evaluate import recommend_lists, target_ranks
 from recnb.recipe import DecodeConfig, load_recipe
@@ -46,6 +47,16 @@ def test_a_partner_that_knows_is_given_weight(setting) -> None:  # type: ignore[
     tried = fusion.choose_weight(model, prompts, histories, targets, trie, DECODE, Oracle(1.0), [1.0, 4.0])
     assert sorted(tried.weight) == [0.0, 1.0, 4.0] and tried.weight[0] == 1.0  # both suffice: the smaller
     assert tried["N@10"][0] == 1.0 > tried.set_index("weight")["N@10"][0.0]
+
+
+def test_how_often_people_come_back_is_counted_and_spread() -> None:
+    train = Sequences(np.array([0, 3, 5, 5]), np.array([1, 2, 1, 3, 4], np.int32))  # one of three chances is taken
+    partner = fusion.Repeats(train, 6)
+    assert partner.share == pytest.approx(2 / 5)
+    q = np.exp(partner.scores(np.array([[-1, 2, 3, 3], [-1, -1, -1, 0]])))
+    np.testing.assert_allclose(q[0], [0.15, 0.15, 0.2, 0.2, 0.15, 0.15], rtol=1e-6)
+    np.testing.assert_allclose(q[1], [0.4, *[0.12] * 5], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(partner.scores(np.array([[0, 1, 2, 3, 4, 5]])))[0], [0.4 / 6] * 6, rtol=1e-6)
 
 
 def test_a_partner_that_misleads_is_not(setting) -> None:  # type: ignore[no-untyped-def]
