@@ -132,7 +132,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", nargs="+",
+        "--set", action="extend", default=[], dest="overrides", metavar="KEY=VALUE", nargs="+",
         help="change settings, e.g. train.epochs=1; the value is read as YAML; may be repeated",
     )  # fmt: skip
 
@@ -243,7 +243,7 @@ def run(options: argparse.Namespace) -> int:
     """``recnb run``."""
     from recnb import pipeline
 
-    plan = pipeline.make_plan(options.recipe, _flat(options.overrides), options.first, options.last, options.force)
+    plan = pipeline.make_plan(options.recipe, options.overrides, options.first, options.last, options.force)
     if options.explain:
         for decision in pipeline.explain(plan):
             print(f"{decision.spec.name:18}{'run ' if decision.run else 'skip'}  {decision.reason}")
@@ -256,9 +256,9 @@ def report(options: argparse.Namespace) -> int:
     """``recnb report``."""
     from recnb import store
 
-    overrides = _flat(options.overrides)
     root = store.find_root(options.recipe)
-    return _write_report(store.resolve_recipe(options.recipe, overrides, root), root, options.recipe, tuple(overrides))
+    recipe = store.resolve_recipe(options.recipe, options.overrides, root)
+    return _write_report(recipe, root, options.recipe, options.overrides)
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -267,7 +267,7 @@ def compare(options: argparse.Namespace) -> int:
     from recnb import store
 
     root = store.find_root(options.comparison)
-    overrides = tuple(_flat(options.overrides))
+    overrides = tuple(options.overrides)
     written = comparison.compare(Path(options.comparison), root, overrides, minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
     return OK
@@ -279,7 +279,7 @@ def table(options: argparse.Namespace) -> int:
     from recnb import table as tables
 
     root = store.find_root(options.table)
-    tables.fill(Path(options.table), root, tuple(_flat(options.overrides)), minutes=options.minutes)
+    tables.fill(Path(options.table), root, tuple(options.overrides), minutes=options.minutes)
     return OK
 
 
@@ -288,9 +288,8 @@ def export(options: argparse.Namespace) -> int:
     from recnb import export as exporter
     from recnb import store
 
-    overrides = _flat(options.overrides)
     root = store.find_root(options.recipe)
-    written = exporter.export_model(store.resolve_recipe(options.recipe, overrides, root), root, options.to)
+    written = exporter.export_model(store.resolve_recipe(options.recipe, options.overrides, root), root, options.to)
     about = exporter.load_export(written).about
     print(f"export: {options.to}, {len(about['files'])} files and their card")
     if about["measured"] is None:
@@ -313,7 +312,7 @@ def params_show(options: argparse.Namespace) -> int:
     """``recnb params show``."""
     from recnb import listing
 
-    recipe, _ = _load(options.recipe, _flat(options.overrides))
+    recipe, _ = _load(options.recipe, options.overrides)
     print(listing.as_yaml(recipe) if options.plain else listing.with_reasons(recipe, options.section))
     return OK
 
@@ -349,7 +348,7 @@ def doctor(options: argparse.Namespace) -> int:
     from recnb import store
 
     root = store.find_root(options.recipe)
-    text, usable = examination.examine(root, options.recipe, _flat(options.overrides))
+    text, usable = examination.examine(root, options.recipe, options.overrides)
     print(text)
     return OK if usable else USER_ERROR
 
@@ -373,10 +372,6 @@ def _load(path: str, overrides: Sequence[str]) -> tuple:  # type: ignore[type-ar
     except RecnbError:
         root = Path.cwd()
     return store.resolve_recipe(path, overrides, root), root
-
-
-def _flat(groups: list[list[str]]) -> list[str]:
-    return [override for group in groups for override in group]
 
 
 if __name__ == "__main__":

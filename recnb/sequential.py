@@ -149,7 +149,6 @@ class NextItemEncoder(nn.Module):
             yield self.with_repeats(self.queries(states) @ self.item_vectors().T, batch).float().cpu()
         self.train(was_training)
 
-
     def with_repeats(self, scores: Tensor, seen: Tensor) -> Tensor:
         """Scores of all items (n, N), those of the items seen (n, S) shifted by :attr:`repeat`, if there is one."""
         if self.repeat is None:
