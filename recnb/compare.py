@@ -288,6 +288,7 @@ def _write(
         )
     base = load_recipe(root / comparison.base, overrides)
     about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(base), "overrides": list(overrides)}
+    about |= {"index": base.index.model_dump(mode="json", include={"source", "levels"})}
     about |= {"about": comparison.about, "judged": comparison.judged, "missing": _missing(comparison, done)}
     store.write_json(target, about | {"seed_spread": spread, "rows": rows})
 

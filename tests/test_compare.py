@@ -123,10 +123,11 @@ def test_the_seed_of_training_is_no_part_of_two_ways_to_decode(
 
 
 def test_settings_for_all_variants(project: Path, asked: list[tuple[str, int, str]]) -> None:
-    common = ("train.initialisation=mean", "seed=9")
+    common = ("train.initialisation=mean", "seed=9", "index.levels=3")
     written = module.compare(write(project, TWO.replace("Mean start!", "b")), project, common, lambda line: None)
     result = json.loads(written.read_text())
-    assert result["overrides"] == list(common) and [row["R@10"] for row in result["rows"]] == [0.05, 0.05]
+    assert result["overrides"] == list(common) and result["index"] == {"source": "both", "levels": 3}
+    assert [row["R@10"] for row in result["rows"]] == [0.05, 0.05]
     assert [call[:2] for call in asked if call[0] != "judged"] == [
         ("toy--mine-as-it-is-7", 7), ("toy--mine-as-it-is", 9), ("toy--mine-b", 9),
     ]  # fmt: skip

@@ -56,16 +56,23 @@ def compression(points: pd.DataFrame, metric: str) -> Figure:
     """Quality against the bits of a code, one colour per source; the random index is what meaning has to beat.
 
     Args:
-        points: columns source, bits, shape (e.g. "2 x 111", written at the point), and the metric with ``margin``.
+        points: columns base (a panel each), source, bits, shape (e.g. "2 x 111", written at the point), and the metric
+            with ``margin``.
         metric: column of ``points``.
     """
-    figure, axis = plt.subplots(figsize=(7, 3.6))
-    for number, (source, rows) in enumerate(points.groupby("source", sort=False)):
-        rows, colour = rows.sort_values("bits"), PALETTE[number]
-        axis.errorbar(rows["bits"], rows[metric], rows["margin"], fmt="o", color=colour, label=source, capsize=3)
-        for row in rows.to_dict("records"):
-            axis.annotate(f" {row['shape']}", (row["bits"], row[metric]), fontsize=8, color=colour)
-    axis.set(xlabel="bits of a code: levels x log2 K", ylabel=f"validation {metric}")
-    axis.legend(frameon=False)
+    bases = list(dict.fromkeys(points["base"]))
+    colours = dict(zip(dict.fromkeys(points["source"]), PALETTE, strict=False))
+    size = (1 + 5 * len(bases), 3.8)
+    figure, axes = plt.subplots(1, len(bases), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axis, base in zip(axes[0], bases, strict=True):
+        for source, rows in points[points["base"] == base].groupby("source", sort=False):
+            rows, colour = rows.sort_values("bits"), colours[source]
+            axis.errorbar(rows["bits"], rows[metric], rows["margin"], fmt="o", color=colour, label=source, capsize=3)
+            for row in rows.to_dict("records"):
+                axis.annotate(f" {row['shape']}", (row["bits"], row[metric]), fontsize=8, color=colour)
+        axis.margins(x=0.2)  # room for the shapes
+        axis.set(title=base, xlabel="bits of a code: levels x log2 K")
+        axis.legend(frameon=False)
+    axes[0, 0].set(ylabel=f"validation {metric}")
     figure.tight_layout()
     return figure
