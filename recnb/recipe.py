@@ -679,6 +679,8 @@ def _explain(error: ValidationError, path: Path, overrides: Sequence[str]) -> st
 def _key_of(problem: ErrorDetails, known: set[str]) -> str:
     """Dotted key of a problem, without the parts by which pydantic tells union members apart."""
     parts = [str(part) for part in problem["loc"] if part != "[key]"]
+    if ".".join(parts) in known:  # a name may look like a type: evaluate.bootSTRap
+        return ".".join(parts)
     for length in range(len(parts) - 1, 0, -1):
         key = ".".join(parts[:length])
         if key in known and problem["type"] != "extra_forbidden":

@@ -98,6 +98,7 @@ def test_overrides_are_applied_in_order_and_read_as_yaml(write: Any) -> None:
         ("seed.x=1", "'seed' is not a section"),
         ("train.epochs=[", "the value is not YAML"),
         ("decode.beam=2.5", "--set decode.beam=2.5: decode.beam = 2.5"),
+        ("evaluate.bootstrap=1", "--set evaluate.bootstrap=1: evaluate.bootstrap = 1"),
     ],
 )
 def test_wrong_overrides(write: Any, override: str, expected: str) -> None:
