@@ -92,8 +92,8 @@ def test_readme_names_what_the_stages_write(toy_run: ToyRun) -> None:
 
 
 def test_toy_is_quick(toy_run: ToyRun) -> None:
-    """Generous: a loaded machine is slow; alone, the work of all stages takes well under a minute."""
-    assert sum(manifest(toy_run.root, spec.name)["seconds"] for spec in STAGES) < 180
+    """Seconds of computing, the start of ten kernels included: waiting for a loaded machine is no slowness of ours."""
+    assert 20 < sum(toy_run.seconds.values()) < 240
 
 
 # --- the report and the second run ----------------------------------------------------------------------------------
