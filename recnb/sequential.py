@@ -153,9 +153,8 @@ class NextItemEncoder(nn.Module):
         """Scores of all items (n, N), those of the items seen (n, S) shifted by :attr:`repeat`, if there is one."""
         if self.repeat is None:
             return scores
-        marked = torch.zeros(len(scores), self.n_items + 1, dtype=torch.bool, device=scores.device)
-        marked.scatter_(1, torch.where(seen < 0, self.n_items, seen).to(scores.device), True)
-        return scores + self.repeat * marked[:, :-1]
+        every = torch.arange(self.n_items, device=scores.device)
+        return scores + self.repeat * among(every, seen.to(scores.device), self.n_items)
 
 
 class SequentialEncoder(NextItemEncoder):
@@ -329,9 +328,25 @@ def _target_losses(model: NextItemEncoder, windows: Tensor, negatives: int, samp
     again = seen == targets[:, None]
     known = (queries[:, None] * table[seen.clamp(min=0)]).sum(-1) + model.repeat
     known = known.masked_fill((seen < 0) | again | earlier_again(seen), -torch.inf)
-    drawn_again = (seen[:, :, None] == drawn).any(1)  # candidates already, and surely
+    drawn_again = among(drawn, seen, model.n_items)  # candidates already, and surely
     positive = positive + model.repeat * again.any(1)
     return sampled_softmax(positive, rivals, log_q, hits | drawn_again, known)
+
+
+def among(wanted: Tensor, rows: Tensor, n_items: int) -> Tensor:
+    """(n, M) bool: whether each wanted item (M,) stands in each row (n, S) of items, where -1 is none.
+
+    One write per place in a row and one read per answer, instead of n S M comparisons.
+
+    >>> among(torch.tensor([2, 0, 2]), torch.tensor([[-1, 2], [1, 3]]), 4)
+    tensor([[ True, False,  True],
+            [False, False, False]])
+    """
+    distinct, place = wanted.unique(return_inverse=True)
+    column = torch.full((n_items + 1,), len(distinct), device=rows.device)  # the last one: not asked for, or no item
+    column[distinct] = torch.arange(len(distinct), device=rows.device)
+    found = torch.zeros(len(rows), len(distinct) + 1, dtype=torch.bool, device=rows.device)
+    return found.scatter_(1, column[rows], True)[:, place]
 
 
 def earlier_again(rows: Tensor) -> Tensor:
