@@ -93,7 +93,7 @@ def test_readme_names_what_the_stages_write(toy_run: ToyRun) -> None:
 
 def test_toy_is_quick(toy_run: ToyRun) -> None:
     """Seconds of computing, the start of ten kernels included: waiting for a loaded machine is no slowness of ours."""
-    assert 20 < sum(toy_run.seconds.values()) < 240
+    assert 20 < sum(toy_run.seconds.values()) < 400
 
 
 # --- the report and the second run ----------------------------------------------------------------------------------
