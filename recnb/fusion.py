@@ -24,6 +24,7 @@ from recnb.errors import ArtifactError
 from recnb.evaluate import metrics, recommend_lists, target_ranks
 from recnb.model import NEXT
 from recnb.recipe import DecodeConfig
+from recnb.sequential import marks
 from recnb.trie import Trie
 
 
@@ -94,9 +95,7 @@ class Repeats:
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 log-probabilities for histories (B, T) padded with -1."""
-        seen = np.zeros((len(histories), self.n_items + 1), dtype=bool)
-        np.put_along_axis(seen, np.where(histories < 0, self.n_items, histories), True, axis=1)
-        seen = seen[:, :-1]
+        seen = marks(torch.from_numpy(histories.astype(np.int64)), self.n_items).numpy()
         known = seen.sum(axis=1, keepdims=True)
         once, other = self.share / np.maximum(known, 1), (1 - self.share) / np.maximum(self.n_items - known, 1)
         return np.where(seen, np.log(once), np.log(other)).astype(np.float32)

@@ -679,12 +679,10 @@ def _explain(error: ValidationError, path: Path, overrides: Sequence[str]) -> st
 def _key_of(problem: ErrorDetails, known: set[str]) -> str:
     """Dotted key of a problem, without the parts by which pydantic tells union members apart."""
     parts = [str(part) for part in problem["loc"] if part != "[key]"]
-    if ".".join(parts) in known:  # a name may look like a type: evaluate.bootSTRap
-        return ".".join(parts)
-    for length in range(len(parts) - 1, 0, -1):
+    for length in range(len(parts), 0, -1):  # the whole first: a name may look like a type (evaluate.bootSTRap)
         key = ".".join(parts[:length])
         if key in known and problem["type"] != "extra_forbidden":
-            is_union = "[" in parts[length] or "int" in parts[length] or "str" in parts[length]
+            is_union = any(mark in part for part in parts[length : length + 1] for mark in ("[", "int", "str"))
             return key if is_union else ".".join(parts)
     return ".".join(parts)
 

@@ -153,8 +153,7 @@ class NextItemEncoder(nn.Module):
         """Scores of all items (n, N), those of the items seen (n, S) shifted by :attr:`repeat`, if there is one."""
         if self.repeat is None:
             return scores
-        every = torch.arange(self.n_items, device=scores.device)
-        return scores + self.repeat * among(every, seen.to(scores.device), self.n_items)
+        return scores + self.repeat * marks(seen.to(scores.device), self.n_items)
 
 
 class SequentialEncoder(NextItemEncoder):
@@ -333,6 +332,17 @@ def _target_losses(model: NextItemEncoder, windows: Tensor, negatives: int, samp
     return sampled_softmax(positive, rivals, log_q, hits | drawn_again, known)
 
 
+def marks(rows: Tensor, width: int) -> Tensor:
+    """(n, width) bool: which of ``width`` places each row (n, S) names; -1 names none.
+
+    >>> marks(torch.tensor([[-1, 2], [1, 1]]), 3)
+    tensor([[False, False,  True],
+            [False,  True, False]])
+    """
+    found = torch.zeros(len(rows), width + 1, dtype=torch.bool, device=rows.device)
+    return found.scatter_(1, torch.where(rows < 0, width, rows), True)[:, :-1]
+
+
 def among(wanted: Tensor, rows: Tensor, n_items: int) -> Tensor:
     """(n, M) bool: whether each wanted item (M,) stands in each row (n, S) of items, where -1 is none.
 
@@ -343,10 +353,9 @@ def among(wanted: Tensor, rows: Tensor, n_items: int) -> Tensor:
             [False, False, False]])
     """
     distinct, place = wanted.unique(return_inverse=True)
-    column = torch.full((n_items + 1,), len(distinct), device=rows.device)  # the last one: not asked for, or no item
+    column = torch.full((n_items + 1,), -1, device=rows.device)  # not asked for; the last one answers for -1
     column[distinct] = torch.arange(len(distinct), device=rows.device)
-    found = torch.zeros(len(rows), len(distinct) + 1, dtype=torch.bool, device=rows.device)
-    return found.scatter_(1, column[rows], True)[:, place]
+    return marks(column[rows], len(distinct))[:, place]
 
 
 def earlier_again(rows: Tensor) -> Tensor:
