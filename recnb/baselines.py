@@ -16,7 +16,7 @@ from scipy import sparse
 
 from recnb.bert4rec import BertEncoder
 from recnb.errors import RecipeError
-from recnb.evaluate import NO_ITEM, per_user, rank_bounds, target_ranks
+from recnb.evaluate import NO_ITEM, per_user, rank_bounds
 from recnb.gru4rec import GruEncoder
 from recnb.sequential import NextItemEncoder, SequentialEncoder, train_sequential
 
@@ -114,10 +114,25 @@ class ItemKNN:
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(U, N) float32 for histories (U, T) padded with -1."""
+        return self._votes(histories).toarray()
+
+    def ranks(self, histories: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """(U,) int64 place of each target among all items in the order of :func:`top_items`, counted from 0.
+
+        Reads the votes alone: few items get one, and (U, N) numbers are not needed to count those before a target.
+        """
+        votes, targets = self._votes(histories), np.asarray(targets, dtype=np.int64)
+        users = np.repeat(np.arange(len(targets)), np.diff(votes.indptr))
+        own, lower = np.asarray(votes[np.arange(len(targets)), targets]).ravel(), votes.indices < targets[users]
+        ahead = (votes.data > own[users]) | ((votes.data == own[users]) & lower)
+        before = np.bincount(users[ahead], minlength=len(targets))
+        unvoted = targets - np.bincount(users[lower], minlength=len(targets))  # items of lower number without a vote
+        return before + np.where(own == 0, unvoted, 0)
+
+    def _votes(self, histories: np.ndarray) -> sparse.csr_matrix:
         present = histories >= 0
         offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        votes = interaction_matrix(offsets, histories[present], self.similarity.shape[0])
-        return (votes @ self.similarity).toarray()
+        return interaction_matrix(offsets, histories[present], self.similarity.shape[0]) @ self.similarity
 
     def best_window(self, histories: np.ndarray, targets: np.ndarray, windows: Sequence[int], k: int = 10) -> int:
         """How many of the latest items should vote: the window with the highest N@k, to be called on validation.
@@ -128,8 +143,7 @@ class ItemKNN:
             histories: (U, T); targets: (U,), both of the validation split.
             windows: candidates; those longer than T count as T. Ties: the first.
         """
-        scores = [self.scores(histories[:, -window:]) for window in windows]
-        ranks = [target_ranks(top_items(each, min(k, each.shape[1])), targets) for each in scores]
+        ranks = (self.ranks(histories[:, -window:], targets) for window in windows)
         return windows[int(np.argmax([per_user(rank, k)[1].mean() for rank in ranks]))]
 
 

@@ -149,6 +149,19 @@ def test_interactions_are_binary_however_often_they_happen_and_the_sequence_keep
     assert items.tolist() == [2, 2, 0]
 
 
+def test_places_counted_from_votes_are_those_of_the_dense_lists() -> None:
+    """Ties, items without any vote, users without a history: the order by score, then by item number."""
+    rng = np.random.default_rng(3)
+    items, users = 30, 200
+    train = Sequences(np.arange(0, 121, 4), rng.integers(0, items, 120).astype(np.int32))
+    knn, histories = ItemKNN(train, items, 4), rng.integers(-1, items, (users, 3))
+    histories[0] = -1
+    targets = rng.integers(0, items, users)
+    dense = target_ranks(top_items(knn.scores(histories), items), targets)
+    assert (knn.scores(histories)[np.arange(users), targets] == 0).any()
+    np.testing.assert_array_equal(knn.ranks(histories, targets), dense)
+
+
 def test_the_window_is_chosen_by_what_follows() -> None:
     """Chains: only the latest item says what comes next, older ones vote for other things."""
     items, pairs = 40, [(i, i + 1) for i in range(0, 40, 2)]
