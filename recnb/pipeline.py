@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recnb import forecast, keys, store
+from recnb import forecast, keys, needs, store
 from recnb.errors import ArtifactError, RecipeError, RecnbError, ResourceError
 from recnb.execute import (
     Execution,
@@ -144,11 +144,13 @@ def run(plan: Plan, progress: Progress | None = None) -> list[Decision]:
 
     Raises:
         StageFailedError: a notebook failed; the message says where and how to go on.
-        ResourceError: a stage that would run does not fit in memory; the message names the settings that would.
+        ResourceError: a stage that would run does not fit in memory, the message names the settings that would; or it
+            needs a file or model that is not here.
         RecnbError: the stages before the range are not usable, or another run is at work.
     """
     home = plan.root / plan.recipe.paths.runs / plan.recipe.name
     decisions: list[Decision] = []
+    _check_needs(plan)
     _check_memory(plan, plan.stages)
     with _only_run(home), _terminate_as_interrupt():
         _check_before_range(plan)
@@ -267,6 +269,15 @@ def _check_before_range(plan: Plan) -> None:
             raise ArtifactError(
                 f"{name} comes before the range and is damaged ({_shortened(damaged)}); rebuild it: --from {name}"
             )
+
+
+def _check_needs(plan: Plan) -> None:
+    """Refuse what a later stage would miss before the first one runs; only stages that would run count."""
+    lacking = [each for each in needs.missing(plan.recipe, plan.root) if each.blocks]
+    running = {decision.spec.name for decision in explain(plan) if decision.run} if lacking else set()
+    refused = [each for each in lacking if each.stage in running]
+    if refused:
+        raise ResourceError("\n".join(f"{each.what}\n  -> {each.way}" for each in refused))
 
 
 def _check_memory(plan: Plan, stages: Sequence[StageSpec]) -> None:

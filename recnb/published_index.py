@@ -55,7 +55,7 @@ def read_codes(path: Path, item_ids: Sequence[str]) -> np.ndarray:
     Raises:
         DataError: not such a file, an item is missing or has another number of tokens, or a token has no number.
     """
-    table = _read_object(path)
+    table = read_object(path)
     missing = [item for item in item_ids if item not in table]
     if missing:
         raise DataError(
@@ -68,7 +68,12 @@ def read_codes(path: Path, item_ids: Sequence[str]) -> np.ndarray:
     return np.array(codes, dtype=np.int64)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The whole file, by item id, its rows not yet looked at.
+
+    Raises:
+        DataError: unreadable, not JSON, or not one object.
+    """
     try:
         table = json.loads(decode(read_bytes(path), path))
     except json.JSONDecodeError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recnb import doctor
+from recnb import doctor, needs
 from recnb.doctor import Machine
 from recnb.recipe import Recipe
 
@@ -86,7 +86,7 @@ def test_models_that_are_here(root: Path, tmp_path: Path) -> None:
         embeddings={"semantic": {"model": "models/mine.gguf"}},
         backbone={"kind": "pretrained", "model": "org/model@main"},
     )
-    assert doctor.models(both) == {"embeddings.semantic.model": "models/mine.gguf", "backbone.model": "org/model@main"}
+    assert needs.models(both) == {"embeddings.semantic.model": "models/mine.gguf", "backbone.model": "org/model@main"}
     assert doctor.problems(both, root, LAPTOP) == []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recnb import doctor, keys
+from recnb import doctor, keys, needs
 from recnb.errors import DataError, IndexGateError, RecipeError
 from recnb.index import build_index
 from recnb.index_health import index_health
@@ -154,7 +154,7 @@ def test_recipes_that_contradict_themselves_are_refused(text: str, says: str, tm
 
 def test_doctor_and_keys_know_the_file_and_ask_for_no_encoder(tmp_path: Path) -> None:
     recipe = load_recipe(ROOT / "params" / "amazon" / "instruments-llama.yaml")
-    assert doctor.models(recipe) == {}
+    assert needs.models(recipe) == {}
     machine = doctor.Machine(cores=1, memory=2**36, disk=2**40, gpu="GPU", gpu_memory=2**36)
     folder = tmp_path / "data" / "instruments"
     folder.mkdir(parents=True)
@@ -162,6 +162,8 @@ def test_doctor_and_keys_know_the_file_and_ask_for_no_encoder(tmp_path: Path) ->
         (folder / name).write_bytes(b"x")
     assert any("published index is not here" in each.what for each in doctor.problems(recipe, tmp_path, machine))
     (folder / "semantic_index_letter.json.gz").write_bytes(b"x")
+    assert any("published index is not here" in each.what for each in doctor.problems(recipe, tmp_path, machine))
+    (folder / "semantic_index_letter.json.gz").write_bytes(gzip.compress(b"{}"))
     assert not any("published index" in each.what for each in doctor.problems(recipe, tmp_path, machine))
     told = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"preference_file": "said.jsonl"})})
     assert any("preferences are not here: said.jsonl" in each.what for each in doctor.problems(told, tmp_path, machine))
