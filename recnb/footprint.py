@@ -390,18 +390,18 @@ def _evaluate(recipe: Recipe, facts: Facts) -> Parts:
     }
     for name in config.baselines:
         moments |= _baseline_step(name, recipe, sizes)
-    return Parts(_read(facts), moments, _dense_scores(recipe, sizes))
+    return Parts(_read(facts), moments, _scores(recipe, sizes))
 
 
-def _dense_scores(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
-    """Bytes of (U, N) scores: ItemKNN keeps float32 for each of its four windows, the notebook's fused lists are
-    float64; a chunk of :func:`recnb.baselines.top_items` is copied, partitioned and counted; ItemKNN's similarities
-    come in chunks of float32 and float64. The neural baselines score 1,024 users at a time, which is less."""
-    cells, chunk = sizes.users * sizes.items, 22 * min(CELLS, sizes.users * sizes.items)
-    names = recipe.evaluate.baselines
-    host: dict[str, float] = {"fused lists (U x N)": 8 * cells + chunk}
-    if "itemknn" in names:
-        host["ItemKNN's scores (U x N, four windows)"] = 16 * cells + chunk
+def _scores(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
+    """Bytes of the baselines' scores: 1,024 users at a time, and a chunk of :func:`recnb.baselines.top_items` that is
+    copied, partitioned and counted; ItemKNN's similarities come in chunks of float32 and float64, and its window is
+    chosen from the votes of all users at once."""
+    config, chunk = recipe.evaluate, 22 * min(CELLS, sizes.users * sizes.items)
+    host: dict[str, float] = {"a baseline's scores (1024 x N)": 8 * min(1024, sizes.users) * sizes.items + chunk}
+    if "itemknn" in config.baselines:
+        events = min(sizes.interactions, sizes.users * recipe.data.max_history)
+        host["ItemKNN's votes (U x T x neighbours)"] = 32 * events * min(config.itemknn_neighbours, sizes.items)
         host["ItemKNN's similarities (N x N)"] = 34 * min(CELLS, sizes.items**2)
     return host
 

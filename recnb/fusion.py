@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from recnb.baselines import Scorer
+from recnb.baselines import Scorer, top_items
 from recnb.data import Sequences
 from recnb.decode import inference, pad_left
 from recnb.errors import ArtifactError
@@ -102,19 +102,24 @@ class Repeats:
 
 
 class Joint:
-    """Several partners as one: their log-probabilities add up (a product of experts with equal shares).
+    """Several partners as one: their log-probabilities add up (a product of experts).
 
     Args:
         parts: each one's scores are read as logits.
+        shares: a factor for each; none: equal shares.
     """
 
-    def __init__(self, parts: Sequence[Scorer]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Sequence[Scorer], shares: Sequence[float] = ()) -> None:
+        self.parts, self.shares = parts, shares or [1.0] * len(parts)
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) for histories (B, T) padded with -1."""
-        total = sum(torch.from_numpy(np.array(part.scores(histories))).log_softmax(dim=1) for part in self.parts)
-        return np.asarray(total)
+        return sum(share * logs(part, histories) for part, share in zip(self.parts, self.shares, strict=True))
+
+
+def logs(part: Scorer, histories: np.ndarray) -> Any:
+    """(B, N) log-probabilities of a scorer whose scores are logits, histories (B, T) padded with -1."""
+    return torch.from_numpy(np.array(part.scores(histories))).log_softmax(dim=1).numpy()
 
 
 def partner_of(names: str, fitted: Mapping[str, Any]) -> Scorer:
@@ -175,3 +180,37 @@ def choose_weight(
         found = metrics(target_ranks(lists, targets), [10])
         rows.append({"weight": weight, **found})
     return pd.DataFrame(rows).sort_values("N@10", ascending=False, kind="stable", ignore_index=True)
+
+
+def choose_share(
+    pair: Sequence[Scorer],
+    histories: np.ndarray,
+    targets: np.ndarray,
+    weights: Sequence[float],
+    users: int = 1024,
+) -> pd.DataFrame:
+    """Two scorers mixed without a model: what each share of the second gives on validation, the best by N@10 first.
+
+    The control of every mixture: two good lists are nearly always better than one, whoever made them, so what tokens
+    add shows beside a mixture that has none.
+
+    Args:
+        pair: their scores are read as logits; the first has share 1.
+        histories: (U, T); targets: (U,), both of validation.
+        weights: candidates for the second's share, each and its inverse, so that neither of the two is preferred; 0,
+            the first alone, is always among them.
+        users: scored at a time.
+
+    Returns:
+        columns weight, R@10, N@10; equal N@10: the smaller share first.
+    """
+    shares = sorted({0.0, *weights, *(1 / weight for weight in weights if weight)})
+    ranks: dict[float, list[np.ndarray]] = {share: [] for share in shares}
+    for start in range(0, len(targets), users):
+        rows = slice(start, start + users)
+        first, second = (logs(part, histories[rows]) for part in pair)
+        for share in shares:
+            lists = top_items(first + share * second, min(10, first.shape[1]))
+            ranks[share].append(target_ranks(lists, targets[rows]))
+    tried = [{"weight": share, **metrics(np.concatenate(found), [10])} for share, found in ranks.items()]
+    return pd.DataFrame(tried).sort_values("N@10", ascending=False, kind="stable", ignore_index=True)

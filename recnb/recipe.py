@@ -380,6 +380,11 @@ class FusionConfig(Section):
         "evaluate.baselines), head (the model's own item head, train.lambda_next > 0), repeats (how often people take "
         "again what they had), or several with a plus, e.g. head+sasrec-sampled",
     )
+    controls: list[str] = Field(
+        [],
+        description="two of evaluate.baselines with a plus, mixed without the model: what a second opinion is worth "
+        "where no token is in it, e.g. sasrec-sampled+gru4rec",
+    )
     weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.5, 1.0, 2.0, 4.0, 8.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
     )
@@ -417,6 +422,13 @@ class EvaluateConfig(Section):
                 raise ValueError(
                     f"evaluate.fusion.partners: {name} is not among the evaluate.baselines whose scores are logits "
                     f"({', '.join(scoring)}): add it there, or choose one of them"
+                )
+        for names in self.fusion.controls:
+            pair = names.split("+")
+            if len(set(pair)) != 2 or len(pair) != 2 or not set(pair) <= set(scoring):
+                raise ValueError(
+                    f"evaluate.fusion.controls: {names}: expected two different ones of the evaluate.baselines whose "
+                    f"scores are logits ({', '.join(scoring)}), with a plus between them"
                 )
         return self
 

@@ -11,9 +11,10 @@ from conftest import ROOT
 from small import TASKS, N, recommender, vocabulary
 
 from recnb import fusion
+from recnb.baselines import top_items
 from recnb.data import Sequences
 from recnb.errors import RecipeError
-from recnb.evaluate import recommend_lists, target_ranks
+from recnb.evaluate import metrics, recommend_lists, target_ranks
 from recnb.recipe import DecodeConfig, load_recipe
 from recnb.tasks import seqrec_prompts
 from recnb.trie import Trie
@@ -87,12 +88,12 @@ def test_weight_zero_is_the_model_alone(setting) -> None:  # type: ignore[no-unt
 
 
 def test_a_partner_must_be_fitted(tmp_path: Path) -> None:
-    baselines = "evaluate.baselines=[popularity, itemknn, sasrec, tiger]"
+    fitted = ["evaluate.baselines=[popularity, itemknn, sasrec, tiger]", "evaluate.fusion.controls=[]"]
     for names in ("gru4rec", "sasrec+gru4rec", "tiger", "popularity", "head+itemknn", ""):
         unknown = names.rpartition("+")[2]
         with pytest.raises(RecipeError, match=rf"partners: {unknown} is not among the evaluate.baselines .*\(sasrec\)"):
-            load_recipe(ROOT / "params/toy.yaml", [f"evaluate.fusion.partners=['{names}']", baselines])
-    recipe = load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[sasrec]", baselines])
+            load_recipe(ROOT / "params/toy.yaml", [f"evaluate.fusion.partners=['{names}']", *fitted])
+    recipe = load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[sasrec]", *fitted])
     assert recipe.evaluate.fusion.members() == ["sasrec"]
 
 
@@ -103,3 +104,34 @@ def test_several_partners_multiply_their_probabilities() -> None:
     probability *= np.exp(other.scores(histories)) / np.exp(other.scores(histories)).sum(1, keepdims=True)
     np.testing.assert_allclose(np.exp(both), probability, rtol=1e-5)
     assert fusion.partner_of("one", {"one": one}) is one
+
+
+def test_two_scorers_mix_without_a_model_as_validation_says() -> None:
+    """One knows the even users, the other the odd ones; each alone finds half."""
+
+    @dataclass
+    class Half:
+        rest: int
+
+        def scores(self, histories: np.ndarray) -> np.ndarray:
+            known = (histories[:, 0] % 2 == self.rest)[:, None]
+            return np.where(known, Oracle(1.0).scores(histories), -0.1 * np.arange(N))
+
+    histories = np.random.default_rng(1).integers(0, N, (64, 4))
+    targets = (histories[:, 0] + 1) % N
+    tried = fusion.choose_share([Half(0), Half(1)], histories, targets, [1.0, 4.0], users=10).set_index("weight")
+    assert sorted(tried.index) == [0.0, 0.25, 1.0, 4.0]
+    assert tried["N@10"][1.0] == 1.0 == tried["N@10"].iloc[0] > tried["N@10"][0.0]
+    mixed = fusion.Joint([Half(0), Half(1)], [1.0, 4.0])
+    ranks = target_ranks(top_items(mixed.scores(histories), 10), targets)
+    assert metrics(ranks, [10])["N@10"] == tried["N@10"][4.0]
+    useless = fusion.choose_share([Oracle(1.0), Oracle(-1.0)], histories, targets, [1.0, 4.0])
+    assert useless.weight[0] == 0.0 and useless["N@10"][0] == 1.0
+
+
+@pytest.mark.parametrize("names", ["sasrec", "sasrec+sasrec", "sasrec+itemknn", "sasrec+gru4rec+bert4rec", "head+sasrec", ""])
+def test_a_control_is_two_fitted_baselines(names: str) -> None:
+    baselines = "evaluate.baselines=[itemknn, sasrec, gru4rec, bert4rec]"
+    with pytest.raises(RecipeError, match=r"controls: .*expected two different ones .*\(sasrec, gru4rec, bert4rec\)"):
+        load_recipe(ROOT / "params/toy.yaml", [f"evaluate.fusion.controls=['{names}']", baselines])
+    load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.controls=[sasrec+gru4rec]", baselines])
