@@ -24,6 +24,7 @@ from typing import Any
 from recnb import store
 from recnb.errors import RecnbError
 from recnb.footprint import KNOWN_TEXT, LIBRARIES, MIB, STAGE_PARTS, Facts, Shape, Sizes, codes, columns
+from recnb.needs import hub_cache
 from recnb.progress import size
 from recnb.recipe import BackboneConfig, Recipe
 
@@ -254,9 +255,7 @@ def _config_places(model: str, root: Path) -> Iterator[Path]:
         return
     yield root / Path(model).expanduser() / "config.json"
     yield from (root / ".cache" / "models").glob(f"{Path(model).stem}-*/config.json")  # a GGUF file once read
-    home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
-    hub = Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub")))
-    yield from hub.glob(f"models--{model.partition('@')[0].replace('/', '--')}/snapshots/*/config.json")
+    yield from hub_cache().glob(f"models--{model.partition('@')[0].replace('/', '--')}/snapshots/*/config.json")
 
 
 # --- which key to change ---------------------------------------------------------------------------------------------

@@ -174,12 +174,11 @@ def choose_weight(
     Returns:
         columns weight, R@10, N@10; equal N@10: the smaller weight first.
     """
-    rows = []
+    ranks = {}
     for weight in sorted({0.0, *weights}):
         lists = fused_lists(model, prompts, histories, trie, decode, partner, weight, progress=progress)
-        found = metrics(target_ranks(lists, targets), [10])
-        rows.append({"weight": weight, **found})
-    return pd.DataFrame(rows).sort_values("N@10", ascending=False, kind="stable", ignore_index=True)
+        ranks[weight] = target_ranks(lists, targets)
+    return _best_first(ranks)
 
 
 def choose_share(
@@ -212,5 +211,10 @@ def choose_share(
         for share in shares:
             lists = top_items(first + share * second, min(10, first.shape[1]))
             ranks[share].append(target_ranks(lists, targets[rows]))
-    tried = [{"weight": share, **metrics(np.concatenate(found), [10])} for share, found in ranks.items()]
+    return _best_first({share: np.concatenate(found) for share, found in ranks.items()})
+
+
+def _best_first(ranks: Mapping[float, np.ndarray]) -> pd.DataFrame:
+    """What each weight gives, from the ranks of the targets under it; equal N@10: the one that was tried first."""
+    tried = [{"weight": weight, **metrics(found, [10])} for weight, found in ranks.items()]
     return pd.DataFrame(tried).sort_values("N@10", ascending=False, kind="stable", ignore_index=True)

@@ -55,16 +55,17 @@ def models(recipe: Recipe) -> dict[str, str]:
 
 
 def has_module(name: str) -> bool:
-    """Whether a package is installed; it is not imported."""
-    return importlib.util.find_spec(name) is not None
+    """Whether a package is installed; it is not imported, and what can be no package's name is not there."""
+    return name.isidentifier() and importlib.util.find_spec(name) is not None
 
 
 def cached_models() -> list[str]:
     """Names of the models in the hub's cache."""
-    return [folder.name.removeprefix("models--").replace("--", "/") for folder in sorted(_cache().glob("models--*"))]
+    return [folder.name.removeprefix("models--").replace("--", "/") for folder in sorted(hub_cache().glob("models--*"))]
 
 
-def _cache() -> Path:
+def hub_cache() -> Path:
+    """Where the Hugging Face hub's files are kept on this machine."""
     home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
     return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub")))
 

@@ -274,20 +274,22 @@ def _check_before_range(plan: Plan) -> None:
 def _check_needs(plan: Plan) -> None:
     """Refuse what a later stage would miss before the first one runs; only stages that would run count."""
     lacking = [each for each in needs.missing(plan.recipe, plan.root) if each.blocks]
-    running = {decision.spec.name for decision in explain(plan) if decision.run} if lacking else set()
-    refused = [each for each in lacking if each.stage in running]
-    if refused:
-        raise ResourceError("\n".join(f"{each.what}\n  -> {each.way}" for each in refused))
+    _refuse(plan, [(each.stage, each.what, each.way) for each in lacking])
 
 
 def _check_memory(plan: Plan, stages: Sequence[StageSpec]) -> None:
     """Refuse what cannot fit, before hours are spent on the stages ahead of it; only stages that would run count."""
     room = forecast.room_here(plan.recipe)
     tight = forecast.misfits(plan.recipe, plan.root, room, [spec.name for spec in stages])
-    running = {decision.spec.name for decision in explain(plan) if decision.run} if tight else set()
-    refused = [each for each in tight if each.forecast.stage in running]
+    _refuse(plan, [(each.forecast.stage, each.what, each.way) for each in tight])
+
+
+def _refuse(plan: Plan, found: Sequence[tuple[str, str, str]]) -> None:
+    """Raise over what stands in the way, (stage, what, way) each, of stages that would run; the others are done."""
+    running = {decision.spec.name for decision in explain(plan) if decision.run} if found else set()
+    refused = [f"{what}\n  -> {way}" for stage, what, way in found if stage in running]
     if refused:
-        raise ResourceError("\n".join(f"{each.what}\n  -> {each.way}" for each in refused))
+        raise ResourceError("\n".join(refused))
 
 
 def _changes(manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]) -> list[str]:

@@ -415,7 +415,7 @@ class EvaluateConfig(Section):
     published: str = Field("", description="key of the published rows to stand beside ours (see recnb/published.yaml)")
 
     @model_validator(mode="after")
-    def _partner_is_fitted(self) -> EvaluateConfig:
+    def _mixtures_are_of_what_is_fitted(self) -> EvaluateConfig:
         scoring = [name for name in self.baselines if name in PARTNERS]
         for name in self.fusion.members():
             if name not in (HEAD, REPEATS, *scoring):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from recnb import needs
 from recnb.errors import ResourceError
 from recnb.pipeline import Plan, make_plan, run
 from recnb.recipe import load_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
 LACKING = {
     "data.source=files data.path=nowhere": ("01_data", "data.path=..."),
     "embeddings.semantic.model=package:no_such_encoder": ("02_embeddings", "pip install no-such-encoder"),
+    "embeddings.semantic.model=package:no.such": ("02_embeddings", "pip install no.such"),
     "index.semantic_file=gone.json": ("03_index", "beside the data"),
     "tasks.preference_file=gone.jsonl": ("04_train", "tasks.preference_file"),
     "backbone.kind=pretrained backbone.model=./gone.gguf": ("04_train", "backbone.model"),
