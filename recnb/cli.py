@@ -176,7 +176,8 @@ def _add_table(commands: _Commands) -> None:
     parser = _command(
         commands, "table",
         "Run the recipes of a table file, each with its seeds, up to 06_evaluate, and write what a table needs of\n"
-        "each to reports/<recipe>/results.json. After a kill the same command goes on where it stopped.",
+        "each to reports/<recipe>/results.json. After a kill the same command goes on where it stopped. Seeds\n"
+        "measured on another machine with the same settings are taken from there.",
         "examples:\n  recnb table params/tables/amazon.yaml\n"
         "  recnb table params/tables/amazon.yaml --minutes 9     as much as fits; again for the rest\n"
         "  recnb table params/tables/beauty.yaml --set data.path=/where/beauty/is\n",

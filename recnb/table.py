@@ -2,16 +2,17 @@
 
 A table file (``params/tables/*.yaml``) names recipes and seeds. Each becomes ordinary runs up to ``06_evaluate``; what
 a table needs of them is written to ``reports/<recipe>/results.json``, with its provenance.
-``notebooks/09_ablations.ipynb`` builds the table from these files alone, so a reader without a GPU rebuilds it.
+``notebooks/09_ablations.ipynb`` builds the table from these files alone, so a reader without a GPU rebuilds it. Beside
+them lie each seed's ranks, user by user (``ranks-<seed>.parquet``): seeds measured on several machines add up.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,8 +22,13 @@ from recnb.pipeline import make_plan, run
 from recnb.recipe import Recipe, load_recipe, recipe_hash
 from recnb.stages import STAGES
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RESULTS = "results.json"
+RANKS = "ranks-{seed}.parquet"
 PROTOCOLS = ("kept", "removed")
+_MOST = 255  # ranks are kept in a byte; every metric of a table ends long before
 _LAST = "06_evaluate"
 
 
@@ -53,6 +59,19 @@ class Run:
     name: str  # of the recipe, whatever the seed
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One recipe with one seed, measured.
+
+    Attributes:
+        ranks: (U users) one uint8 column ``<system>/<protocol>`` each: rank of the target from 0; 255: so or worse.
+        about: where they come from; which system is ours, which are mixtures.
+    """
+
+    ranks: pd.DataFrame
+    about: dict[str, Any]
+
+
 def read_table(path: Path) -> Table:
     """Read a table file.
 
@@ -68,7 +87,7 @@ def fill(
     """Run what a table asks for and write each recipe's ``results.json``.
 
     Killed or out of time, the same call goes on: a finished stage is not run again, a training goes on from its last
-    checkpoint.
+    checkpoint. A seed that was measured on another machine, with the same settings, is taken from the results as it is.
 
     Args:
         path: the table file.
@@ -85,17 +104,24 @@ def fill(
     """
     runs = list(_runs(read_table(path), root, overrides))  # all are checked before the first one runs
     written: dict[str, Path] = {}
-    done: dict[str, list[Run]] = {}
     for each in in_time(runs, minutes, say):
+        earlier = read_measured(each.name, each.recipe, root, say)
+        seed = each.recipe.seed
+        if seed in earlier and store.read_manifest(each.recipe, _LAST, root) is None:
+            say(f"{each.name}, seed {seed}: measured elsewhere, commit {earlier[seed].about['commit']}; taken as it is")
+            continue
         run(make_plan(each.recipe_path, each.overrides, last=_LAST, root=root))
-        done.setdefault(each.name, []).append(each)
-        written[each.name] = write_results(each.name, [one.recipe for one in done[each.name]], root)
-        say(f"{each.name}, seed {each.recipe.seed}: {written[each.name].relative_to(root)}")
+        found = read_run(each.recipe, root)
+        same = {s: one for s, one in earlier.items() if one.about["data"] == found.about["data"]}
+        if same.keys() != earlier.keys():
+            say(f"{each.name}: seeds {sorted(earlier.keys() - same.keys())} were measured on other data; left out")
+        written[each.name] = write_results(each.name, each.recipe, same | {seed: found}, root)
+        say(f"{each.name}, seed {seed}: {written[each.name].relative_to(root)}")
     return list(written.values())
 
 
-def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
-    """Write ``reports/<name>/results.json`` from finished runs that differ in their seed alone.
+def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], root: Path) -> Path:
+    """Write ``reports/<name>/results.json``, and the ranks it was made of, from runs that differ in their seed alone.
 
     Per system and protocol: means over users and seeds and each seed's own; "ours" is, seed by seed, what validation
     chose (with the adapter or without). Against the baseline with the highest N@10: the paired difference with an
@@ -103,43 +129,82 @@ def write_results(name: str, recipes: list[Recipe], root: Path) -> Path:
 
     Args:
         name: of the results; the recipe's name without its seed.
-        recipes: one per seed.
+        recipe: of any of the runs.
+        measured: seed -> what was measured; all with the same systems and users.
         root: project root.
     """
     from recnb import judge
 
-    ranks, runs = {}, []  # type: dict[tuple[str, str], dict[int, Any]], list[dict[str, Any]]
-    for recipe in recipes:
-        found, about = _read_run(recipe, root)
-        runs.append(about)
-        for key, own in found.items():
-            ranks.setdefault(key, {})[recipe.seed] = own
+    measured = dict(sorted(measured.items()))
+    folder = root / recipe.paths.reports / name
+    ranks: dict[tuple[str, str], dict[int, Any]] = {}
+    for seed, one in measured.items():
+        own = {system: system for system in dict.fromkeys(c.rpartition("/")[0] for c in one.ranks)}
+        for shown, system in ({"ours": one.about["ours"]} | own).items():
+            for protocol in PROTOCOLS:
+                ranks.setdefault((shown, protocol), {})[seed] = one.ranks[f"{system}/{protocol}"].to_numpy()
+    runs = [one.about | {"ranks": _write_ranks(folder, seed, one.ranks)} for seed, one in measured.items()]
     systems = list(dict.fromkeys(system for system, _ in ranks))
     scores = {s: {p: judge.summary(ranks[s, p]) for p in PROTOCOLS} for s in systems}
     baselines = [s for s in systems if not s.startswith("eager-llm") and s != "ours"]
     best = max(baselines, key=lambda s: scores[s]["kept"]["N@10"], default=None)
     content: dict[str, Any] = {
         "recipe": name,
-        "title": recipes[0].title,
-        "recipe_hash": recipe_hash(recipes[0].model_copy(update={"name": name, "seed": 0})),
-        "published": recipes[0].evaluate.published,
-        "seeds": [recipe.seed for recipe in recipes],
+        "title": recipe.title,
+        "recipe_hash": _settings(recipe),
+        "published": recipe.evaluate.published,
+        "seeds": list(measured),
         "runs": runs,
         "systems": scores,
         "spread": {s: judge.seed_spread(ranks[s, "kept"]) for s in systems},
         "best_baseline": best,
     }
     if best is not None:
-        own, other = ranks["ours", "kept"], ranks[best, "kept"]
-        content["ours_minus_best"] = judge.difference(own, other, judge.seed_spread(own))
+        ours, other = ranks["ours", "kept"], ranks[best, "kept"]
+        content["ours_minus_best"] = judge.difference(ours, other, judge.seed_spread(ours))
         mixtures = {system: ranks[system, "kept"] for run in runs for system in run["mixtures"]}
         content["mixtures_minus_best"] = {
             system: judge.difference(both, other, judge.seed_spread(both)) for system, both in mixtures.items()
         }
-    content["rows"] = _rows(name, scores, content["spread"], runs, recipes[0])
-    target = root / recipes[0].paths.reports / name / RESULTS
-    store.write_json(target, content)
-    return target
+    content["rows"] = _rows(name, scores, content["spread"], runs, recipe)
+    store.write_json(folder / RESULTS, content)
+    for path in folder.glob(RANKS.format(seed="*")):
+        if path.name not in {RANKS.format(seed=seed) for seed in measured}:
+            path.unlink()
+    return folder / RESULTS
+
+
+def read_measured(
+    name: str, recipe: Recipe, root: Path, say: Callable[[str], None] = lambda line: None
+) -> dict[int, Measured]:
+    """What was measured before with the same settings, on whatever machine, seed by seed.
+
+    Args:
+        name: of the results.
+        recipe: as it would run now; results of other settings are not its own.
+        root: project root.
+        say: told what could not be used, and why.
+
+    Returns:
+        seed -> what was measured; without the seeds whose ranks are missing or are not those of the results.
+    """
+    import pandas as pd
+
+    folder = root / recipe.paths.reports / name
+    if not (folder / RESULTS).is_file():
+        return {}
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    if results["recipe_hash"] != _settings(recipe):
+        say(f"{name}: its results have other settings ({results['recipe_hash']}) and will be replaced")
+        return {}
+    found = {}
+    for about in results["runs"]:
+        path = folder / RANKS.format(seed=about["seed"])
+        if path.is_file() and store.hash_artifact(path) == about.get("ranks"):
+            found[about["seed"]] = Measured(pd.read_parquet(path), about)
+        else:
+            say(f"{name}: the ranks of seed {about['seed']} are not those of its results; it is measured anew")
+    return found
 
 
 def read_results(root: Path, reports: str = "reports") -> list[dict[str, Any]]:
@@ -158,8 +223,22 @@ def _runs(table: Table, root: Path, overrides: tuple[str, ...]) -> Iterator[Run]
             yield Run(path, changes, load_recipe(path, changes), plain.name)
 
 
-def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
-    """Ranks by (system, protocol) of one finished run, and where they come from."""
+def _settings(recipe: Recipe) -> str:
+    """Hash of what a recipe asks for, whatever its seed, and wherever it runs: a run names its machine and its data."""
+    tree = recipe.model_dump(mode="json", exclude={"name", "title", "seed", "runtime", "paths"})
+    tree["data"].pop("path")
+    return recipe_hash(tree)
+
+
+def _write_ranks(folder: Path, seed: int, ranks: pd.DataFrame) -> str:
+    """Write one seed's ranks; returns the file's hash."""
+    path = folder / RANKS.format(seed=seed)
+    store.write_atomic(path, lambda file: ranks.to_parquet(file, compression="zstd", index=False))
+    return store.hash_artifact(path)
+
+
+def read_run(recipe: Recipe, root: Path) -> Measured:
+    """Ranks of one finished run, and where they come from."""
     import pandas as pd
 
     folder = store.stage_folder(recipe, _LAST, root)
@@ -167,8 +246,7 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
     made = {name: manifest for name, manifest in every.items() if manifest}
     metrics, ledger = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("metrics", "ledger"))
     users = pd.read_parquet(folder / "per_user.parquet")
-    names = {"ours": metrics["ours"]} | {system: system for system in metrics["systems"]}
-    ranks = {(s, p): users[f"rank_{own}_{p}"].to_numpy() for s, own in names.items() for p in PROTOCOLS}
+    columns = {f"{s}/{p}": users[f"rank_{s}_{p}"].clip(upper=_MOST) for s in metrics["systems"] for p in PROTOCOLS}
     about = {
         "seed": recipe.seed,
         "ours": metrics["ours"],
@@ -181,7 +259,7 @@ def _read_run(recipe: Recipe, root: Path) -> tuple[dict[tuple[str, str], Any], d
         "data": store.artifact_hashes(made["01_data"]),
         "seconds_per_system": made[_LAST]["facts"].get("seconds_per_system", {}),
     }
-    return ranks, about
+    return Measured(pd.DataFrame(columns).astype("uint8"), about)
 
 
 def _rows(

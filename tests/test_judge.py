@@ -62,7 +62,8 @@ def test_tiger_is_given_the_codes_of_the_run(toy_run: ToyRun, recipe) -> None:  
 
 @pytest.mark.e2e
 def test_results_of_a_real_run(toy_copy: ToyRun, recipe) -> None:  # type: ignore[no-untyped-def]
-    written = json.loads(table.write_results("judged", [recipe], toy_copy.root).read_text(encoding="utf-8"))
+    measured = {recipe.seed: table.read_run(recipe, toy_copy.root)}
+    written = json.loads(table.write_results("judged", recipe, measured, toy_copy.root).read_text(encoding="utf-8"))
     scores = json.loads(toy_copy.artifact("06_evaluate", "metrics.json").read_text(encoding="utf-8"))
     for system, both in scores["systems"].items():
         for protocol, values in both.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,76 @@ def test_out_of_time_keeps_what_is_done(project: Path, ran: list[str], monkeypat
     (written,) = module.fill(path, project, say=said.append, minutes=9)
     assert ran == ["toy"] and json.loads(written.read_text())["seeds"] == [7]
     assert said[-1] == "out of time: 1 of 2 runs are left; the same command goes on"
+
+
+ENTRY = "entries: [{recipe: params/toy.yaml, seeds: %s}]"
+
+
+def fill(project: Path, seeds: str, *overrides: str) -> tuple[dict, list[str]]:  # type: ignore[type-arg]
+    """Results after a call, and what it said."""
+    said: list[str] = []
+    module.fill(write(project, ENTRY % seeds), project, overrides, said.append)
+    return module.read_results(project)[0], said
+
+
+def another_machine(project: Path) -> None:
+    """What is committed is there, what the machine keeps is not."""
+    shutil.rmtree(project / "runs")
+
+
+def test_seeds_of_several_machines_add_up(project: Path, ran: list[str]) -> None:
+    together, _ = fill(project, "[7, 8]")
+    another_machine(project)
+    shutil.rmtree(project / "reports" / "toy")
+    fill(project, "[8]")
+    another_machine(project)
+    ran.clear()
+    apart, said = fill(project, "[7, 8]", "runtime.threads=3")
+    assert ran == ["toy"] and said[-1] == "toy, seed 8: measured elsewhere, commit abc; taken as it is"
+    assert apart == together and apart["ours_minus_best"]["R@10"]["over"] == "users and seeds"
+    ranks = pd.read_parquet(project / "reports" / "toy" / "ranks-8.parquet")
+    assert set(ranks) == {f"{s}/{p}" for s in FOUND for p in module.PROTOCOLS} and set(ranks.dtypes) == {np.dtype("uint8")}
+
+
+def test_what_was_run_here_is_for_the_pipeline_to_judge(project: Path, ran: list[str]) -> None:
+    fill(project, "[7]")
+    fill(project, "[7]")
+    assert ran == ["toy", "toy"]
+
+
+def test_results_of_other_settings_are_replaced(project: Path, ran: list[str]) -> None:
+    fill(project, "[7, 8]")
+    another_machine(project)
+    found, said = fill(project, "[7]", "train.epochs=2")
+    assert found["seeds"] == [7] and "other settings" in said[0]
+    assert [path.name for path in (project / "reports" / "toy").glob("ranks*")] == ["ranks-7.parquet"]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no parquet")])
+def test_ranks_that_are_not_those_of_the_results_are_measured_anew(project: Path, ran: list[str], damage) -> None:  # type: ignore[no-untyped-def]
+    before, _ = fill(project, "[7, 8]")
+    another_machine(project)
+    ran.clear()
+    damage(project / "reports" / "toy" / "ranks-8.parquet")
+    after, said = fill(project, "[7, 8]")
+    assert ran == ["toy--seed-8"] and after == before
+    assert said[0] == "toy: the ranks of seed 8 are not those of its results; it is measured anew"
+
+
+def test_seeds_of_other_data_do_not_mix(project: Path, ran: list[str]) -> None:
+    fill(project, "[7]")
+    another_machine(project)
+    path = project / "reports" / "toy" / "results.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("d" * 8, "e" * 8), encoding="utf-8")
+    found, said = fill(project, "[8]")
+    assert found["seeds"] == [8] and "toy: seeds [7] were measured on other data; left out" in said
+
+
+def test_a_rank_fits_into_a_byte(project: Path, ran: list[str]) -> None:
+    fill(project, "[7]")
+    per_user = project / "runs" / "toy" / "06_evaluate" / "per_user.parquet"
+    users = pd.read_parquet(per_user)
+    users["rank_sasrec_kept"] = 3000
+    users.to_parquet(per_user)
+    recipe = next(module._runs(module.read_table(write(project, ENTRY % "[7]")), project, ())).recipe
+    assert set(module.read_run(recipe, project).ranks["sasrec/kept"]) == {255}
