@@ -13,8 +13,8 @@ from pathlib import Path
 from recnb import forecast, keys, runtime, store
 from recnb.errors import RecnbError
 from recnb.footprint import STAGE_PARTS
-from recnb.needs import Problem, cached_models, has_module, missing
-from recnb.pretrained import KNOWN_PACKAGES
+from recnb.needs import Problem, has_module, missing
+from recnb.pretrained import KNOWN_PACKAGES, cached_models
 from recnb.progress import size
 from recnb.recipe import Recipe
 from recnb.stages import STAGES, StageSpec, stage

@@ -24,7 +24,7 @@ from typing import Any
 from recnb import store
 from recnb.errors import RecnbError
 from recnb.footprint import KNOWN_TEXT, LIBRARIES, MIB, STAGE_PARTS, Facts, Shape, Sizes, codes, columns
-from recnb.needs import hub_cache
+from recnb.pretrained import hub_cache
 from recnb.progress import size
 from recnb.recipe import BackboneConfig, Recipe
 

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from recnb.errors import DataError
+from recnb.pretrained import cached_models
 from recnb.recipe import Recipe
 
 
@@ -57,17 +57,6 @@ def models(recipe: Recipe) -> dict[str, str]:
 def has_module(name: str) -> bool:
     """Whether a package is installed; it is not imported, and what can be no package's name is not there."""
     return name.isidentifier() and importlib.util.find_spec(name) is not None
-
-
-def cached_models() -> list[str]:
-    """Names of the models in the hub's cache."""
-    return [folder.name.removeprefix("models--").replace("--", "/") for folder in sorted(hub_cache().glob("models--*"))]
-
-
-def hub_cache() -> Path:
-    """Where the Hugging Face hub's files are kept on this machine."""
-    home = os.environ.get("HF_HOME", os.path.join(os.path.expanduser("~"), ".cache", "huggingface"))
-    return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub")))
 
 
 def _data_problems(recipe: Recipe, root: Path) -> list[Problem]:

@@ -69,6 +69,18 @@ def default_cache() -> Path:
     return root / ".cache" / "models"
 
 
+def hub_cache() -> Path:
+    """Where the Hugging Face hub's files are kept on this machine."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def cached_models() -> list[str]:
+    """Names of the models in the hub's cache."""
+    return [folder.name.removeprefix("models--").replace("--", "/") for folder in sorted(hub_cache().glob("models--*"))]
+
+
 def locate(model: str | ModelRef, cache: Path | None = None) -> ModelRef:
     """Find a model; nothing is loaded yet.
 
@@ -295,15 +307,8 @@ def _first_line(error: Exception) -> str:
     return text[0] if text else type(error).__name__
 
 
-def _cached_hub_names() -> list[str]:
-    from huggingface_hub import constants
-
-    folders = Path(constants.HF_HUB_CACHE).glob("models--*")
-    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
-
-
 def _not_found(spec: str, reason: str) -> ModelNotFoundError:
-    known = [f"package:{name}" for name in KNOWN_PACKAGES] + _cached_hub_names()
+    known = [f"package:{name}" for name in KNOWN_PACKAGES] + cached_models()
     close = difflib.get_close_matches(spec, [name for name in known if name != spec], n=1, cutoff=0.5)
     return ModelNotFoundError(
         f"model '{spec}': {reason}\n"

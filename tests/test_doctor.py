@@ -18,7 +18,7 @@ SERVER = Machine(16, 128 * GIB, 900 * GIB, gpu="Big Card", gpu_memory=80 * GIB, 
 
 @pytest.fixture(autouse=True)
 def _empty_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ BIG: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _empty_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 def recipe(**changes: dict[str, Any]) -> Recipe:
