@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb import store
-from recnb.compare import Changes, in_time, read_request
+from recnb.compare import Changes, in_time, read_request, take_over
 from recnb.pipeline import make_plan, run
 from recnb.recipe import Recipe, load_recipe, recipe_hash
 from recnb.stages import STAGES
@@ -87,7 +87,8 @@ def fill(
     """Run what a table asks for and write each recipe's ``results.json``.
 
     Killed or out of time, the same call goes on: a finished stage is not run again, a training goes on from its last
-    checkpoint. A seed that was measured on another machine, with the same settings, is taken from the results as it is.
+    checkpoint; stages that would come out as in a run before (the data, the embeddings) are copied from there. A seed
+    that was measured on another machine, with the same settings, is taken from the results as it is.
 
     Args:
         path: the table file.
@@ -104,13 +105,18 @@ def fill(
     """
     runs = list(_runs(read_table(path), root, overrides))  # all are checked before the first one runs
     written: dict[str, Path] = {}
+    before: list[Recipe] = []
     for each in in_time(runs, minutes, say):
         earlier = read_measured(each.name, each.recipe, root, say)
         seed = each.recipe.seed
         if seed in earlier and store.read_manifest(each.recipe, _LAST, root) is None:
             say(f"{each.name}, seed {seed}: measured elsewhere, commit {earlier[seed].about['commit']}; taken as it is")
             continue
-        run(make_plan(each.recipe_path, each.overrides, last=_LAST, root=root))
+        plan = make_plan(each.recipe_path, each.overrides, last=_LAST, root=root)
+        for other in before:
+            take_over(plan, other)
+        run(plan)
+        before.append(each.recipe)
         found = read_run(each.recipe, root)
         same = {s: one for s, one in earlier.items() if one.about["data"] == found.about["data"]}
         if same.keys() != earlier.keys():

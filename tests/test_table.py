@@ -72,6 +72,7 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pd.DataFrame(columns).to_parquet(folder / "per_user.parquet")
 
     monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module, "take_over", lambda plan, other: None)  # nothing here has a real key
     return names
 
 
@@ -187,3 +188,12 @@ def test_a_rank_fits_into_a_byte(project: Path, ran: list[str]) -> None:
     users.to_parquet(per_user)
     recipe = next(module._runs(module.read_table(write(project, ENTRY % "[7]")), project, ())).recipe
     assert set(module.read_run(recipe, project).ranks["sasrec/kept"]) == {255}
+
+
+def test_every_run_may_copy_from_those_before_it(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[tuple[str, str]] = []
+    monkeypatch.setattr(module, "take_over", lambda plan, other: offered.append((plan.recipe.name, other.name)))
+    changed = "{recipe: params/toy.yaml, changes: [name=wide, train.epochs=2]}"
+    path = write(project, f"entries: [{{recipe: params/toy.yaml, seeds: [7, 8]}}, {changed}]")
+    module.fill(path, project, say=lambda line: None)
+    assert offered == [("toy--seed-8", "toy"), ("wide", "toy"), ("wide", "toy--seed-8")]
