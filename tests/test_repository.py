@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import statistics
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from recnb.store import hash_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "recnb").rglob("*.py"))
@@ -409,5 +412,17 @@ def test_no_forbidden_strings() -> None:
 def test_nothing_large_or_generated_is_committed() -> None:
     large = [p.relative_to(ROOT).as_posix() for p in tracked() if p.stat().st_size > 3_000_000]
     made = {".npy", ".safetensors", ".parquet", ".pyc", ".pkl"}
-    generated = [p.relative_to(ROOT).as_posix() for p in tracked() if p.suffix in made]
-    assert not large and not generated
+    generated = {p.relative_to(ROOT).as_posix() for p in tracked() if p.suffix in made}
+    assert not large and generated <= set(measured_ranks())
+
+
+def measured_ranks() -> dict[str, str]:
+    """Ranks that committed results name: path -> sha256."""
+    results = [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in ROOT.glob("reports/*/results.json")]
+    named = [(folder / f"ranks-{run['seed']}.parquet", run.get("ranks")) for folder, one in results for run in one["runs"]]
+    return {path.relative_to(ROOT).as_posix(): sha for path, sha in named if sha}
+
+
+def test_committed_ranks_are_those_of_the_results() -> None:
+    named = measured_ranks()
+    assert named and {name: hash_artifact(ROOT / name) for name in named} == named
