@@ -6,6 +6,7 @@ uninterrupted one sees. Checkpoints, accumulation, mixed precision and several G
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from transformers import (
     TrainerControl,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from recnb.decode import recommend
 from recnb.model import Recommender
@@ -275,6 +275,23 @@ class RecommenderTrainer(Trainer):
             _load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
 
 
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint that was written to its end; none if there is none.
+
+    A Trainer writes a checkpoint file by file, its state last; killed meanwhile, it leaves one that cannot be read.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_json(path / "trainer_state.json")), None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     from safetensors.torch import load_file
 
@@ -380,8 +397,8 @@ def fit(
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
     )
     trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    last = last_whole_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     # not Trainer's closing line: its mean loss is over what this process saw, which is less after a resume
     lines = [line for line in trainer.state.log_history if "train_loss" not in line]
     return [{k: line[k] for k in sorted(line) if isinstance(line[k], int | float)} for line in lines]

@@ -27,13 +27,20 @@ def test_training_learns(tmp_path: Path) -> None:
     assert all(0 <= line["eval_R@10"] <= 1 for line in log if "eval_R@10" in line)
 
 
-def test_resume_is_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed_while", ["training", "writing the state", "writing what comes before it"])
+def test_resume_is_bit_for_bit(tmp_path: Path, killed_while: str) -> None:
     whole, log = trained(tmp_path / "whole", CONFIG)
     checkpoints = sorted((tmp_path / "whole").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     assert len(checkpoints) == 2
     killed = tmp_path / "killed"
     killed.mkdir()
     shutil.copytree(checkpoints[0], killed / checkpoints[0].name)
+    if killed_while != "training":
+        shutil.copytree(checkpoints[1], killed / checkpoints[1].name)
+        (killed / checkpoints[1].name / "trainer_state.json").write_text("")
+    if killed_while == "writing what comes before it":
+        (killed / checkpoints[1].name / "trainer_state.json").unlink()
+        (killed / checkpoints[1].name / "optimizer.pt").unlink()
     resumed, again = trained(killed, CONFIG)
     one, two = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(one[k], two[k]) for k in one)
