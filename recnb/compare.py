@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, TypeVar, get_args
@@ -270,13 +270,14 @@ def _write(
     from recnb import judge
 
     ranks = {choice: {seed: found for seed, (_, found) in runs.items()} for choice, runs in done.items()}
-    spread = judge.seed_spread(next(iter(ranks.values())))
+    spread = judge.seed_spread(*ranks.values())
     names = {choice: {trial.recipe.name for trial, _ in runs.values()} for choice, runs in done.items()}
     rows: list[dict[str, Any]] = []
 
     def apart(one: str, other: str) -> dict[str, dict[str, float]]:
         # lists of one trained model, made in two ways, owe nothing to the seed of its training
-        return judge.difference(ranks[one], ranks[other], spread if names[one].isdisjoint(names[other]) else {})
+        luck = spread if names[one].isdisjoint(names[other]) else judge.UNKNOWN
+        return judge.difference(ranks[one], ranks[other], luck)
 
     for choice, runs in done.items():
         earlier = [row["choice"] for row in rows]
@@ -290,7 +291,7 @@ def _write(
     about: dict[str, Any] = {"base": comparison.base, "recipe_hash": recipe_hash(base), "overrides": list(overrides)}
     about |= {"index": base.index.model_dump(mode="json", include={"source", "levels"})}
     about |= {"about": comparison.about, "judged": comparison.judged, "missing": _missing(comparison, done)}
-    store.write_json(target, about | {"seed_spread": spread, "rows": rows})
+    store.write_json(target, about | {"seed_spread": asdict(spread), "rows": rows})
 
 
 def _missing(comparison: Comparison, done: dict[str, Any]) -> list[str]:

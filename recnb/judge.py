@@ -6,10 +6,12 @@ A comparison (:mod:`recnb.compare`) asks here; ``notebooks/09_ablations.ipynb`` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from recnb.evaluate import bootstrap_means, metrics, per_user_metrics, recommend_lists, target_ranks
 from recnb.recipe import DecodeConfig, Recipe
@@ -17,6 +19,22 @@ from recnb.store import Stage
 
 CUTOFFS = (5, 10)
 RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far runs lie apart that differ in their seed alone.
+
+    Attributes:
+        sd: metric -> standard deviation over seeds; empty: not known.
+        degrees: of freedom that it was estimated with; infinite: taken as exact.
+    """
+
+    sd: Mapping[str, float]
+    degrees: float
+
+
+UNKNOWN = Spread({}, 0)
 
 
 def model_ranks(
@@ -99,26 +117,54 @@ def summary(ranks: Mapping[int, np.ndarray]) -> dict[str, Any]:
     return means | {"margin": margin, "users": users, "seeds": list(ranks), "per_seed": per_seed}
 
 
-def seed_spread(ranks: Mapping[int, np.ndarray]) -> dict[str, float]:
-    """Standard deviation of each metric over seeds (n - 1); empty for fewer than two seeds."""
-    if len(ranks) < 2:
-        return {}
-    per_seed = [metrics(each, CUTOFFS) for each in ranks.values()]
-    return {m: float(np.std([scores[m] for scores in per_seed], ddof=1)) for m in per_seed[0]}
+def seed_spread(*choices: Mapping[int, np.ndarray]) -> Spread:
+    """Standard deviation of each metric over seeds, pooled over choices that are taken to vary alike.
+
+    Args:
+        choices: each seed -> (U,) ranks; one with a single seed tells nothing and counts for nothing.
+
+    >>> seed_spread({1: np.array([0, 0]), 2: np.array([0, 20])}, {1: np.array([0, 0]), 2: np.array([0, 0])}).degrees
+    2
+    """
+    several = [[metrics(each, CUTOFFS) for each in ranks.values()] for ranks in choices if len(ranks) > 1]
+    if not several:
+        return UNKNOWN
+    degrees = sum(len(scores) - 1 for scores in several)
+    squares = {m: sum(np.var([s[m] for s in scores]) * len(scores) for scores in several) for m in several[0][0]}
+    return Spread({m: float((total / degrees) ** 0.5) for m, total in squares.items()}, degrees)
+
+
+def paired_spread(ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray]) -> Spread:
+    """The spread of a difference whose two sides come from the same runs, seed by seed, as :func:`difference` wants it.
+
+    A mixture and its partner share that partner, so their luck does not add up: what varies is asked of the difference
+    itself, and half of its variance given to each side.
+
+    Returns:
+        :data:`UNKNOWN` for fewer than two shared seeds.
+    """
+    shared = sorted(ranks.keys() & first.keys())
+    if len(shared) < 2:
+        return UNKNOWN
+    own, base = ([metrics(side[seed], CUTOFFS) for seed in shared] for side in (ranks, first))
+    changes = {m: [one[m] - other[m] for one, other in zip(own, base, strict=True)] for m in own[0]}
+    return Spread({m: float(np.std(found, ddof=1) / 2**0.5) for m, found in changes.items()}, len(shared) - 1)
 
 
 def difference(
-    ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray], spread: Mapping[str, float], seed: int = 0
+    ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray], spread: Spread = UNKNOWN, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """How far a choice is from the first one, with an interval over users *and* seeds.
 
     Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),
-    and users are resampled. What another seed would have changed is added as a variance: ``spread``^2 (1/n + 1/m) for n
-    and m seeds. Where the spread is not known the interval speaks of users alone, and says so.
+    and users are resampled. What another seed would have changed is added as a variance: sd^2 (1/n + 1/m) for n and m
+    seeds. A spread estimated from few seeds is a poor estimate, so the quantile is Student's, with the degrees of
+    freedom of Welch and Satterthwaite (the part of the users counts as known). Where the spread is not known the
+    interval speaks of users alone, and says so.
 
     Args:
         ranks, first: seed -> (U,) ranks of the same users.
-        spread: of :func:`seed_spread`, or empty.
+        spread: of :func:`seed_spread` or :func:`paired_spread`.
         seed: of the bootstrap.
 
     Returns:
@@ -127,15 +173,21 @@ def difference(
     shared = ranks.keys() & first.keys()
     ranks, first = ({s: r for s, r in side.items() if s in shared or not shared} for side in (ranks, first))
     own, base = _user_means(ranks), _user_means(first)
+    over = "users and seeds" if spread.sd else "users"
     found = {}
     for metric, values in own.items():
         change = values - base[metric]
-        luck = spread.get(metric, 0.0) ** 2 * (1 / len(ranks) + 1 / len(first))
-        half = 1.96 * (float(bootstrap_means(change, RESAMPLES, seed).var()) + luck) ** 0.5
-        mean = float(change.mean())
-        over = "users and seeds" if spread else "users"
+        of_users = float(bootstrap_means(change, RESAMPLES, seed).var())
+        of_seeds = spread.sd.get(metric, 0.0) ** 2 * (1 / len(ranks) + 1 / len(first))
+        half, mean = _half_width(of_users, of_seeds, spread.degrees), float(change.mean())
         found[metric] = {"diff": mean, "low": mean - half, "high": mean + half, "over": over}
     return found
+
+
+def _half_width(of_users: float, of_seeds: float, degrees: float) -> float:
+    """Of a 95 % interval, from the variance of the users' part and of the seeds', the latter not known exactly."""
+    free = degrees * (1 + of_users / of_seeds) ** 2 if of_seeds else np.inf
+    return float(stats.t.ppf(0.975, free) * (of_users + of_seeds) ** 0.5)
 
 
 def _user_means(ranks: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:

@@ -162,16 +162,13 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
         "seeds": list(measured),
         "runs": runs,
         "systems": scores,
-        "spread": {s: judge.seed_spread(ranks[s, "kept"]) for s in systems},
+        "spread": {s: judge.seed_spread(ranks[s, "kept"]).sd for s in systems},
         "best_baseline": best,
     }
     if best is not None:
-        ours, other = ranks["ours", "kept"], ranks[best, "kept"]
-        content["ours_minus_best"] = judge.difference(ours, other, judge.seed_spread(ours))
-        mixtures = {system: ranks[system, "kept"] for run in runs for system in run["mixtures"]}
-        content["mixtures_minus_best"] = {
-            system: judge.difference(both, other, judge.seed_spread(both)) for system, both in mixtures.items()
-        }
+        mixtures = list(dict.fromkeys(system for run in runs for system in run["mixtures"]))
+        content["ours_minus_best"] = _minus(ranks["ours", "kept"], ranks[best, "kept"])
+        content["mixtures_minus_best"] = {m: _minus(ranks[m, "kept"], ranks[best, "kept"]) for m in mixtures}
     content["rows"] = _rows(name, scores, content["spread"], runs, recipe)
     store.write_json(folder / RESULTS, content)
     for path in folder.glob(RANKS.format(seed="*")):
@@ -201,7 +198,7 @@ def read_measured(
         return {}
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     if results["recipe_hash"] != _settings(recipe):
-        say(f"{name}: its results have other settings ({results['recipe_hash']}) and will be replaced")
+        say(f"{name}: its results are of other settings, or of an earlier recnb, and will be replaced")
         return {}
     found = {}
     for about in results["runs"]:
@@ -209,7 +206,7 @@ def read_measured(
         if path.is_file() and store.hash_artifact(path) == about.get("ranks"):
             found[about["seed"]] = Measured(pd.read_parquet(path), about)
         else:
-            say(f"{name}: the ranks of seed {about['seed']} are not those of its results; it is measured anew")
+            say(f"{name}: the ranks of seed {about['seed']} are not those of its results; that seed is left out")
     return found
 
 
@@ -227,6 +224,13 @@ def _runs(table: Table, root: Path, overrides: tuple[str, ...]) -> Iterator[Run]
             name = plain.name if seed == plain.seed else f"{plain.name}--seed-{seed}"
             changes = (*entry.changes, *overrides, f"name={name}", f"seed={seed}")
             yield Run(path, changes, load_recipe(path, changes), plain.name)
+
+
+def _minus(one: Mapping[int, Any], other: Mapping[int, Any]) -> dict[str, dict[str, float]]:
+    """The difference of two systems of the same runs."""
+    from recnb import judge
+
+    return judge.difference(one, other, judge.paired_spread(one, other))
 
 
 def _settings(recipe: Recipe) -> str:

@@ -83,7 +83,7 @@ def test_rows_come_from_the_runs(project: Path, asked: list[tuple[str, int, str]
     first, second = result["rows"]
     assert first["per_seed"] == {"7": dict.fromkeys(METRICS, 0.1), "9": dict.fromkeys(METRICS, 0.12)}
     assert first["R@10"] == pytest.approx(0.11) and first["margin"] == pytest.approx(1.96 * (0.11 * 0.89 / 100) ** 0.5)
-    assert result["seed_spread"]["R@10"] == pytest.approx(0.02 / 2**0.5)
+    assert result["seed_spread"]["sd"]["R@10"] == pytest.approx(0.02 / 2**0.5) and result["seed_spread"]["degrees"] == 1
     against = second["minus"]["as it is"]["R@10"]  # paired with seed 7 alone, the one they share
     assert against["diff"] == pytest.approx(-0.05) and against["low"] < -0.05 < against["high"]
     assert second["changed"] == ["train.initialisation=mean"] and second["commit"] == "abc" and second["steps"] == 7
@@ -159,7 +159,7 @@ def test_the_interval_knows_of_seeds() -> None:
     """Two choices that differ by less than two seeds of one choice do must not be told apart."""
     hits = lambda found: np.where(np.arange(1000) < found, 0, 20)  # noqa: E731
     one, other = {1: hits(100), 2: hits(160)}, {1: hits(120), 2: hits(160)}
-    blind = judge.difference(other, one, {})["R@10"]
+    blind = judge.difference(other, one)["R@10"]
     seeing = judge.difference(other, one, judge.seed_spread(one))["R@10"]
     assert blind["low"] > 0 and blind["over"] == "users"
     assert seeing["low"] < 0 < seeing["high"] and seeing["over"] == "users and seeds"

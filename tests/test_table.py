@@ -168,7 +168,7 @@ def test_ranks_that_are_not_those_of_the_results_are_measured_anew(project: Path
     damage(project / "reports" / "toy" / "ranks-8.parquet")
     after, said = fill(project, "[7, 8]")
     assert ran == ["toy--seed-8"] and after == before
-    assert said[0] == "toy: the ranks of seed 8 are not those of its results; it is measured anew"
+    assert said[0] == "toy: the ranks of seed 8 are not those of its results; that seed is left out"
 
 
 def test_seeds_of_other_data_do_not_mix(project: Path, ran: list[str]) -> None:
