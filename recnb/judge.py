@@ -174,7 +174,7 @@ def difference(
     ranks, first = ({s: r for s, r in side.items() if s in shared or not shared} for side in (ranks, first))
     own, base = _user_means(ranks), _user_means(first)
     over = "users and seeds" if spread.sd else "users"
-    found = {}
+    found: dict[str, Any] = {}
     for metric, values in own.items():
         change = values - base[metric]
         of_users = float(bootstrap_means(change, RESAMPLES, seed).var())
