@@ -30,6 +30,7 @@ class Claim(BaseModel):
     comparison: str
     better: str
     worse: str
+    note: str = Field("", description="what must be known beside the verdict, without figures")
 
 
 def read_claims() -> list[Claim]:
@@ -103,16 +104,22 @@ def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports
 
 
 def judged(claims: list[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
-    """One row per claim: part, claim, better, worse, diff, low, high, over, verdict; in the order of ``claims``."""
+    """One row per claim, in the order of ``claims``.
+
+    Returns:
+        part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric``), diff, low, high, over,
+        verdict, note.
+    """
     rows = []
     for claim in claims:
         comparison = comparisons.get(claim.comparison)
+        values = {row["choice"]: row.get(metric) for row in comparison["rows"]} if comparison else {}
         found = pair(comparison, claim.better, claim.worse, metric) if comparison else None
         numbers = found or {"diff": None, "low": None, "high": None, "over": ""}
         said = claim.model_dump(include={"part", "claim", "better", "worse"})
-        rows.append(said | numbers | {"verdict": verdict(found)})
-    frame = pd.DataFrame(rows)
-    return frame.astype(dict.fromkeys(("diff", "low", "high"), float))
+        said |= {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
+        rows.append(said | numbers | {"verdict": verdict(found), "note": claim.note})
+    return pd.DataFrame(rows).astype(dict.fromkeys(("of_better", "of_worse", "diff", "low", "high"), float))
 
 
 def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:

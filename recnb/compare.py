@@ -270,8 +270,9 @@ def _write(
     from recnb import judge
 
     ranks = {choice: {seed: found for seed, (_, found) in runs.items()} for choice, runs in done.items()}
-    spread = judge.seed_spread(*ranks.values())
-    names = {choice: {trial.recipe.name for trial, _ in runs.values()} for choice, runs in done.items()}
+    names = {choice: frozenset(trial.recipe.name for trial, _ in runs.values()) for choice, runs in done.items()}
+    trained = {names[choice]: found for choice, found in reversed(ranks.items())}  # lists of one model count once
+    spread = judge.seed_spread(*trained.values())
     rows: list[dict[str, Any]] = []
 
     def apart(one: str, other: str) -> dict[str, dict[str, float]]:
@@ -294,8 +295,16 @@ def _write(
     store.write_json(target, about | {"seed_spread": asdict(spread), "rows": rows})
 
 
-def _missing(comparison: Comparison, done: dict[str, Any]) -> list[str]:
-    return [choice for choice in comparison.variants if choice not in done]
+def _missing(comparison: Comparison, done: dict[str, dict[int, Any]]) -> list[str]:
+    """Choices, and seeds of choices, that the file asks for and nobody has run."""
+    found = []
+    for choice, variant in comparison.variants.items():
+        seeds = [seed for seed in variant.seeds if seed not in done.get(choice, {})]
+        if choice not in done:
+            found.append(choice)
+        elif seeds:
+            found.append(f"{choice}: seeds {', '.join(map(str, seeds))}")
+    return found
 
 
 def _provenance(trials: list[Trial], comparison: Comparison, root: Path) -> dict[str, Any]:

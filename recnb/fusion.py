@@ -190,7 +190,7 @@ def choose_share(
 ) -> pd.DataFrame:
     """Two scorers mixed without a model: what each share of the second gives on validation, the best by N@10 first.
 
-    The control of every mixture: two good lists are nearly always better than one, whoever made them, so what tokens
+    The control of every mixture: two lists are often better than one, whoever made them, so what tokens
     add shows beside a mixture that has none.
 
     Args:

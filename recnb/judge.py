@@ -159,8 +159,9 @@ def difference(
     Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),
     and users are resampled. What another seed would have changed is added as a variance: sd^2 (1/n + 1/m) for n and m
     seeds. A spread estimated from few seeds is a poor estimate, so the quantile is Student's, with the degrees of
-    freedom of Welch and Satterthwaite (the part of the users counts as known). Where the spread is not known the
-    interval speaks of users alone, and says so.
+    freedom of Welch and Satterthwaite (the part of the users counts as known). Single users' luck with a seed is in
+    both variances, so the interval is rather too wide than too narrow; with two seeds it is rough all the same. Where
+    the spread is not known the interval speaks of users alone, and says so.
 
     Args:
         ranks, first: seed -> (U,) ranks of the same users.

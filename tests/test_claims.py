@@ -45,6 +45,13 @@ def test_only_an_interval_without_zero_decides(better: str, worse: str, said: st
     assert claims.judged([claim], {}).verdict[0] == claims.MISSING
 
 
+def test_a_verdict_comes_with_the_two_values_and_what_must_be_known_beside_it() -> None:
+    claim = claims.Claim(claim="c", part="p", comparison="small", better="good", worse="base", note="a toy")
+    found = claims.judged([claim], {"small": SMALL}).iloc[0]
+    assert (found.of_better, found.of_worse, found.note) == (0.12, 0.10, "a toy")
+    assert claims.judged([claim], {})[["of_better", "of_worse"]].isna().all(axis=None)
+
+
 def test_effects_are_taken_from_the_first_row() -> None:
     table = claims.effects(SMALL)
     assert table.choice.tolist() == ["base", "good", "same"] and table["diff"].tolist()[1:] == [0.02, 0.0]

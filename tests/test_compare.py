@@ -115,9 +115,10 @@ def test_a_change_of_decoding_uses_the_trained_model_again(project: Path, asked:
 def test_the_seed_of_training_is_no_part_of_two_ways_to_decode(
     project: Path, asked: list[tuple[str, int, str]]
 ) -> None:
-    text = "base: params/toy.yaml\nvariants: {wide: {seeds: [7, 9]}, narrow: [decode.beam=12], other: [train.epochs=2]}\n"
-    rows = json.loads(module.compare(write(project, text), project, say=lambda line: None).read_text())["rows"]
-    narrow, other = (row["minus"]["wide"]["R@10"] for row in rows[1:])
+    text = "base: params/toy.yaml\nvariants: {wide: {seeds: [7, 9]}, narrow: {changes: [decode.beam=12], seeds: [7, 9]}, other: [train.epochs=2]}\n"
+    result = json.loads(module.compare(write(project, text), project, say=lambda line: None).read_text())
+    narrow, other = (row["minus"]["wide"]["R@10"] for row in result["rows"][1:])
+    assert result["seed_spread"]["degrees"] == 1, "two ways to list two models are two models"
     assert narrow["over"] == "users" and narrow["low"] == narrow["high"] == 0.0
     assert other["over"] == "users and seeds" and other["low"] < 0.0 < other["high"]
 
@@ -152,7 +153,8 @@ def test_out_of_time_says_what_is_left_and_goes_on(
     path = write(project, TWO)
     result = json.loads(module.compare(path, project, say=said.append, minutes=9).read_text())
     assert said[-1] == "out of time: 2 of 3 runs are left; the same command goes on"
-    assert [row["choice"] for row in result["rows"]] == ["as it is"] and result["missing"] == ["Mean start!"]
+    assert [row["choice"] for row in result["rows"]] == ["as it is"]
+    assert result["missing"] == ["as it is: seeds 9", "Mean start!"]
 
 
 def test_the_interval_knows_of_seeds() -> None:
