@@ -85,6 +85,7 @@ def annealing_config(train: TrainConfig, anneal: AnnealConfig) -> TrainConfig:
             "lambda_semantic": 0.0,
             "lambda_behaviour": 0.0,
             "evaluate_every": 0.0,
+            "early_stopping": "none",
             "checkpoint_every": 0,
         }
     )

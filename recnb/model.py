@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 NEXT = "next"  # the item head among the projectors
+SMALL = 200_000_000  # bytes of weights below which a model is evaluated in float32
 
 
 def build_tokenizer(config: BackboneConfig, texts: list[str]) -> PreTrainedTokenizerFast:
@@ -245,8 +246,9 @@ def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None =
     """
     head = causal.get_output_embeddings()
     if tokens is not None and type(head) is nn.Linear:
-        bias = None if head.bias is None else head.bias[tokens]
-        logits = nn.functional.linear(states, head.weight[tokens], bias)
+        bias = None if head.bias is None else head.bias[tokens].float()
+        # a bfloat16 product would round its result: near ties between items would be decided by that
+        logits = nn.functional.linear(states.float(), head.weight[tokens].float(), bias)
     else:
         logits = head(states) if tokens is None else head(states)[:, tokens]
     config = causal.config.get_text_config(decoder=True)
@@ -329,9 +331,13 @@ def read_model(
 
 
 def load_trained(stage: Stage, adapter: bool = True) -> tuple[PreTrainedModel, Vocabulary]:
-    """The trained model of a run, from its verified artifacts; without the adapter if annealing was off."""
+    """The trained model of a run, from its verified artifacts; without the adapter if annealing was off.
+
+    A small model is kept in float32 whatever the run's dtype: it costs nothing, and rounding would decide near ties.
+    """
     codes = stage.read("03_index", "codes.npy")
     facts = stage.read("05_anneal", "anneal.json") if adapter else {"adapter": False}
     folder = stage.path("05_anneal", "adapter") if facts["adapter"] else None
-    runtime = stage.runtime
-    return read_model(stage.path("04_train", "model"), codes, folder, runtime.device, runtime.dtype)
+    runtime, trained = stage.runtime, stage.path("04_train", "model")
+    small = sum(path.stat().st_size for path in trained.glob("*.safetensors")) < SMALL
+    return read_model(trained, codes, folder, runtime.device, torch.float32 if small else runtime.dtype)

@@ -25,6 +25,7 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
@@ -284,6 +285,12 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return next((path for path in found if _is_json(path / "trainer_state.json")), None)
 
 
+def _since_best(state: TrainerState, metric: str, greater: bool) -> int:
+    """How many validations in a row have brought nothing better, as :class:`EarlyStoppingCallback` counts them."""
+    values = [line[metric] if greater else -line[metric] for line in state.log_history if metric in line]
+    return len(values) - 1 - int(np.argmax(values)) if values else 0
+
+
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
@@ -319,6 +326,8 @@ def training_arguments(
     validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else steps
     checkpoints = config.checkpoint_every or validations
     best = config.early_stopping != "none"
+    if not config.evaluate_every and not best:
+        checkpoints = config.checkpoint_every or max(1, per_epoch // 4)  # one validation, at the end, keeps nothing
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=config.batch_size,
@@ -386,19 +395,26 @@ def fit(
     n_items = len(vocabulary.item_tokens)
     arguments = training_arguments(config, runtime, folder, data.steps, per_epoch)
     arguments.per_device_train_batch_size = max(1, data.batch // (config.accumulate * processes))
-    stopping = [EarlyStoppingCallback(config.patience)] if config.early_stopping != "none" else []
+    stopping = EarlyStoppingCallback(config.patience)
     trainer = RecommenderTrainer(
         recommender,
         arguments,
         train_dataset=data,
         eval_dataset=data,
-        callbacks=[LogAtCheckpoints(), *stopping],
+        callbacks=[LogAtCheckpoints(), *([stopping] if config.early_stopping != "none" else [])],
         check=check,
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
     )
     trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
     last = last_whole_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if last and arguments.metric_for_best_model:  # Trainer forgets, on resuming, for how long nothing got better
+        trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+        found = _since_best(trainer.state, arguments.metric_for_best_model, bool(arguments.greater_is_better))
+        stopping.early_stopping_patience_counter = found
+    if last and stopping.early_stopping_patience_counter >= config.patience:
+        trainer._load_best_model()  # killed after it had stopped
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     # not Trainer's closing line: its mean loss is over what this process saw, which is less after a resume
     lines = [line for line in trainer.state.log_history if "train_loss" not in line]
     return [{k: line[k] for k in sorted(line) if isinstance(line[k], int | float)} for line in lines]

@@ -20,6 +20,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from recnb import decode
 from recnb.decode import Prior, beam_search, inference, pad_left, read_shared, recommend, score_items
 from recnb.errors import RecnbError
 from recnb.recipe import DecodeConfig
@@ -399,6 +400,23 @@ def test_bfloat16_scores_are_summed_in_float32() -> None:
     outright = score_items(model, prompts(4), trie)
     assert found.scores.dtype == np.float32
     np.testing.assert_allclose(found.scores, np.take_along_axis(outright, found.items, 1), atol=0.3)
+
+
+@pytest.mark.parametrize("normalisation", ["full", "index", "trie"])
+def test_a_low_precision_head_does_not_round_the_scores_of_items(normalisation: str) -> None:
+    """Its steps (1/16 of a nat for logits of ten) would decide between near ties; states keep their rounding."""
+    model, rows = llama().to(torch.bfloat16), catalogue(1, 40, 3, 8)
+    model.lm_head.weight.data *= 40
+    trie = Trie.from_tokens(rows)
+    scorer = decode._Scorer(model, trie, normalisation)
+    states = torch.randn(5, 2, model.config.hidden_size, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    tokens = trie.vocabulary.expand(5, 2, -1)
+    found = scorer(states, tokens)
+    exact = states.float() @ model.lm_head.weight.float().T
+    wanted = exact[..., trie.vocabulary]
+    assert torch.allclose(found - found[..., :1], wanted - wanted[..., :1], atol=1e-4)
+    rounded = (states @ model.lm_head.weight.T).float()[..., trie.vocabulary]
+    assert (rounded - wanted).abs().max() > 0.02, "the case must be one in which rounding shows"
 
 
 def test_rows_of_logits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

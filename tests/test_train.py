@@ -59,6 +59,31 @@ def test_the_best_validated_state_is_kept(tmp_path: Path) -> None:
     assert now["R@10"] == pytest.approx(best)
 
 
+def test_a_resumed_training_stops_where_it_would_have_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed one validation before its patience ends, or after: no validation more, and the best state in the end."""
+    config = CONFIG.model_copy(update={"patience": 2, "epochs": 8})
+    values: list[float] = []
+    monkeypatch.setattr("recnb.train.validate", lambda *rest: dict.fromkeys(("R@10", "N@10"), values.pop(0)))
+
+    def run(folder: Path, *found: float) -> tuple[dict[str, torch.Tensor], list[float]]:
+        values[:] = found
+        model, log = trained(folder, config)
+        assert not values, "all are asked for"
+        return model.state_dict(), [line["eval_R@10"] for line in log if "eval_R@10" in line]
+
+    best, seen = run(tmp_path / "whole", 0.5, 0.4, 0.3)
+    assert seen == [0.5, 0.4, 0.3]
+    halfway = tmp_path / "halfway"
+    values[:] = [0.5, 0.4]
+    with pytest.raises(IndexError):  # killed in its third validation
+        trained(halfway, config)
+    for folder, rest in ((halfway, [0.3]), (tmp_path / "whole", [])):
+        again, seen = run(folder, *rest)
+        assert seen == [0.5, 0.4, 0.3] and all(torch.equal(best[name], again[name]) for name in best)
+
+
 def test_early_stopping_on_loss(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"early_stopping": "loss", "patience": 1, "learning_rate": 0.5, "epochs": 8})
     _, log = trained(tmp_path / "c", config)
