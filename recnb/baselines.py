@@ -7,11 +7,13 @@ Each one sees training interactions only, and at test time the same history of T
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from recnb.bert4rec import BertEncoder
@@ -58,9 +60,15 @@ def top_items(scores: np.ndarray, width: int, exclude: sparse.csr_matrix | None 
         raise ValueError(f"width {width}: lists hold between 1 and N = {n_items} items")
     if exclude is not None and exclude.shape != scores.shape:
         raise ValueError(f"exclude has shape {exclude.shape}, scores {scores.shape}")
-    step = max(1, _CELLS // n_items)
-    chunks = (slice(start, min(start + step, users)) for start in range(0, users, step))
-    parts = [_top_chunk(scores[rows], width, None if exclude is None else exclude[rows]) for rows in chunks]
+    workers = torch.get_num_threads()  # numpy sorts without Python's lock
+    step = max(1, _CELLS // n_items // workers)
+    chunks = [slice(start, min(start + step, users)) for start in range(0, users, step)]
+
+    def listed(rows: slice) -> np.ndarray:
+        return _top_chunk(scores[rows], width, None if exclude is None else exclude[rows])
+
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(listed, chunks))
     return np.concatenate(parts) if parts else np.empty((0, width), dtype=np.int64)
 
 
@@ -201,7 +209,6 @@ def train_sasrec_cornac(
         validation: histories (U, T) and targets (U,).
         device: ``cpu`` or ``cuda``.
     """
-    import torch
     from cornac.models import SASRec
 
     model = SASRec(
@@ -225,8 +232,6 @@ class CornacSasrec:
 
     def scores(self, histories: np.ndarray, batch_size: int = 512) -> np.ndarray:
         """(U, N) float32 for histories (U, T) padded with -1."""
-        import torch
-
         network = self.model.model.eval()
         everything = torch.arange(self.n_items, device=network.dev)
         filled = torch.as_tensor(np.where(histories < 0, self.model.pad_idx, histories)[:, -self.model.max_len :])

@@ -27,6 +27,7 @@ from recnb.store import write_atomic
 
 PARAMETERS = ("recipe", "overrides")
 MEASURED = "<!-- measured -->"
+SOLUTION = "solution"  # the tag of exercises' solutions
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -221,6 +222,7 @@ def _execute(
             papermill.execute_notebook(
                 source, partial, parameters, engine_name="recnb", kernel_name="python3", language="python",
                 progress_bar=False, cwd=source.parent, start_timeout=180, execution=execution, on_cell=on_cell,
+                left_out="" if recipe.runtime.solutions else SOLUTION,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             raise _failure(source, error) from None
@@ -263,10 +265,12 @@ def _papermill() -> Any:
 
         @classmethod
         def execute_managed_notebook(
-            cls, nb_man: Any, kernel_name: str, execution: Any = None, on_cell: Any = None, **options: Any
+            cls, nb_man: Any, kernel_name: str, execution: Any = None, on_cell: Any = None, left_out: str = "",
+            **options: Any,
         ) -> Any:
             client = PapermillNotebookClient(
-                nb_man, kernel_name=kernel_name, startup_timeout=options["start_timeout"], timeout=None
+                nb_man, kernel_name=kernel_name, startup_timeout=options["start_timeout"], timeout=None,
+                skip_cells_with_tag=left_out,
             )
             _watch(nb_man, client, execution, on_cell)
             return client.execute()

@@ -26,7 +26,7 @@ PACKAGES = (
 _NOT_HASHED = {"recnb", "recnb.recipe", "recnb.stages", "recnb.errors", "recnb.keys"}
 _DATA_SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 _HASHED_UP_TO = 64 * 2**20
-_FOR_PEOPLE = {"max_hours"}
+_FOR_PEOPLE = {"max_hours", "solutions"}
 
 
 def key_parts(spec: StageSpec, recipe: Recipe, root: Path, inputs: dict[str, dict[str, str]]) -> dict[str, str]:

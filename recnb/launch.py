@@ -23,6 +23,7 @@ from typing import Any
 
 from recnb import shards
 from recnb.errors import RecnbError
+from recnb.execute import SOLUTION
 from recnb.stages import stage
 from recnb.store import find_root
 
@@ -40,7 +41,7 @@ def run_cells(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
         tags = cell["metadata"].get("tags", [])
-        if cell["cell_type"] != "code" or "solution" in tags:
+        if cell["cell_type"] != "code" or SOLUTION in tags:
             continue
         exec(compile("".join(cell["source"]), f"{notebook.name}[{number}]", "exec"), namespace)
         if "parameters" in tags:

@@ -55,6 +55,7 @@ class RuntimeConfig(Section):
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one per physical core at hand")
     require_gpu: bool = Field(False, description="refuse to start on a machine without a GPU")
+    solutions: bool = Field(True, description="run the exercises' solutions too; no later cell needs them")
     max_hours: float = Field(0.0, ge=0, description="for people: expected upper bound, shown by `recnb doctor`")
 
 

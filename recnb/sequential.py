@@ -123,7 +123,7 @@ class NextItemEncoder(nn.Module):
         """
         if len(histories) == 0:
             return np.zeros((0, self.n_items), np.float32)
-        return torch.cat(list(self.score_batches(histories, batch_size))).numpy()
+        return torch.cat([scores.cpu() for scores in self.score_batches(histories, batch_size)]).numpy()
 
     def recall(self, histories: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
         """:func:`recall` of :meth:`scores`, which are made for a bounded number of users at a time.
@@ -135,18 +135,21 @@ class NextItemEncoder(nn.Module):
         """
         size = max(1, min(1024, _CELLS // self.n_items))
         wanted = torch.from_numpy(np.asarray(targets, np.int64)).split(size)
-        batches = zip(self.score_batches(histories, size), wanted, strict=True)
-        return float(np.concatenate([hits(scores.numpy(), own.numpy(), cutoff) for scores, own in batches]).mean())
+        found = []
+        for scores, own in zip(self.score_batches(histories, size), wanted, strict=True):  # counted where they are
+            places = (scores >= scores.gather(1, own.to(scores.device)[:, None])).sum(1)
+            found.append((places <= cutoff).cpu())
+        return float(torch.cat(found).double().mean())
 
     @torch.no_grad()
     def score_batches(self, histories: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        """:meth:`scores` as tensors (B, N) on the CPU, ``batch_size`` users each."""
+        """:meth:`scores` as tensors (B, N) on the model's device, ``batch_size`` users each."""
         was_training = self.training
         self.eval()
         latest = torch.from_numpy(np.ascontiguousarray(histories[:, -self.length :], dtype=np.int64))
         for batch in latest.split(batch_size):
             states = self.read(batch.to(self.device))
-            yield self.with_repeats(self.queries(states) @ self.item_vectors().T, batch).float().cpu()
+            yield self.with_repeats(self.queries(states) @ self.item_vectors().T, batch).float()
         self.train(was_training)
 
     def with_repeats(self, scores: Tensor, seen: Tensor) -> Tensor:
@@ -455,11 +458,5 @@ def recall(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
     >>> recall(np.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.2]]), np.array([2, 2]), 2)
     0.5
     """
-    return float(hits(scores, targets, cutoff).mean())
-
-
-def hits(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> np.ndarray:
-    """(U,) bool: whose target is among the ``cutoff`` best; arguments as in :func:`recall`."""
     own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
-    better_or_equal = (scores >= own).sum(axis=1) - 1
-    return better_or_equal < cutoff
+    return float(((scores >= own).sum(axis=1) <= cutoff).mean())

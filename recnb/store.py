@@ -373,14 +373,15 @@ def write_folder_atomic(path: Path, fill: Callable[[Path], Any]) -> None:
 
 
 def git_commit(root: Path) -> str:
-    """Commit of the project, with ``+`` if tracked files differ from it; empty outside git."""
+    """Commit of the project, with ``+`` if tracked files differ from it; outside git what ``RECNB_COMMIT`` says."""
+    said = os.environ.get("RECNB_COMMIT", "")
     try:
         run = {"cwd": root, "capture_output": True, "text": True, "timeout": 10}
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run)  # type: ignore[call-overload]
         dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], **run)  # type: ignore[call-overload]
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else ""
+        return said
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else said
 
 
 def _verified_inputs(

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recnb import store
 from recnb.compare import Changes, in_time, read_request, take_over
+from recnb.errors import ResourceError
 from recnb.pipeline import make_plan, run
 from recnb.recipe import Recipe, load_recipe, recipe_hash
 from recnb.stages import STAGES
@@ -102,10 +103,12 @@ def fill(
 
     Raises:
         RecipeError: the file or one of its recipes is not valid; nothing has run.
+        ResourceError: none of the runs fits into this machine; where some do, the others are said and left out.
     """
     runs = list(_runs(read_table(path), root, overrides))  # all are checked before the first one runs
     written: dict[str, Path] = {}
     before: list[Recipe] = []
+    refused: list[str] = []
     for each in in_time(runs, minutes, say):
         earlier = read_measured(each.name, each.recipe, root, say)
         seed = each.recipe.seed
@@ -115,7 +118,12 @@ def fill(
         plan = make_plan(each.recipe_path, each.overrides, last=_LAST, root=root)
         for other in before:
             take_over(plan, other)
-        run(plan)
+        try:
+            run(plan)
+        except ResourceError as error:  # the others may fit
+            say(f"{each.name}, seed {seed}: left out: {error}")
+            refused.append(each.name)
+            continue
         before.append(each.recipe)
         found = read_run(each.recipe, root)
         same = {s: one for s, one in earlier.items() if one.about["data"] == found.about["data"]}
@@ -123,6 +131,8 @@ def fill(
             say(f"{each.name}: seeds {sorted(earlier.keys() - same.keys())} were measured on other data; left out")
         written[each.name] = write_results(each.name, each.recipe, same | {seed: found}, root)
         say(f"{each.name}, seed {seed}: {written[each.name].relative_to(root)}")
+    if refused and not written:
+        raise ResourceError(f"{path}: nothing of it can run on this machine: {', '.join(dict.fromkeys(refused))}")
     return list(written.values())
 
 

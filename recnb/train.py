@@ -53,13 +53,13 @@ class EpochSamples(Dataset):
     """
 
     def __init__(self, build: Callable[[int], list[Sample]], batch: int, epochs: float, max_steps: int, seed: int):
-        self._build, self._seed, self._epoch, self.batch = build, seed, -1, batch
         first = build(0)
-        self.batch = min(batch, len(first))
+        self._build, self._seed, self.batch = build, seed, min(batch, len(first))
         self.per_epoch = len(first) // self.batch * self.batch
         steps = max(1, round(epochs * self.per_epoch / self.batch))
         self.steps = min(steps, max_steps) if max_steps else steps
         self._first_task_counts = _count_tasks(first)
+        self._hold(0, first)
 
     @property
     def task_counts(self) -> dict[str, int]:
@@ -75,14 +75,15 @@ class EpochSamples(Dataset):
 
     def _load(self, epoch: int) -> list[Sample]:
         if epoch != self._epoch:
-            self._samples, self._epoch = self._build(epoch), epoch
-            if len(self._samples) < self.per_epoch:
-                raise RuntimeError(
-                    f"epoch {epoch} has {len(self._samples)} samples, epoch 0 had {self.per_epoch} or more"
-                )
-            lengths = np.array([len(sample.ids) for sample in self._samples])
-            self._order = _length_order(lengths, self.batch, [self._seed, epoch, 5])
+            self._hold(epoch, self._build(epoch))
         return self._samples
+
+    def _hold(self, epoch: int, samples: list[Sample]) -> None:
+        if len(samples) < self.per_epoch:
+            raise RuntimeError(f"epoch {epoch} has {len(samples)} samples, epoch 0 had {self.per_epoch} or more")
+        self._samples, self._epoch = samples, epoch
+        lengths = np.array([len(sample.ids) for sample in samples])
+        self._order = _length_order(lengths, self.batch, [self._seed, epoch, 5])
 
 
 def _count_tasks(samples: list[Sample]) -> dict[str, int]:

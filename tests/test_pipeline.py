@@ -160,6 +160,17 @@ def test_a_failing_cell_says_where_and_how_to_go_on_and_the_run_resumes(root: Pa
     assert not failed.exists()
 
 
+def test_solutions_can_be_left_out(root: Path) -> None:
+    path = write_notebook(root, "01_data", DATA_WORK.format(cycle=1), "1 / 0")
+    notebook = json.loads(path.read_text())
+    next(c for c in notebook["cells"] if c["source"] == "1 / 0")["metadata"]["tags"] = ["solution"]
+    path.write_text(json.dumps(notebook))
+    assert carry_out(root, "runtime.solutions=false", last="01")[0] == [True]
+    assert reasons(root)[0].startswith("unchanged since"), "they are no part of the result"
+    with pytest.raises(StageFailedError, match="ZeroDivisionError"):
+        carry_out(root, last="01", force=True)
+
+
 def test_an_error_the_user_can_mend_comes_without_a_trace(root: Path) -> None:
     write_notebook(root, "01_data", "from recnb.errors import DataError\nraise DataError('no such file: here.csv')")
     with pytest.raises(StageFailedError) as error:

@@ -406,6 +406,7 @@ def test_the_key_counts_code_and_prose_but_no_output(root: Path) -> None:
     [
         ("data.k_core=2", True), ("seed=1", True), ("runtime.dtype=bfloat16", True), ("data.toy.users=9", True),
         ("train.epochs=1", False), ("title=other", False), ("runtime.max_hours=3", False),
+        ("runtime.solutions=false", False),
     ],
 )  # fmt: skip
 def test_the_key_counts_declared_sections_seed_and_runtime(root: Path, override: str, counts: bool) -> None:
@@ -503,6 +504,8 @@ def test_commit_of_a_project_without_git(tmp_path: Path, monkeypatch: pytest.Mon
     assert store.git_commit(tmp_path) == ""
     monkeypatch.setenv("PATH", "")
     assert store.git_commit(tmp_path) == ""
+    monkeypatch.setenv("RECNB_COMMIT", "abc")
+    assert store.git_commit(tmp_path) == "abc", "a copy without its history is told"
 
 
 def test_hash_of_a_folder_is_that_of_names_and_contents(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from recnb import table as module
-from recnb.errors import RecipeError
+from recnb.errors import RecipeError, ResourceError
 from recnb.stages import STAGES
 from recnb.store import stage_folder
 
@@ -197,3 +197,21 @@ def test_every_run_may_copy_from_those_before_it(project: Path, ran: list[str], 
     path = write(project, f"entries: [{{recipe: params/toy.yaml, seeds: [7, 8]}}, {changed}]")
     module.fill(path, project, say=lambda line: None)
     assert offered == [("toy--seed-8", "toy"), ("wide", "toy"), ("wide", "toy--seed-8")]
+
+
+def test_what_does_not_fit_is_said_and_the_others_run(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = module.run
+
+    def run(plan) -> None:  # type: ignore[no-untyped-def]
+        if plan.recipe.name == "wide":
+            raise ResourceError("too large; try --set train.batch_size=8")
+        inner(plan)
+
+    monkeypatch.setattr(module, "run", run)
+    wide = "{recipe: params/toy.yaml, changes: [name=wide, train.epochs=2]}"
+    said: list[str] = []
+    path = write(project, f"entries: [{wide}, {{recipe: params/toy.yaml, seeds: [7]}}]")
+    assert [file.parent.name for file in module.fill(path, project, say=said.append)] == ["toy"]
+    assert said[0] == "wide, seed 7: left out: too large; try --set train.batch_size=8"
+    with pytest.raises(ResourceError, match="nothing of it can run on this machine: wide"):
+        module.fill(write(project, f"entries: [{wide}]"), project, say=said.append)
