@@ -92,8 +92,9 @@ def test_readme_names_what_the_stages_write(toy_run: ToyRun) -> None:
 
 
 def test_toy_is_quick(toy_run: ToyRun) -> None:
-    """Seconds of computing, the start of ten kernels included (about 200): a loaded machine's waiting is not ours."""
-    assert 20 < sum(toy_run.seconds.values()) < 300
+    """Seconds of computing, the start of ten kernels included: about 200, and half as much again or more on a core that
+    shares its caches with another run; a loaded machine's waiting does not count."""
+    assert 20 < sum(toy_run.seconds.values()) < 450
 
 
 # --- the report and the second run ----------------------------------------------------------------------------------
