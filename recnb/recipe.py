@@ -249,7 +249,7 @@ class TrainConfig(Section):
     patience: Positive = Field(3, description="evaluations without a better one before stopping")
     evaluate_every: float = Field(0.0, ge=0, description="epochs between validations; 0: only at the end")
     validation_users: int = Field(0, ge=0, description="validate on this many users, drawn once; 0: all")
-    checkpoint_every: int = Field(0, ge=0, description="optimizer steps between checkpoints; 0: at each validation")
+    checkpoint_every: int = Field(0, ge=0, description="steps between checkpoints; 0: at each validation, else four times an epoch")
 
     @model_validator(mode="after")
     def _con_fits(self) -> TrainConfig:

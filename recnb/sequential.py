@@ -135,11 +135,8 @@ class NextItemEncoder(nn.Module):
         """
         size = max(1, min(1024, _CELLS // self.n_items))
         wanted = torch.from_numpy(np.asarray(targets, np.int64)).split(size)
-        found = []
-        for scores, own in zip(self.score_batches(histories, size), wanted, strict=True):  # counted where they are
-            places = (scores >= scores.gather(1, own.to(scores.device)[:, None])).sum(1)
-            found.append((places <= cutoff).cpu())
-        return float(torch.cat(found).double().mean())
+        batches = zip(self.score_batches(histories, size), wanted, strict=True)
+        return float(torch.cat([hits(scores, own, cutoff).cpu() for scores, own in batches]).double().mean())
 
     @torch.no_grad()
     def score_batches(self, histories: np.ndarray, batch_size: int) -> Iterator[Tensor]:
@@ -458,5 +455,11 @@ def recall(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
     >>> recall(np.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.2]]), np.array([2, 2]), 2)
     0.5
     """
-    own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
-    return float(((scores >= own).sum(axis=1) <= cutoff).mean())
+    wanted = torch.from_numpy(np.asarray(targets, np.int64))
+    return float(hits(torch.from_numpy(scores), wanted, cutoff).double().mean())
+
+
+def hits(scores: Tensor, targets: Tensor, cutoff: int) -> Tensor:
+    """(U,) bool on the scores' device: whose target is among the ``cutoff`` best; arguments as in :func:`recall`."""
+    own = scores.gather(1, targets.to(scores.device)[:, None])
+    return (scores >= own).sum(1) <= cutoff

@@ -325,10 +325,8 @@ def training_arguments(
 ) -> TrainingArguments:
     """Our recipe in Trainer's words; ``steps`` counts optimizer steps, ``per_epoch`` those of one epoch."""
     validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else steps
-    checkpoints = config.checkpoint_every or validations
     best = config.early_stopping != "none"
-    if not config.evaluate_every and not best:
-        checkpoints = config.checkpoint_every or max(1, per_epoch // 4)  # one validation, at the end, keeps nothing
+    often = validations if best or config.evaluate_every else max(1, per_epoch // 4)
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=config.batch_size,
@@ -346,7 +344,7 @@ def training_arguments(
         eval_strategy="steps",
         eval_steps=validations,
         save_strategy="steps",
-        save_steps=validations if best else checkpoints,
+        save_steps=validations if best else config.checkpoint_every or often,
         save_total_limit=2,
         load_best_model_at_end=best,
         metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
