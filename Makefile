@@ -44,9 +44,10 @@ report: env ## run the quickstart: environment, data, all stages, reports/quicks
 test: env ## all tests, with coverage of recnb
 	@$(BIN)/python -m pytest --cov=recnb --cov-report=term --cov-fail-under=90
 
-lint: env ## ruff and mypy
+lint: env ## ruff, mypy, and the one rule of the house: a wing imports only wings below it
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 lab: env ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
@@ -70,13 +71,13 @@ example: env ## keep the quickstart's report (and the benchmarks, if run) as the
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
 		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; fi
 	$(call KEEP,quickstart,reports/example,../../..)
-	@$(BIN)/python -m recnb.readme
+	@$(BIN)/python -m recnb.report.readme
 
 example-beauty: ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
 	$(call KEEP,beauty-cpu,reports/example/beauty,../../../..)
 
 ledger: env ## put the committed example's ledger into README.md
-	@$(BIN)/python -m recnb.readme
+	@$(BIN)/python -m recnb.report.readme
 
 clean: ## forget caches and the toy's results (your runs, reports and environment stay)
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage build dist *.egg-info runs/toy reports/toy

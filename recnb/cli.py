@@ -9,10 +9,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from recnb import __version__
 from recnb.errors import RecnbError
+
+if TYPE_CHECKING:
+    from recnb.settings import Recipe
 
 QUICKSTART = "params/quickstart.yaml"
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -80,7 +83,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. An error that the user can mend is one message on stderr, no trace."""
     options = build_parser().parse_args(arguments)
-    from recnb.execute import StageFailedError
+    from recnb.workflow.execute import StageFailedError
 
     try:
         return int(options.command(options) or OK)
@@ -242,32 +245,34 @@ def _add_doctor(commands: _Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``recnb run``."""
-    from recnb import pipeline
+    from recnb.workflow import run
+    from recnb.workflow.plan import explain, make_plan
 
-    plan = pipeline.make_plan(options.recipe, options.overrides, options.first, options.last, options.force)
+    plan = make_plan(options.recipe, options.overrides, options.first, options.last, options.force)
     if options.explain:
-        for decision in pipeline.explain(plan):
+        for decision in explain(plan):
             print(f"{decision.spec.name:18}{'run ' if decision.run else 'skip'}  {decision.reason}")
         return OK
-    pipeline.run(plan)
+    run.run(plan)
     return _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)
 
 
 def report(options: argparse.Namespace) -> int:
     """``recnb report``."""
-    from recnb import store
+    from recnb.artifacts import find_root
+    from recnb.workflow.recipe import resolve_recipe
 
-    root = store.find_root(options.recipe)
-    recipe = store.resolve_recipe(options.recipe, options.overrides, root)
+    root = find_root(options.recipe)
+    recipe = resolve_recipe(options.recipe, options.overrides, root)
     return _write_report(recipe, root, options.recipe, options.overrides)
 
 
 def compare(options: argparse.Namespace) -> int:
     """``recnb compare``."""
-    from recnb import compare as comparison
-    from recnb import store
+    from recnb.artifacts import find_root
+    from recnb.studies import compare as comparison
 
-    root = store.find_root(options.comparison)
+    root = find_root(options.comparison)
     overrides = tuple(options.overrides)
     written = comparison.compare(Path(options.comparison), root, overrides, minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
@@ -276,45 +281,47 @@ def compare(options: argparse.Namespace) -> int:
 
 def table(options: argparse.Namespace) -> int:
     """``recnb table``."""
-    from recnb import store
-    from recnb import table as tables
+    from recnb.artifacts import find_root
+    from recnb.studies import table as tables
 
-    root = store.find_root(options.table)
+    root = find_root(options.table)
     tables.fill(Path(options.table), root, tuple(options.overrides), minutes=options.minutes)
     return OK
 
 
 def export(options: argparse.Namespace) -> int:
     """``recnb export``."""
-    from recnb import export as exporter
-    from recnb import store
+    from recnb.artifacts import find_root
+    from recnb.export.load import load_export
+    from recnb.export.write import export_model
+    from recnb.workflow.recipe import resolve_recipe
 
-    root = store.find_root(options.recipe)
-    written = exporter.export_model(store.resolve_recipe(options.recipe, options.overrides, root), root, options.to)
-    about = exporter.load_export(written).about
+    root = find_root(options.recipe)
+    written = export_model(resolve_recipe(options.recipe, options.overrides, root), root, options.to)
+    about = load_export(written).about
     print(f"export: {options.to}, {len(about['files'])} files and their card")
     if about["measured"] is None:
-        print("not measured: run notebooks/06_evaluate.ipynb and export again, and the card says how good it is")
+        print("not measured: run 06_evaluate and export again, and the card says how good it is")
     return OK
 
 
 def recommend(options: argparse.Namespace) -> int:
     """``recnb recommend``."""
-    from recnb import export as exporter
+    from recnb.export.load import as_json, as_table, load_export
 
-    exported = exporter.load_export(options.model, options.device)
+    exported = load_export(options.model, options.device)
     history = exported.split(options.history)
     found = exported.recommend([history], options.top, options.beam, options.exclude_history)[0]
-    print(exporter.as_json(history, found) if options.json else exporter.as_table(found))
+    print(as_json(history, found) if options.json else as_table(found))
     return OK
 
 
 def params_show(options: argparse.Namespace) -> int:
     """``recnb params show``."""
-    from recnb import listing
+    from recnb.workflow import recipe_text
 
     recipe, _ = _load(options.recipe, options.overrides)
-    print(listing.as_yaml(recipe) if options.plain else listing.with_reasons(recipe, options.section))
+    print(recipe_text.as_yaml(recipe) if options.plain else recipe_text.with_reasons(recipe, options.section))
     return OK
 
 
@@ -333,46 +340,45 @@ def params_validate(options: argparse.Namespace) -> int:
 
 def params_diff(options: argparse.Namespace) -> int:
     """``recnb params diff``."""
-    from recnb import listing
+    from recnb.workflow import recipe_text
 
     recipe, _ = _load(options.recipe, [])
-    other = _load(options.other, [])[0] if options.other else listing.defaults(recipe)
-    rows = listing.differences(recipe, other)
+    other = _load(options.other, [])[0] if options.other else recipe_text.defaults(recipe)
+    rows = recipe_text.differences(recipe, other)
     names = (options.recipe, options.other or "default")
-    print(listing.side_by_side(rows, names) if rows else "no difference")
+    print(recipe_text.side_by_side(rows, names) if rows else "no difference")
     return OK
 
 
 def doctor(options: argparse.Namespace) -> int:
     """``recnb doctor``."""
-    from recnb import doctor as examination
-    from recnb import store
+    from recnb.artifacts import find_root
+    from recnb.workflow import doctor as examination
 
-    root = store.find_root(options.recipe)
+    root = find_root(options.recipe)
     text, usable = examination.examine(root, options.recipe, options.overrides)
     print(text)
     return OK if usable else USER_ERROR
 
 
-def _write_report(recipe: object, root: Path, recipe_path: str, overrides: Sequence[str]) -> int:
-    from recnb.recipe import Recipe
-    from recnb.report import build_report
+def _write_report(recipe: Recipe, root: Path, recipe_path: str, overrides: Sequence[str]) -> int:
+    from recnb.report.page import build_report
 
-    assert isinstance(recipe, Recipe)
     page = build_report(recipe, root, recipe_path, overrides)
     print(f"report: {page.relative_to(root) if page.is_relative_to(root) else page}")
     return OK
 
 
-def _load(path: str, overrides: Sequence[str]) -> tuple:  # type: ignore[type-arg]
+def _load(path: str, overrides: Sequence[str]) -> tuple[Recipe, Path]:
     """A recipe and the root; a file outside any project is fine here."""
-    from recnb import store
+    from recnb.artifacts import find_root
+    from recnb.workflow.recipe import resolve_recipe
 
     try:
-        root = store.find_root(path)
+        root = find_root(path)
     except RecnbError:
         root = Path.cwd()
-    return store.resolve_recipe(path, overrides, root), root
+    return resolve_recipe(path, overrides, root), root
 
 
 if __name__ == "__main__":

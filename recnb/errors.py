@@ -1,5 +1,10 @@
 """Every error a user can cause, with one base class, so that the command line prints a sentence and not a trace."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class RecnbError(Exception):
     """Something the user can mend; the message says where it is, what was expected and the nearest valid choice."""
@@ -27,3 +32,18 @@ class ModelNotFoundError(RecnbError):
 
 class ResourceError(RecnbError):
     """The machine lacks what the recipe demands (a GPU, memory, disk)."""
+
+
+def nearest(wanted: str, choices: Iterable[object], likeness: float = 0.0) -> str:
+    """The end of a message about a wrong name: the valid one that looks most like it.
+
+    Args:
+        wanted: what was asked for.
+        choices: what is valid.
+        likeness: 0 to 1; a choice less like it than this is not named.
+
+    >>> nearest("epoch", ["rank", "epochs"]), nearest("epoch", [])
+    ("; nearest: 'epochs'", '')
+    """
+    close = difflib.get_close_matches(wanted, [str(choice) for choice in choices], n=1, cutoff=likeness)
+    return f"; nearest: '{close[0]}'" if close else ""

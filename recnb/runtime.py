@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recnb import shards
+from recnb import distributed
 from recnb.errors import ResourceError
 
 if TYPE_CHECKING:
     import torch
 
-    from recnb.recipe import RuntimeConfig
+    from recnb.settings import RuntimeConfig
 
 
 NOTE = "RECNB_NOTE"  # environment variable: the file that `tell` writes to
@@ -71,7 +71,7 @@ def start(config: RuntimeConfig, seed: int) -> Runtime:
     import torch
 
     device, why_device = _choose_device(config)
-    shards.join(device)  # before anything is put on a GPU: each process of a launch has its own
+    distributed.join(device)  # before anything is put on a GPU: each process of a launch has its own
     dtype, why_dtype = _choose_dtype(config.dtype, device)
     _limit_threads(threads)
     _seed_everything(seed)

@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recnb.data import Sequences
-from recnb.model import Recommender, build_backbone, initialise_tokens
-from recnb.recipe import BackboneConfig, DecodeConfig, RuntimeConfig, TasksConfig, TrainConfig
+from recnb.data.schema import Sequences
+from recnb.data.split import Validation
+from recnb.eager_llm.model import Recommender
+from recnb.eager_llm.recipe import TasksConfig, TrainConfig
+from recnb.eager_llm.tasks import ItemText, TaskBuilder, full_text
+from recnb.eager_llm.train import fit
+from recnb.llm.backbone import build_backbone, initialise_tokens
+from recnb.llm.settings import BackboneConfig, DecodeConfig
+from recnb.llm.vocabulary import Vocabulary, train_tokenizer
 from recnb.runtime import Runtime, start
-from recnb.tasks import ItemText, TaskBuilder, full_text
-from recnb.train import Validation, fit
-from recnb.vocabulary import Vocabulary, train_tokenizer
+from recnb.settings import RuntimeConfig
 
 N, K, L, USERS, T = 20, 5, 4, 15, 6
 TASKS = TasksConfig(separator="", templates=2, heldout_text=0.2)

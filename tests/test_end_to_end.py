@@ -19,12 +19,10 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from conftest import ROOT, TOY, ToyRun, new_sandbox, papermill, python, recnb
-
-from recnb.stages import STAGES
+from sandbox import ROOT, STAGES, TOY, ToyRun, new_sandbox, papermill, python, recnb
 
 pytestmark = pytest.mark.e2e
-DETERMINISTIC = [spec.name for spec in STAGES if spec.deterministic]
+DETERMINISTIC = [spec.name for spec in STAGES.values() if spec.deterministic]
 COMMAND = [sys.executable, "-m", "recnb"]
 
 
@@ -71,7 +69,7 @@ def test_twice_gives_identical_codes_and_metrics(toy_run: ToyRun, twin: tuple[Pa
 
 
 def test_the_other_stages_make_the_same_files(toy_run: ToyRun, twin: tuple[Path, str]) -> None:
-    for spec in STAGES:
+    for spec in STAGES.values():
         assert set(hashes(toy_run.root, spec.name)) == set(hashes(twin[0], spec.name))
 
 
@@ -85,8 +83,8 @@ def test_the_model_learned_the_toy(toy_run: ToyRun) -> None:
 
 def test_readme_names_what_the_stages_write(toy_run: ToyRun) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for spec in STAGES:
-        row = next(line for line in readme.splitlines() if f"notebooks/{spec.name}.ipynb" in line)
+    for spec in STAGES.values():
+        row = next(line for line in readme.splitlines() if f"notebooks/{spec.notebook}.ipynb" in line)
         named = set(re.findall(r"`([^`]+)`", row.split("|")[-2]))
         assert named and named <= set(hashes(toy_run.root, spec.name)), f"README, row {spec.name}"
 
@@ -107,28 +105,28 @@ def test_the_report_is_there_and_its_links_lead_somewhere(twin: tuple[Path, str]
     html = page.read_text(encoding="utf-8")
     local = {link for link in re.findall(r'(?:href|src)="([^"#]+)', html) if not re.match(r"[a-z]+:", link)}
     assert not [link for link in local if not (page.parent / link).exists()]
-    for spec in STAGES:
+    for spec in STAGES.values():
         assert spec.name in html
     assert str(root) not in html, "a report names no machine"
 
 
 def test_a_second_run_does_nothing_and_says_why(twin: tuple[Path, str]) -> None:
     root = twin[0]
-    before = {spec.name: manifest(root, spec.name) for spec in STAGES}
+    before = {spec.name: manifest(root, spec.name) for spec in STAGES.values()}
     started = time.perf_counter()
     result = recnb(root, "run", TOY)
     seconds = time.perf_counter() - started
     assert result.returncode == 0, result.stderr
     said = [line for line in (result.stdout + result.stderr).splitlines() if "skipped" in line]
     assert len(said) == len(STAGES) and all("unchanged" in line for line in said)
-    assert {spec.name: manifest(root, spec.name) for spec in STAGES} == before
+    assert {spec.name: manifest(root, spec.name) for spec in STAGES.values()} == before
     assert seconds < 60, "alone it is a few seconds"
 
 
 def test_a_changed_setting_runs_only_what_depends_on_it(twin: tuple[Path, str]) -> None:
     result = recnb(twin[0], "run", TOY, "--explain", "--set", "map.neighbours=9")
     lines = {line.split()[0]: line for line in result.stdout.splitlines() if line[:2].isdigit()}
-    assert set(lines) == {spec.name for spec in STAGES}
+    assert set(lines) == {spec.name for spec in STAGES.values()}
     assert {name for name, line in lines.items() if line.split()[1] == "run"} == {"08_prefix_map"}
     assert "map.neighbours" in lines["08_prefix_map"]
 
@@ -234,17 +232,19 @@ POISON_STAGES = ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"
 RUN_ALL = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from recnb.launch import run_cells
+    from recnb.eager_llm.recipe import STAGES
+    from recnb.workflow.graph import stage_named
+    from recnb.workflow.launch import run_cells
 
     for name in sys.argv[2:]:
-        run_cells(Path(f"notebooks/{name}.ipynb"), {"recipe": sys.argv[1], "overrides": []})
+        run_cells(stage_named(name, STAGES).file(Path()), {"recipe": sys.argv[1], "overrides": []})
 """)
 
 
 def toy_events() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The toy catalogue as two tables: user_id, item_id, order; and the items."""
-    from recnb.data import load_dataset
-    from recnb.recipe import load_recipe
+    from recnb.data.sources import load_dataset
+    from recnb.workflow.recipe import load_recipe
 
     recipe = load_recipe(ROOT / TOY)
     data = load_dataset(recipe.data, ROOT, recipe.seed)

@@ -8,20 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import new_sandbox, recnb
+from sandbox import new_sandbox, recnb
 from small import BACKBONE, T, runtime
 
-from recnb.behaviour import embed_behaviour
-from recnb.data import histories, load_dataset, titles_of, training_sequences
-from recnb.decode import recommend
-from recnb.index import build_index
-from recnb.model import Recommender, build_backbone, build_tokenizer, initialise_tokens
-from recnb.published_index import find_codes, read_codes
-from recnb.recipe import BehaviourConfig, DataConfig, DecodeConfig, IndexConfig, TasksConfig, TrainConfig, load_recipe
-from recnb.tasks import ItemText, TaskBuilder, seqrec_prompts, tokenizer_texts
-from recnb.train import Validation, fit
-from recnb.trie import Trie
-from recnb.vocabulary import Vocabulary
+from recnb.data.schema import titles_of
+from recnb.data.settings import DataConfig
+from recnb.data.sources import load_dataset
+from recnb.data.split import Validation, histories, training_sequences
+from recnb.eager_llm.model import Recommender
+from recnb.eager_llm.prompts import seqrec_prompts
+from recnb.eager_llm.recipe import TasksConfig, TrainConfig
+from recnb.eager_llm.tasks import ItemText, TaskBuilder, tokenizer_texts
+from recnb.eager_llm.train import fit
+from recnb.embeddings.behaviour import embed_behaviour
+from recnb.embeddings.settings import BehaviourConfig
+from recnb.index.build import build_index
+from recnb.index.published import find_codes, read_codes
+from recnb.index.settings import IndexConfig
+from recnb.index.trie import Trie
+from recnb.llm.backbone import build_backbone, build_tokenizer, initialise_tokens
+from recnb.llm.beam import recommend
+from recnb.llm.settings import DecodeConfig
+from recnb.llm.vocabulary import Vocabulary
+from recnb.workflow.recipe import load_recipe
 
 ITEMS, USERS = 24, 30
 SETTINGS = {

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, ToyRun, notebook_names, python
+from sandbox import ROOT, STAGES, ToyRun, python
 
-from recnb.stages import STAGES
-
-NOTEBOOKS = notebook_names()
+NOTEBOOKS = list(STAGES)
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp|mnt|var)/\w|[A-Z]:\\\\")
 
 
 def load(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    return nbformat.read(STAGES[name].file(ROOT), as_version=4)
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -37,7 +35,7 @@ def lines(cell: nbformat.NotebookNode) -> int:
 
 
 def test_one_notebook_per_stage() -> None:
-    assert [spec.name for spec in STAGES] == NOTEBOOKS
+    assert {spec.file(ROOT) for spec in STAGES.values()} == set((ROOT / "notebooks").rglob("*.ipynb"))
 
 
 @each_notebook
@@ -52,7 +50,7 @@ def test_is_stored_clean(name: str) -> None:
 
 @each_notebook
 def test_names_no_machine(name: str) -> None:
-    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    text = STAGES[name].file(ROOT).read_text(encoding="utf-8")
     assert not MACHINE_PATH.search(text)
     assert "localhost" not in text
 
@@ -72,11 +70,11 @@ def test_starts_with_the_card(name: str) -> None:
 
 @each_notebook
 def test_card_names_its_neighbours(name: str) -> None:
-    stages = [spec.name for spec in STAGES]
-    card, position = load(name).cells[0].source, stages.index(name)
-    links = set(re.findall(r"\((\d\d_\w+)\.ipynb\)", card[card.find("**Previous / next") :]))
-    assert links >= set(stages[max(0, position - 1) : position + 2]) - {name}
-    assert links <= set(stages)
+    card, position = load(name).cells[0].source, NOTEBOOKS.index(name)
+    links = re.findall(r"\(([\w./]+\.ipynb)\)", card[card.find("**Previous / next") :])
+    linked = {(STAGES[name].file(ROOT).parent / link).resolve() for link in links}
+    assert linked >= {STAGES[other].file(ROOT) for other in NOTEBOOKS[max(0, position - 1) : position + 2]} - {STAGES[name].file(ROOT)}
+    assert all(path.is_file() for path in linked)
 
 
 @each_notebook
@@ -130,7 +128,7 @@ def test_ends_with_what_we_saw_and_solved_exercises(name: str) -> None:
 @each_notebook
 def test_figures_have_alt_text_and_one_style(name: str) -> None:
     code = "\n".join(cell.source for cell in code_cells(load(name)))
-    assert "plt.show()" not in code, "figures go through recnb.figures.style.show, with alt text"
+    assert "plt.show()" not in code, "figures go through recnb.style.show, with alt text"
     assert code.count("show(") == 0 or "alt" in code or "figures" in code
 
 

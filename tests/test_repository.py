@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import os
 import re
+import shutil
 import statistics
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
@@ -17,25 +21,10 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from recnb.store import hash_artifact
+from recnb.artifacts import hash_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "recnb").rglob("*.py"))
-
-# The house, from the ground up: a room imports only from its own floor or a lower one.
-FLOORS: dict[str, int] = {
-    "errors": 0, "recipe": 0, "stages": 0, "keys": 0, "shards": 0, "runtime": 0, "store": 0,
-    "data": 1,
-    "pretrained": 2, "int8": 2, "semantic": 2, "behaviour": 2, "assignment": 2, "kmeans": 2, "index": 2,
-    "published_index": 2,
-    "index_health": 2, "templates_text": 2,
-    "vocabulary": 2, "tasks": 2, "model": 2, "epochs": 2, "sequential": 2, "gru4rec": 2, "bert4rec": 2, "agreement": 2,
-    "train": 3, "anneal": 3, "trie": 3, "decode": 3, "tiger": 3,
-    "evaluate": 4, "fusion": 4, "judge": 4, "claims": 4, "baselines": 4, "explain": 4, "ledger": 4, "figures": 4, "speed": 4,
-    "footprint": 4,
-    "execute": 5, "progress": 5, "pipeline": 5, "report": 5, "pages": 5, "launch": 5, "compare": 5, "table": 5,
-    "listing": 5, "forecast": 5, "needs": 5, "doctor": 5, "readme": 5, "card": 5, "export": 5, "cli": 5, "__main__": 5,
-}  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -43,73 +32,66 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room(module: str) -> str:
-    """``recnb.data.toy`` -> ``data``."""
-    return module.split(".")[1] if "." in module else ""
-
-
-def imports(path: Path, *, at_start: bool = False) -> set[str]:
-    """recnb modules that a file imports; with ``at_start`` only those that importing the file loads at once."""
-    found: set[str] = set()
-    names = {module_name(p) for p in SOURCES}
-    for node in at_import(parse(path)) if at_start else ast.walk(parse(path)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            assert not node.level, f"{path.name}: relative import; write the whole name"
-            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in names else base for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "recnb"}
-
-
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def at_import(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run when a module is imported: not the bodies of functions, not ``if TYPE_CHECKING``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        yield node
-        yield from at_import(node)
+# --- wings ----------------------------------------------------------------------------------------------------------
 
 
-# --- floors ---------------------------------------------------------------------------------------------------------
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
+    environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_a_room_imports_only_from_its_floor_or_below(path: Path) -> None:
-    own = room(module_name(path))
-    if not own:
-        return
-    assert own in FLOORS, f"recnb.{own} has no floor: give it one in FLOORS"
-    above = {other for other in imports(path) if room(other) and FLOORS[room(other)] > FLOORS[own]}
-    assert not above, f"recnb.{own} is on floor {FLOORS[own]} and imports from above: {sorted(above)}"
+def test_a_wing_imports_only_wings_below_it() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout
 
 
-def test_no_circles() -> None:
-    graph = {module_name(path): imports(path, at_start=True) - {module_name(path)} for path in SOURCES}
-    done: set[str] = set()
-
-    def visit(module: str, trail: tuple[str, ...]) -> None:
-        assert module not in trail, f"circle: {' -> '.join([*trail[trail.index(module) :], module])}"
-        if module not in done:
-            for other in sorted(graph.get(module, ())):
-                visit(other, (*trail, module))
-            done.add(module)
-
-    for module in graph:
-        visit(module, ())
+def test_the_rule_is_not_blind(tmp_path: Path) -> None:
+    """A system that imports a room above it is caught, and so is a wing that the rule does not know."""
+    shutil.copytree(ROOT / "recnb", tmp_path / "recnb", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "recnb" / "eager_llm" / "model.py").open("a", encoding="utf-8") as file:
+        file.write("\n\ndef upward() -> None:\n    import recnb.workflow.stage\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode != 0 and "recnb.eager_llm is not allowed to import recnb.workflow" in done.stdout
+    (tmp_path / "recnb" / "attic.py").write_text("", encoding="utf-8")
+    assert "attic" in lint_imports(tmp_path).stdout
 
 
-def test_every_floor_is_built() -> None:
-    rooms = {room(module_name(path)) for path in SOURCES} - {""}
-    promised = {"recipe", "store", "data", "semantic", "behaviour", "index", "tasks", "model", "train", "anneal",
-                "decode", "evaluate", "baselines", "explain", "figures", "cli", "pipeline", "report"}  # fmt: skip
-    assert promised <= rooms, f"missing rooms: {sorted(promised - rooms)}"
+def test_the_hall_is_small() -> None:
+    entries = [path for path in (ROOT / "recnb").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 25, sorted(path.name for path in entries)
+
+
+def faces() -> dict[str, set[str]]:
+    """Every package of recnb and what it offers."""
+    stubs = (ROOT / "recnb").rglob("__init__.pyi")
+    return {module_name(path): {alias.name for node in parse(path).body if isinstance(node, ast.ImportFrom)
+                                for alias in node.names} for path in stubs}  # fmt: skip
+
+
+def test_every_wing_has_a_face_that_offers_what_it_says() -> None:
+    packages = {module_name(path) for path in SOURCES if path.name == "__init__.py"}
+    assert set(faces()) == packages
+    for package, names in faces().items():
+        loaded = importlib.import_module(package)
+        assert names == set(loaded.__all__)
+        assert all(hasattr(loaded, name) for name in names)
+
+
+def test_notebooks_import_from_faces() -> None:
+    offered, wrong = faces(), []
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for node in ast.walk(ast.parse("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("recnb"):
+                wrong += [f"{path.name}: {node.module}.{alias.name}" for alias in node.names
+                          if alias.name not in offered.get(node.module or "", ())]  # fmt: skip
+    assert not wrong
 
 
 def test_no_drawer_for_odds_and_ends() -> None:
@@ -339,7 +321,7 @@ def test_readme_recnb_commands_parse(readme: str) -> None:
 
 
 def test_readme_settings_exist(readme: str) -> None:
-    from recnb.recipe import valid_keys
+    from recnb.workflow.recipe import valid_keys
 
     keys = set(re.findall(r"--set ([a-z_.]+)=", readme))
     assert keys and keys <= set(valid_keys())
@@ -369,7 +351,7 @@ def test_readme_tree_is_the_tree(readme: str) -> None:
 @pytest.mark.parametrize("name", ["ledger", "beauty", "sports", "instruments", "speed"])
 def test_the_ledgers_in_the_readme_are_the_committed_ones(readme: str, name: str) -> None:
     """No figure is typed: the table between the marks is what the command makes of the committed ledger."""
-    from recnb import readme as page
+    from recnb.report.page import readme as page
 
     sources, (begin, end) = [ROOT / source for source in page.LEDGERS[name]], page.marks(name)
     body = readme.split(begin)[1].split(end)[0]

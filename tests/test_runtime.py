@@ -13,7 +13,7 @@ import torch
 
 from recnb import runtime
 from recnb.errors import ResourceError
-from recnb.recipe import RuntimeConfig
+from recnb.settings import RuntimeConfig
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from recnb.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+
 LICENCE = "Amazon review data, McAuley lab (UC San Diego): offered for research, no open licence known"
 _REVIEW_KEYS = ("reviewerID", "asin", "unixReviewTime")
 _PACKED = (".json.gz", ".json", ".jsonl.gz", ".jsonl")

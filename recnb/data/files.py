@@ -25,7 +25,8 @@ from recnb.data.schema import TEXT_FIELDS, Dataset
 from recnb.errors import DataError
 
 if TYPE_CHECKING:
-    from recnb.recipe import TextField
+    from recnb.data.settings import TextField
+
 
 INTERACTIONS = ("interactions.csv.gz", "interactions.csv")
 ITEMS = ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv")

@@ -34,6 +34,7 @@ from recnb.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 NAME = "MovieLens-100K"
 LICENCE = "GroupLens: research use, no redistribution without permission; cite Harper and Konstan (2015)"
 WHEEL = "recbole-1.2.1-py3-none-any.whl"

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from recnb.store import Stage
+    from recnb.artifacts import Artifacts
+
 
 TEXT_FIELDS = ("title", "description", "brand", "categories")
 ITEM_COLUMNS = ("item_id", *TEXT_FIELDS)
@@ -168,7 +169,7 @@ def has_text(items: pd.DataFrame) -> NDArray[np.bool_]:
     return np.array([bool(text.strip()) for text in item_text(items, TEXT_FIELDS)], dtype=bool)
 
 
-def write_dataset(dataset: Dataset, stage: Stage) -> None:
+def write_dataset(dataset: Dataset, stage: Artifacts) -> None:
     """Write the artifacts of 01_data: ``items.parquet``, ``interactions.parquet`` and ``dataset.json``.
 
     ``interactions.parquet`` has one row per event, users together and oldest first: ``user_id``, ``item`` (row of
@@ -183,7 +184,7 @@ def write_dataset(dataset: Dataset, stage: Stage) -> None:
     stage.write("dataset.json", {"name": dataset.name, **counts, "provenance": dataset.provenance})
 
 
-def read_dataset(stage: Stage) -> Dataset:
+def read_dataset(stage: Artifacts) -> Dataset:
     """The :class:`Dataset` that ``01_data`` wrote; the inverse of :func:`write_dataset`."""
     about = stage.read("01_data", "dataset.json")
     items = stage.read("01_data", "items.parquet").reset_index(drop=True)

@@ -6,6 +6,7 @@ Everything a model is fitted on comes from :func:`training_sequences`. Shown in 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from recnb.data.schema import Dataset, Sequences, _left_padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 Split = Literal["valid", "test"]
 _FROM_END = {"valid": 2, "test": 1}
@@ -73,3 +75,23 @@ def _target_positions(dataset: Dataset, split: Split) -> NDArray[np.int64]:
     if split not in _FROM_END:
         raise ValueError(f"split '{split}': expected valid or test")
     return dataset.offsets[1:] - _FROM_END[split]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validation needs: each user's history and the held-out validation item.
+
+    Attributes:
+        histories: (U, T) items, -1 on the left.
+        targets: (U,) items.
+    """
+
+    histories: np.ndarray
+    targets: np.ndarray
+
+    def sample(self, users: int, seed: int) -> Validation:
+        """At most ``users`` users, drawn once; 0 keeps all."""
+        if not users or users >= len(self.targets):
+            return self
+        chosen = np.sort(np.random.default_rng([seed, 7]).permutation(len(self.targets))[:users])
+        return Validation(self.histories[chosen], self.targets[chosen])

@@ -18,7 +18,8 @@ from recnb.data.schema import Dataset
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from recnb.recipe import ToyConfig
+    from recnb.data.settings import ToyConfig
+
 
 _THEMES = {
     "kitchen": ("Hearthstone", ["kettle", "whisk", "saucepan", "ladle", "toaster"]),

@@ -1,7 +1,7 @@
 """Constrained beam search as a user would have it without recnb: transformers' ``generate`` and a trie of dicts.
 
 This is how the code released with LC-Rec and its successors decodes. Every option that changes a score is set, so that
-the opponent returns exactly what :func:`recnb.decode.beam_search` does; only the time differs.
+the opponent returns exactly what :func:`recnb.llm.beam.beam_search` does; only the time differs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from recnb.decode import beam_search, inference, pad_left, read_shared
-from recnb.index import codes_per_level
-from recnb.recipe import IndexConfig
-from recnb.trie import Trie
+from recnb.index.build import codes_per_level
+from recnb.index.settings import IndexConfig
+from recnb.index.trie import Trie
+from recnb.llm.backbone import inference, pad_left
+from recnb.llm.beam import beam_search, read_shared
 
 
 class DictTrie:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from recnb.errors import RecipeError
-from recnb.semantic import (
+from recnb.embeddings.text import (
     TextEncoder,
     encoder_in_int8,
     field_texts,
@@ -23,11 +22,13 @@ from recnb.semantic import (
     mean_by_row,
     pooled_states,
 )
+from recnb.errors import RecipeError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from recnb.recipe import SemanticConfig
+    from recnb.embeddings.settings import SemanticConfig
+
 
 ROWS_PER_BATCH = 32  # of sentence-transformers' and most tutorials' loops
 
@@ -61,7 +62,7 @@ def embedding_contest(
     Args:
         items: the catalogue.
         config: encoder, fields, batch size and cut.
-        device, dtype, cache: as in :func:`recnb.semantic.embed_items`.
+        device, dtype, cache: as in :func:`recnb.embeddings.text.embed_items`.
 
     Returns:
         ``ours``, ``ours, int8`` (a CPU in float32), ``unsorted batches`` and ``one by one``: each returns (N, d_sem).

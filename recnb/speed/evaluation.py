@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from recnb.evaluate import metrics, recommend_lists, target_ranks
-from recnb.recipe import DecodeConfig
+from recnb.evaluation.metrics import metrics, target_ranks
+from recnb.index.trie import Trie
+from recnb.llm.beam import recommend_lists
+from recnb.llm.settings import DecodeConfig
+from recnb.llm.vocabulary import Vocabulary
 from recnb.speed.decoding import DictTrie, generate
-from recnb.trie import Trie
-from recnb.vocabulary import Vocabulary
 
 
 def evaluation_contest(

@@ -1,7 +1,7 @@
 """Contestants for the item index: ours against scikit-learn and k-means-constrained, judged by one function.
 
 Equal means: the inertia in the full width, the sizes of the clusters, and whether every item has its own code.
-``recnb.speed.measure.contest`` lets them take turns (``notebooks/10_speed.ipynb``).
+``recnb.speed.measure.contest`` lets them take turns (``10_speed``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from recnb.assignment import blocks, nearest
-from recnb.index import build_index
-from recnb.kmeans import balanced_kmeans, group_means, kmeans_centroids
-from recnb.recipe import IndexConfig
+from recnb.index.assignment import blocks, nearest
+from recnb.index.build import build_index
+from recnb.index.kmeans import balanced_kmeans, group_means, kmeans_centroids
+from recnb.index.settings import IndexConfig
 
 OURS, SKLEARN, CONSTRAINED = "recnb", "scikit-learn", "k-means-constrained"
 FREE_STEPS = 50  # Lloyd steps at most; scikit-learn may take 300 and stops after some 25

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from recnb import decode
-from recnb.trie import Trie
+from recnb.index.trie import Trie
+from recnb.llm import beam
 
 # Parts of a beam search; no function of one part calls one of another.
 SEARCH_PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "prefill": (decode._TokenTree.__init__,),
-    "reading chosen tokens": (decode._TokenTree.read, decode._TokenTree.follow),
-    "head and softmax": (decode._Scorer.__call__,),
-    "trie and top-k": (Trie.branches, Trie.remaining, decode._best),
+    "prefill": (beam._TokenTree.__init__,),
+    "reading chosen tokens": (beam._TokenTree.read, beam._TokenTree.follow),
+    "head and softmax": (beam._Scorer.__call__,),
+    "trie and top-k": (Trie.branches, Trie.remaining, beam._best),
 }
 
 

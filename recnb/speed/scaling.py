@@ -1,6 +1,6 @@
 """How cost grows, and what a catalogue of any size would take: measured constants, multiplied out.
 
-Nothing here is a measurement of its own. :func:`projection` takes constants that ``notebooks/10_speed.ipynb`` has just
+Nothing here is a measurement of its own. :func:`projection` takes constants that ``10_speed`` has just
 measured and says what they come to, with the rule by which each grows written beside it.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from recnb.index import codes_per_level
-from recnb.recipe import IndexConfig
+from recnb.index.build import codes_per_level
+from recnb.index.settings import IndexConfig
 from recnb.speed.measure import growth, median_seconds
 
 

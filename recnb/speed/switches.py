@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from recnb.model import Recommender
+from recnb.eager_llm.model import Recommender
 from recnb.speed.training import Window, dense_loss
 
 

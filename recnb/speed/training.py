@@ -2,7 +2,7 @@
 
 The code released with the paper repeats a user's history once per target and lets the model compute logits over the
 whole vocabulary at every position of prompt and response. Here the same targets under the same histories are trained
-both ways: :class:`recnb.model.Recommender` takes a window in one pass and computes logits where a label is.
+both ways: :class:`recnb.eager_llm.model.Recommender` takes a window in one pass and computes logits where a label is.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from recnb.model import Recommender, head_logits
+from recnb.eager_llm.model import Recommender
+from recnb.eager_llm.tasks import Sample
+from recnb.eager_llm.train import Collator
+from recnb.llm.backbone import head_logits
 from recnb.runtime import tell
-from recnb.tasks import Sample
-from recnb.train import Collator
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ Labelled = tuple[np.ndarray, np.ndarray]  # ids (S,), labels (S,) bool
 
 
 def padded(rows: Sequence[Labelled], device: str) -> dict[str, torch.Tensor]:
-    """A batch as :class:`recnb.train.Collator` makes it, of samples about no item: no [CON], nothing to contrast."""
+    """A batch of samples about no item, as :class:`recnb.eager_llm.train.Collator` makes it: nothing to contrast."""
     collate = Collator(pad_id=0, con_id=-1, n_items=1, negatives=1, seed=0)
     batch = collate([Sample(ids, labels, -1, "seqrec") for ids, labels in rows])
     return {name: part.to(device) for name, part in batch.items()}

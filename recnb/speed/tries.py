@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from recnb.index.trie import Trie
 from recnb.speed.decoding import DictTrie
 from recnb.speed.measure import median_seconds, peak_memory, timed
-from recnb.trie import Trie
 
 FAN_OUT = 32  # children of every prefix that is asked, at every size: only the size differs
 

@@ -1,0 +1,82 @@
+"""Work shared between processes: each takes its part of the batches, and all hold the whole result afterwards.
+
+The processes are started and joined by ``accelerate launch`` or ``torchrun``; here batches are dealt out and rows
+collected. Whole batches are dealt, the same ones that a single process computes, so the result has the same bits. A
+process alone notices nothing of this room. Used by :mod:`recnb.embeddings.text` and :mod:`recnb.llm.beam`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+Batch = TypeVar("Batch")
+
+
+def join(device: str = "cpu") -> None:
+    """Meet the other processes of this launch, if there are any; on GPUs each takes its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=device == "cpu")
+
+
+def leave() -> None:
+    """Wait for the others and part: a process that just ends may fall over its own threads, and be taken for failed."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
+
+
+def place() -> tuple[int, int]:
+    """This process's number, and how many share the work: ``(0, 1)`` for a process alone.
+
+    Processes that hold one model together (FSDP, DeepSpeed) must all run every batch, so they share nothing.
+    """
+    together = {"ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"}
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or any(os.environ.get(name) == "true" for name in together):
+        return 0, 1
+    from accelerate import PartialState
+
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def share(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """The batches that this process computes, dealt like cards; process 0 of 1 has all."""
+    first, step = place()
+    return batches[first::step]
+
+
+def gather_rows(table: np.ndarray, batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Complete a table of which each process has computed the rows of its :func:`share`.
+
+    Args:
+        table: (n, ...) numbers; other processes' rows are overwritten.
+        batches: all batches, each the numbers of its rows.
+
+    Returns:
+        the same table, whole in every process.
+    """
+    _, processes = place()
+    for process in range(processes if processes > 1 else 0):
+        if theirs := batches[process::processes]:
+            _broadcast_rows(table, theirs, process)
+    return table
+
+
+def _broadcast_rows(table: np.ndarray, batches: Sequence[np.ndarray], process: int) -> None:
+    import numpy as np
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast
+
+    rows = np.concatenate(list(batches))
+    table[rows] = broadcast(torch.from_numpy(table[rows]).to(PartialState().device), process).cpu().numpy()

@@ -1,0 +1,47 @@
+"""Annealing: a LoRA adapter trained on recommendation data alone, kept apart from the backbone (§5; 05_anneal)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recnb.data.schema import Sequences
+from recnb.eager_llm.recipe import AnnealConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which data the adapter sees.
+
+    Attributes:
+        users: (U,) bool.
+        targets: (N,) bool.
+    """
+
+    users: np.ndarray
+    targets: np.ndarray
+
+
+def select(train: Sequences, n_items: int, config: AnnealConfig) -> Selection:
+    """The recipe's rule for "high-quality data": ``all``, or users and targets above two floors (§5)."""
+    if config.select == "all":
+        return Selection(np.ones(len(train), dtype=bool), np.ones(n_items, dtype=bool))
+    popularity = np.bincount(train.items, minlength=n_items)
+    return Selection(train.lengths >= config.min_interactions, popularity >= config.min_popularity)
+
+
+def annealing_config(train: TrainConfig, anneal: AnnealConfig) -> TrainConfig:
+    """The training settings of the annealing stage: its own epochs and rate, no contrast, validation as in training."""
+    return train.model_copy(
+        update={
+            "epochs": anneal.epochs,
+            "max_steps": anneal.max_steps,
+            "learning_rate": anneal.learning_rate,
+            "lambda_semantic": 0.0,
+            "lambda_behaviour": 0.0,
+            "evaluate_every": 0.0,
+            "early_stopping": "none",
+            "checkpoint_every": 0,
+        }
+    )

@@ -1,0 +1,76 @@
+"""A trained model as a folder: weights, tokenizer, projectors; written by 04_train, read by the notebooks after it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from recnb.eager_llm.model import Recommender
+from recnb.llm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from recnb.artifacts import Artifacts
+
+
+SMALL = 200_000_000  # bytes of weights below which a model is evaluated in float32
+
+
+def save_model(folder: Path, recommender: Recommender, vocabulary: Vocabulary, k: int) -> None:
+    """Write a Hugging Face folder (weights, tokenizer) plus ``index.json`` and the projectors."""
+    from safetensors.torch import save_file
+
+    recommender.backbone.save_pretrained(folder, safe_serialization=True)
+    vocabulary.tokenizer.save_pretrained(folder)
+    if len(recommender.projectors):
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in recommender.projectors.state_dict().items()},
+            folder / "projectors.safetensors",
+        )
+    (folder / "index.json").write_text(json.dumps({"columns": list(vocabulary.columns), "codes": k}), encoding="utf-8")
+
+
+def read_model(
+    folder: Path,
+    codes: np.ndarray,
+    adapter: Path | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[PreTrainedModel, Vocabulary]:
+    """Load what :func:`save_model` wrote, with a LoRA adapter on top if one is given.
+
+    Args:
+        folder: the Hugging Face folder.
+        codes: (N, L) item codes.
+        adapter: folder of a peft adapter.
+    """
+    meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    vocabulary = Vocabulary.build(tokenizer, meta["columns"], codes, meta["codes"])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    return model.to(device).eval(), vocabulary
+
+
+def load_trained(stage: Artifacts, adapter: bool = True) -> tuple[PreTrainedModel, Vocabulary]:
+    """The trained model of a run, from its verified artifacts; without the adapter if annealing was off.
+
+    A small model is kept in float32 whatever the run's dtype: it costs nothing, and rounding would decide near ties.
+    """
+    codes = stage.read("03_index", "codes.npy")
+    facts = stage.read("05_anneal", "anneal.json") if adapter else {"adapter": False}
+    folder = stage.path("05_anneal", "adapter") if facts["adapter"] else None
+    runtime, trained = stage.runtime, stage.path("04_train", "model")
+    small = sum(path.stat().st_size for path in trained.glob("*.safetensors")) < SMALL
+    return read_model(trained, codes, folder, runtime.device, torch.float32 if small else runtime.dtype)

@@ -1,0 +1,347 @@
+"""Case studies: why these items, where the beam decided, and what the model can say in words.
+
+Everything here is about single users and items, so clarity comes before speed. Shown in
+``07_case_studies``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+from torch import nn
+
+from recnb.errors import RecnbError
+from recnb.index.trie import Trie
+from recnb.llm.beam import Level, beam_search
+from recnb.llm.score import Normalisation, score_items, score_tokens
+from recnb.style import plain
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One search, explained.
+
+    Attributes:
+        items: (W,) returned items, best first.
+        scores: (W,) their log-probabilities.
+        trace: what each step kept (:class:`recnb.llm.beam.Level`, batch of one).
+        target: the true item.
+        target_rank: 0-based rank of the target among *all* items, each scored outright.
+        target_bits: (L,) bits the model needed for each token of the target.
+        best_bits: (L,) the same for the first returned item.
+        lost_at: depth (1..L) at which the target's prefix fell out of the beam; 0 if it was returned.
+        agreement: share of the returned items that are among the W best of all items, each scored outright.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    trace: tuple[Level, ...]
+    target: int
+    target_rank: int
+    target_bits: np.ndarray
+    best_bits: np.ndarray
+    lost_at: int
+    agreement: float
+
+    @property
+    def outcome(self) -> str:
+        """What became of the target, and whose doing it is.
+
+        ``hit``: returned, and among the W best of all items. ``hit thanks to the beam``: returned only because the beam
+        had dropped better items early, when forced tokens were not yet counted. ``lost by the beam``: among the W best,
+        yet dropped. ``missed by the model``: neither.
+        """
+        among_best = self.target_rank < len(self.items)
+        if self.lost_at == 0:
+            return "hit" if among_best else "hit thanks to the beam"
+        return "lost by the beam" if among_best else "missed by the model"
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """One node of the tree that a search walked.
+
+    Attributes:
+        depth: tokens, 1..L.
+        node: its number on that depth of the trie.
+        parent: node on the depth above.
+        probability: of all tokens so far.
+        kept: the beam kept it (False only where it lost the target).
+        survives: it leads to a returned item.
+        on_target: it leads to the true item.
+        items: how many items of the catalogue begin so.
+        first_item: the first of them in trie order (the item itself where there is one).
+        forced: no beam had a choice at this depth.
+    """
+
+    depth: int
+    node: int
+    parent: int
+    probability: float
+    kept: bool
+    survives: bool
+    on_target: bool
+    items: int
+    first_item: int
+    forced: bool
+
+
+def choose_users(
+    user_ids: np.ndarray, named: Sequence[str], hits: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Users for the case studies: the named ones, and random ones of which half are misses.
+
+    Hits are rare; users drawn evenly would show hardly one, users picked by hand would show nothing else. So half
+    (rounded up) of the random ones are drawn from those whose target was missed, the rest from the hits.
+
+    Args:
+        user_ids: (U,) ids as in the source.
+        named: ids to include.
+        hits: (U,) 1 where the target was in the list, 0 where not, -1 where unknown (never drawn).
+        count: random users.
+        seed: of the draw.
+
+    Returns:
+        Distinct user numbers, and for each whether it was named (bool).
+
+    Raises:
+        RecnbError: an id that no user has.
+    """
+    asked = numbers_of(user_ids, named, "cases.users")
+    rng = np.random.default_rng(seed)
+    missed = [u for u in rng.permutation(np.flatnonzero(hits == 0)).tolist() if u not in asked]
+    found = [u for u in rng.permutation(np.flatnonzero(hits == 1)).tolist() if u not in asked]
+    misses = min(len(missed), max(-(-count // 2), count - len(found)))
+    drawn = missed[:misses] + found[: count - misses]
+    return np.array(asked + drawn, dtype=np.int64), np.arange(len(asked) + len(drawn)) < len(asked)
+
+
+def numbers_of(ids: Sequence[str] | np.ndarray, wanted: Sequence[str], key: str) -> list[int]:
+    """Positions of the wanted ids, each once.
+
+    Args:
+        ids: all ids, as in the source.
+        wanted: ids that the recipe names.
+        key: the recipe's key, for the error.
+
+    Raises:
+        RecnbError: an id that does not exist; the message gives the nearest one.
+    """
+    known = {str(name): number for number, name in enumerate(ids)}
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0) or list(known)[:1]
+            raise RecnbError(f"{key}: no id '{name}' among the {len(known)} of the data; nearest: '{near[0]}'")
+    return list(dict.fromkeys(known[name] for name in wanted))
+
+
+def explain_search(
+    model: nn.Module,
+    prompt: np.ndarray,
+    trie: Trie,
+    width: int,
+    target: int,
+    normalisation: Normalisation = "full",
+    pad_id: int = 0,
+) -> Walk:
+    """Search for one user and keep what is needed to say why.
+
+    Args:
+        model, trie, width, normalisation, pad_id: as in :func:`recnb.llm.beam.beam_search`.
+        prompt: (S,) token ids.
+        target: the item the user really took next.
+    """
+    found = beam_search(model, [prompt], trie, width, normalisation, pad_id, return_trace=True)
+    best = int(found.items[0, 0])
+    tokens = score_tokens(model, [prompt], trie, normalisation, [target, best])[0]  # (2, L)
+    scores = catalogue_scores(model, prompt, trie, normalisation)
+    bits = -tokens / np.log(2)
+    return Walk(
+        items=found.items[0],
+        scores=found.scores[0],
+        trace=found.trace,
+        target=target,
+        target_rank=int((scores > scores[target]).sum()),
+        target_bits=bits[0],
+        best_bits=bits[1],
+        lost_at=0 if target in found.items[0] else _lost_at(found.trace, trie, target),
+        agreement=float(np.isin(found.items[0], np.argsort(-scores, kind="stable")[:width]).mean()),
+    )
+
+
+def catalogue_scores(
+    model: nn.Module, prompt: np.ndarray, trie: Trie, normalisation: Normalisation = "full", at_once: int = 512
+) -> np.ndarray:
+    """(N,) log-probability of every item after one prompt, with no beam that could lose one.
+
+    Under ``full`` an item's score does not depend on the other items, so the catalogue is cut into parts, each searched
+    with a beam as wide as itself; the others fall back to :func:`recnb.llm.score.score_items`.
+    """
+    if normalisation != "full":
+        return score_items(model, [prompt], trie, normalisation)[0]
+    scores = np.empty(trie.n_items, np.float32)
+    rows, parts = trie.item_tokens().cpu(), trie.order.cpu().split(at_once)  # neighbours in the trie share prefixes
+    for part in parts:
+        found = beam_search(model, [prompt], Trie.from_tokens(rows[part]), len(part))
+        scores[part.numpy()[found.items[0]]] = found.scores[0]
+    return scores
+
+
+def walked_tree(walk: Walk, trie: Trie) -> list[Prefix]:
+    """The prefixes that a search kept, and the one at which it lost the target; by depth, then in trie order."""
+    tree = []
+    for level in walk.trace:
+        found = zip(level.nodes[0].tolist(), level.scores[0].tolist(), strict=True)
+        tree += [_prefix(walk, trie, level, node, float(np.exp(score))) for node, score in found if np.isfinite(score)]
+    if walk.lost_at:
+        node = int(trie.path(np.array([walk.target]))[0, walk.lost_at])
+        probability = float(2.0 ** -walk.target_bits[: walk.lost_at].sum())
+        tree.append(_prefix(walk, trie, walk.trace[walk.lost_at - 1], node, probability))
+    return sorted(tree, key=lambda prefix: (prefix.depth, prefix.node))
+
+
+def decisions(walk: Walk, columns: Sequence[str]) -> pd.DataFrame:
+    """Level by level: how many prefixes stood for choice, how many were kept, what each token cost.
+
+    Args:
+        walk: from :func:`explain_search`.
+        columns: names of the L columns of a code.
+
+    Returns:
+        Index = column; ``choices``, ``kept``, ``kept probability`` (of all sequences the model could write), and the
+        bits of this token in the first returned item and in the target.
+    """
+    live = [np.isfinite(level.scores[0]) for level in walk.trace]
+    return pd.DataFrame(
+        {
+            "choices": [int(level.legal[0]) for level in walk.trace],
+            "kept": [int(mask.sum()) for mask in live],
+            "kept probability": [
+                float(np.exp(level.scores[0][mask]).sum()) for level, mask in zip(walk.trace, live, strict=True)
+            ],
+            "bits, first item": walk.best_bits,
+            "bits, true item": walk.target_bits,
+        },
+        index=pd.Index(columns, name="token"),
+    )
+
+
+def category_shares(categories: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Category -> share of all items that have it."""
+    counts = Counter(category for row in categories for category in dict.fromkeys(row))
+    return {category: count / len(categories) for category, count in counts.items()}
+
+
+def prefix_meaning(
+    trie: Trie, depth: int, node: int, categories: Sequence[Sequence[str]], shares: Mapping[str, float]
+) -> tuple[str, float]:
+    """What sets the items below a prefix apart: the category c with the largest p log(p / q).
+
+    p is the share of these items that have c, q the share of all items: a category that everything has says nothing.
+
+    Args:
+        trie, depth, node: the prefix.
+        categories: N lists of category names.
+        shares: from :func:`category_shares`.
+
+    Returns:
+        The category and p; ("", 0.0) if the items have none.
+    """
+    below = trie.items_at(depth, node).tolist()
+    counts = Counter(category for item in below for category in dict.fromkeys(categories[item]))
+    if not counts:
+        return "", 0.0
+    telling = {name: (n / len(below)) * np.log(n / len(below) / shares[name]) for name, n in counts.items()}
+    name = min(telling, key=lambda c: (-telling[c], c))
+    return name, counts[name] / len(below)
+
+
+def popularity_overlap(lists: np.ndarray, popular: np.ndarray, k: int) -> np.ndarray:
+    """(U,) share of each user's first k items that are among the first k of ``popular`` (U, W), the baseline's lists.
+
+    1 means that the model recommends the popular and nothing else.
+    """
+    first, common = lists[:, :k], popular[:, :k]
+    return (first[:, :, None] == common[:, None, :]).any(2).mean(1)
+
+
+def word_match(
+    written: Sequence[str], catalogue: Sequence[str], ignore: Literal["english"] | None = None
+) -> np.ndarray:
+    """(M, N) F1 of the distinct words of each written text and each catalogue text, case ignored.
+
+    Args:
+        written: M texts.
+        catalogue: N texts.
+        ignore: words that do not count (``english``: scikit-learn's list of function words).
+
+    Example:
+        >>> word_match(["Toy Story (1995)"], ["toy story", "Heat (1995)"]).round(2).tolist()
+        [[0.8, 0.4]]
+    """
+    counter = CountVectorizer(binary=True, token_pattern=r"(?u)\w+", stop_words=ignore, dtype=np.float64)
+    try:
+        counts = counter.fit_transform([*catalogue, *written])
+    except ValueError:  # no text has a word
+        return np.zeros((len(written), len(catalogue)))
+    theirs, ours = sparse.csr_matrix(counts[: len(catalogue)]), sparse.csr_matrix(counts[len(catalogue) :])
+    common = (ours @ theirs.T).toarray()
+    sizes = np.asarray(ours.sum(1)) + np.asarray(theirs.sum(1)).T
+    return 2 * common / np.maximum(sizes, 1)
+
+
+def recovered_ranks(match: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(M,) how many catalogue texts fit what was written strictly better than the item's own does, from (M, N) F1.
+
+    Nothing matched at all counts as the middle of the catalogue, not as first.
+    """
+    own = match[np.arange(len(items)), items]
+    better = (match > own[:, None]).sum(1)
+    return np.where(own > 0, better, match.shape[1] // 2)
+
+
+def example_queries(categories: Sequence[Sequence[str]], titles: Sequence[str], count: int, seed: int) -> list[str]:
+    """Queries for a catalogue when the recipe names none: its commonest categories, alone and with a title's word."""
+    common = [name for name, _ in Counter(c for row in categories for c in row).most_common(count)]
+    rng = np.random.default_rng(seed)
+    queries = []
+    for number, name in enumerate(common):
+        inside = [item for item, row in enumerate(categories) if name in list(row)]
+        words = [w for w in re.findall(r"\w+", titles[int(rng.choice(inside))]) if len(w) > 2]
+        queries.append(f"{name}, {words[0]}" if number % 2 and words else name)
+    return queries or [plain(titles[0])]
+
+
+def _lost_at(trace: tuple[Level, ...], trie: Trie, target: int) -> int:
+    path = trie.path(np.array([target]))[0].tolist()
+    for level in trace:
+        if path[level.depth] not in level.nodes[0][np.isfinite(level.scores[0])]:
+            return level.depth
+    return 0
+
+
+def _prefix(walk: Walk, trie: Trie, level: Level, node: int, probability: float) -> Prefix:
+    depth = level.depth
+    returned = trie.path(walk.items)[:, depth].tolist()
+    return Prefix(
+        depth=depth,
+        node=node,
+        parent=trie.parent(depth, node),
+        probability=probability,
+        kept=node in level.nodes[0][np.isfinite(level.scores[0])],
+        survives=node in returned,
+        on_target=node == int(trie.path(np.array([walk.target]))[0, depth]),
+        items=int(trie.items_below(depth, torch.tensor([node]))),
+        first_item=int(trie.items_at(depth, node)[0]),
+        forced=level.forced,
+    )

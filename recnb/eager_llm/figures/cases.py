@@ -1,0 +1,143 @@
+"""Pictures of single searches: the tree that a beam walked, what its tokens cost, and how popular its items are.
+
+Shown in ``07_case_studies``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from recnb.eager_llm.explain import Prefix
+from recnb.style import PALETTE, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+KEPT, DROPPED, TARGET = PALETTE[0], "0.75", PALETTE[3]
+
+
+def prefix_tree(tree: Sequence[Prefix], labels: Mapping[tuple[int, int], str], columns: Sequence[str]) -> Figure:
+    """The tree a search walked, left to right; depths without a choice are not drawn.
+
+    Thick lines are probable prefixes; grey ones were kept for a while but lead to nothing returned; red is the way to
+    the true item, dotted where the beam lost it.
+
+    Args:
+        tree: from :func:`recnb.eager_llm.explain.walked_tree`.
+        labels: (depth, node) -> what to write at a prefix.
+        columns: names of the L columns of a code.
+    """
+    depths = drawn_depths(tree)
+    lines = _lines(tree, depths)
+    most = max(line for line, _ in lines.values())
+    figure, axes = plt.subplots(figsize=(10, max(2.5, 0.27 * most + 1.1)))
+    for prefix in tree:
+        key = (prefix.depth, prefix.node)
+        if key in lines:
+            x = depths.index(prefix.depth) + 1
+            _branch(axes, prefix, x, lines[key], labels.get(key, ""), last=x == len(depths))
+    axes.set_xlim(-0.1, len(depths) + 1.1)
+    axes.set_ylim(most + 0.8, -0.9)
+    axes.set_xticks(range(len(depths) + 1), ["prompt", *(f"token {columns[depth - 1]}" for depth in depths)])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def drawn_depths(tree: Sequence[Prefix]) -> list[int]:
+    """Depths at which some beam had a choice; the last depth if none had."""
+    return sorted({prefix.depth for prefix in tree if not prefix.forced}) or [max(prefix.depth for prefix in tree)]
+
+
+def bits_per_token(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """What each token cost, for the first returned item and the true item of each case.
+
+    Args:
+        tables: case name -> table of :func:`recnb.eager_llm.explain.decisions`.
+    """
+    figure, axes = plt.subplots(figsize=(7, 0.7 * len(tables) + 1.2))
+    names = [(case, kind) for case in tables for kind in ("first item", "true item")]
+    left = np.zeros(len(names))
+    places = np.arange(len(names)) + 0.4 * (np.arange(len(names)) // 2)
+    for level, column in enumerate(next(iter(tables.values())).index):
+        bits = np.array([tables[case].loc[column, f"bits, {kind}"] for case, kind in names])
+        axes.barh(places, bits, left=left, color=PALETTE[level % len(PALETTE)], label=column)
+        left += bits
+    axes.set_yticks(places, [f"{plain(case, 18)} · {kind}" for case, kind in names], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("bits the model needed (fewer = more expected)")
+    axes.legend(title="token", ncols=4, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def popularity_strip(cases: Mapping[str, tuple[np.ndarray, int]], n_items: int, width: int) -> Figure:
+    """How popular the recommended items are: one line of points per case over the popularity rank.
+
+    Args:
+        cases: case name -> (popularity ranks of its list, 1 = most popular; popularity rank of the true item).
+        n_items: N.
+        width: W; the shaded ranks are what the popularity baseline recommends.
+    """
+    figure, axes = plt.subplots(figsize=(7, 0.4 * len(cases) + 1.2))
+    axes.axvspan(0.8, width + 0.5, color="0.92", label=f"the {width} most popular")
+    for row, (ranks, target) in enumerate(cases.values()):
+        first = row == 0
+        axes.plot(ranks, np.full(len(ranks), row), "|", color=KEPT, markersize=11, markeredgewidth=2,
+                  label="recommended" if first else None)  # fmt: skip
+        axes.plot(target, row, "D", color=TARGET, markersize=6, label="true item" if first else None)
+    axes.set_yticks(range(len(cases)), [plain(case, 24) for case in cases])
+    axes.set(xscale="log", xlim=(0.8, n_items * 1.2), xlabel="popularity rank in training (1 = most popular)")
+    axes.invert_yaxis()
+    axes.legend(ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def _ancestor(prefix: Prefix, depth: int, parents: Mapping[tuple[int, int], int]) -> int:
+    """Node of this prefix on an earlier depth."""
+    node = prefix.node
+    for level in range(prefix.depth, depth, -1):
+        node = parents[level, node]
+    return node
+
+
+def _lines(tree: Sequence[Prefix], depths: Sequence[int]) -> dict[tuple[int, int], tuple[float, float]]:
+    """(depth, node) -> its line and its parent's: prefixes without drawn children have a line each, in trie order.
+
+    The others stand amid their children. In trie order a node's descendants are neighbours, so no two edges cross.
+    """
+    parents = {(prefix.depth, prefix.node): prefix.parent for prefix in tree}
+    paths = []
+    for prefix in tree:
+        if prefix.depth in depths:
+            upto = depths[: depths.index(prefix.depth) + 1]
+            paths.append(tuple(_ancestor(prefix, depth, parents) for depth in upto))
+    leaves = [path for path in sorted(paths) if not any(p != path and p[: len(path)] == path for p in paths)]
+
+    def line(path: tuple[int, ...]) -> float:
+        return float(np.mean([number for number, leaf in enumerate(leaves) if leaf[: len(path)] == path]))
+
+    return {(depths[len(path) - 1], path[-1]): (line(path), line(path[:-1])) for path in paths}
+
+
+def _branch(axes: Axes, prefix: Prefix, x: int, lines: tuple[float, float], label: str, last: bool) -> None:
+    y, above = lines
+    colour = TARGET if prefix.on_target else (KEPT if prefix.survives else DROPPED)
+    axes.plot(
+        [x - 1, x - 0.65, x], [above, y, y], color=colour, linestyle="-" if prefix.kept else ":",
+        linewidth=0.8 + 5 * prefix.probability**0.5, alpha=0.85, solid_joinstyle="round",
+    )  # fmt: skip
+    axes.plot(x, y, "o", color=colour, markersize=3)
+    axes.annotate(
+        label.replace("$", r"\$"), (x, y), xytext=(6 if last else -4, 0 if last else 4), textcoords="offset points",
+        va="center" if last else "bottom", ha="left" if last else "right", fontsize=8,
+        color=TARGET if prefix.on_target else ("0.15" if prefix.survives else "0.5"),
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""Figures of 04_train and 05_anneal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from recnb.style import PALETTE
+
+PARTS = {"response": "response (cross-entropy)", "semantic": "InfoNCE semantic", "behaviour": "InfoNCE behaviour",
+         "next": "InfoNCE next item"}  # fmt: skip
+
+
+def loss_parts(log: pd.DataFrame, validations: pd.DataFrame, chance: Mapping[str, float]) -> Figure:
+    """The parts of the loss apart, and validation R@10, over optimizer steps.
+
+    Args:
+        log: columns ``step`` and any of response, semantic, behaviour, next.
+        validations: columns ``step`` and ``eval_R@10`` (or ``eval_loss``).
+        chance: part -> its value for a model that knows nothing (dashed).
+    """
+    parts = [p for p in PARTS if p in log]
+    figure, axes = plt.subplots(1, len(parts) + 1, figsize=(4.2 * (len(parts) + 1), 3.4))
+    for number, (axis, part) in enumerate(zip(axes[:-1], parts, strict=True)):
+        axis.plot(log["step"], log[part], color=PALETTE[number], alpha=0.3)
+        axis.plot(log["step"], log[part].rolling(5, min_periods=1, center=True).mean(), color=PALETTE[number])
+        if part in chance:
+            axis.axhline(chance[part], ls="--", color="0.5", label="knowing nothing")
+            axis.legend(frameon=False)
+        axis.set(title=PARTS[part], xlabel="optimizer step", ylabel="nats")
+    score = "eval_R@10" if "eval_R@10" in validations else "eval_loss"
+    axes[-1].plot(validations["step"], validations[score], marker="o", color=PALETTE[3])
+    axes[-1].set(title="validation", xlabel="optimizer step", ylabel=score.removeprefix("eval_"))
+    axes[-1].set_ylim(bottom=0)
+    figure.tight_layout()
+    return figure
+
+
+def sample_strip(tokens: Sequence[str], labels: Sequence[bool], limit: int = 48) -> Figure:
+    """One training sample as a strip of tokens, those that carry loss coloured.
+
+    Args:
+        tokens: readable tokens of a sample.
+        labels: True where the token is predicted.
+        limit: tokens shown.
+    """
+    shown = list(zip(tokens, labels, strict=True))[:limit]
+    per_row = 12
+    rows = int(np.ceil(len(shown) / per_row))
+    figure, axis = plt.subplots(figsize=(12, 0.55 * rows + 0.3))
+    for place, (token, is_label) in enumerate(shown):
+        x, y = place % per_row, -(place // per_row)
+        colour = PALETTE[1] if is_label else "0.92"
+        axis.add_patch(plt.Rectangle((x, y), 0.96, 0.8, color=colour, alpha=0.75 if is_label else 1))
+        axis.text(x + 0.48, y + 0.4, token.replace("$", r"\$")[:14], ha="center", va="center", fontsize=8)
+    axis.set(xlim=(0, per_row), ylim=(-rows + 0.9, 0.9))
+    axis.axis("off")
+    return figure
+
+
+def comprehension_bars(table: pd.DataFrame) -> Figure:
+    """Perplexity (log scale) and next-token accuracy of each model state on each kind of text.
+
+    Args:
+        table: columns ``state``, ``text``, ``perplexity``, ``accuracy``.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6))
+    for axis, value, log in ((axes[0], "perplexity", True), (axes[1], "accuracy", False)):
+        wide = table.pivot(index="text", columns="state", values=value)[list(dict.fromkeys(table["state"]))]
+        wide.plot.bar(ax=axis, rot=0, logy=log, color=PALETTE[: wide.shape[1]], width=0.8)
+        axis.set(xlabel="", ylabel=value + (" (log, lower is better)" if log else " (share of next tokens)"))
+        axis.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def choices(table: pd.DataFrame) -> Figure:
+    """Validation R@10 of a recipe (first row) and of its variants, as bars with the loss against the first.
+
+    Args:
+        table: columns ``choice``, ``R@10`` and ``margin`` (half of its 95 % interval over users).
+    """
+    figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1))
+    colours = [PALETTE[0]] + [PALETTE[7]] * (len(table) - 1)
+    axis.barh(table["choice"], table["R@10"], xerr=table["margin"], color=colours, error_kw={"alpha": 0.4})
+    for place, value in enumerate(table["R@10"]):
+        change = "" if place == 0 else f"  ({value / table['R@10'].iloc[0] - 1:+.0%})"
+        axis.text(value + table["margin"].iloc[place], place, f" {value:.3f}{change}", va="center", fontsize=9)
+    axis.invert_yaxis()
+    axis.set(xlabel="validation R@10", xlim=(0, 1.25 * (table["R@10"] + table["margin"]).max()))
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,357 @@
+"""Multi-task training: transformers' Trainer with our loss, our order of samples and our validation (04_train).
+
+The order of samples is a pure function of (seed, epoch): a run that was killed and resumed sees exactly what an
+uninterrupted one sees. Checkpoints, accumulation, mixed precision and several GPUs are Trainer's and accelerate's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerState,
+    TrainingArguments,
+)
+
+from recnb.data.split import Validation
+from recnb.eager_llm.model import Recommender
+from recnb.eager_llm.prompts import seqrec_prompts
+from recnb.eager_llm.recipe import TasksConfig, TrainConfig
+from recnb.eager_llm.tasks import Sample, TaskBuilder
+from recnb.index.trie import Trie
+from recnb.llm.beam import recommend
+from recnb.llm.settings import DecodeConfig
+from recnb.llm.trainer import LogAtCheckpoints, _load_weights, _since_best, last_whole_checkpoint
+from recnb.llm.vocabulary import Vocabulary
+from recnb.runtime import Runtime
+
+
+class EpochSamples(Dataset):
+    """The samples of all epochs in training order: position -> sample, one epoch built at a time.
+
+    Within an epoch samples are shuffled, sorted by length inside pools of 50 batches, and the batches shuffled again:
+    little padding, still random. Each epoch is cut to whole batches.
+
+    Args:
+        build: epoch number -> samples; every epoch must give the same number.
+        batch: samples per optimizer step, over all processes and accumulated batches.
+        epochs: passes over the data; may be a fraction.
+        max_steps: upper bound on optimizer steps; 0 for none.
+        seed: order.
+    """
+
+    def __init__(self, build: Callable[[int], list[Sample]], batch: int, epochs: float, max_steps: int, seed: int):
+        first = build(0)
+        self._build, self._seed, self.batch = build, seed, min(batch, len(first))
+        self.per_epoch = len(first) // self.batch * self.batch
+        steps = max(1, round(epochs * self.per_epoch / self.batch))
+        self.steps = min(steps, max_steps) if max_steps else steps
+        self._first_task_counts = _count_tasks(first)
+        self._hold(0, first)
+
+    @property
+    def task_counts(self) -> dict[str, int]:
+        """Samples per task in one epoch."""
+        return self._first_task_counts
+
+    def __len__(self) -> int:
+        return self.steps * self.batch
+
+    def __getitem__(self, position: int) -> Sample:
+        epoch, place = divmod(position, self.per_epoch)
+        return self._load(epoch)[self._order[place]]
+
+    def _load(self, epoch: int) -> list[Sample]:
+        if epoch != self._epoch:
+            self._hold(epoch, self._build(epoch))
+        return self._samples
+
+    def _hold(self, epoch: int, samples: list[Sample]) -> None:
+        if len(samples) < self.per_epoch:
+            raise RuntimeError(f"epoch {epoch} has {len(samples)} samples, epoch 0 had {self.per_epoch} or more")
+        self._samples, self._epoch = samples, epoch
+        lengths = np.array([len(sample.ids) for sample in samples])
+        self._order = _length_order(lengths, self.batch, [self._seed, epoch, 5])
+
+
+def _count_tasks(samples: list[Sample]) -> dict[str, int]:
+    names, counts = np.unique([s.task for s in samples], return_counts=True)
+    return {str(n): int(c) for n, c in zip(names, counts, strict=True)}
+
+
+def _length_order(lengths: np.ndarray, batch: int, seed: list[int], pool: int = 50) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(lengths))
+    group = np.arange(len(order)) // (batch * pool)
+    order = order[np.lexsort((lengths[order], group))]
+    whole = len(order) // batch * batch
+    return order[:whole].reshape(-1, batch)[rng.permutation(whole // batch)].ravel() if whole else order
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads a batch and draws its shared negatives.
+
+    Attributes:
+        pad_id: fills the right side.
+        con_id: found in each sample.
+        n_items: N.
+        negatives: how many; all items when the catalogue is not larger.
+        seed: the draw depends on it and on the batch's content, not on any global state.
+    """
+
+    pad_id: int
+    con_id: int
+    n_items: int
+    negatives: int
+    seed: int
+
+    def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids, labels (B, S), negatives (M,)."""
+        ids = [torch.from_numpy(s.ids) for s in samples]
+        lengths = torch.tensor([len(i) for i in ids])
+        input_ids = pad_sequence(ids, batch_first=True, padding_value=self.pad_id)
+        mask = torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]
+        is_con = (input_ids == self.con_id) & mask
+        return {
+            "input_ids": input_ids,
+            "attention_mask": mask.long(),
+            "labels": pad_sequence(
+                [torch.from_numpy(s.labels) for s in samples], batch_first=True, padding_value=False
+            ),
+            "con": is_con.int().argmax(1),
+            "target": torch.tensor([s.target for s in samples]),
+            "following": pad_sequence([_following(s) for s in samples], batch_first=True, padding_value=-1),
+            "negatives": self._draw(int(input_ids.sum())),
+        }
+
+    def _draw(self, content: int) -> torch.Tensor:
+        if self.negatives >= self.n_items:
+            return torch.arange(self.n_items)
+        rng = np.random.default_rng([self.seed, content, 6])
+        return torch.from_numpy(rng.choice(self.n_items, self.negatives, replace=False))
+
+
+def _following(sample: Sample) -> torch.Tensor:
+    """(S,) int64, -1 where no item follows."""
+    return torch.full((len(sample.ids),), -1) if sample.following is None else torch.from_numpy(sample.following)
+
+
+def validate(
+    model: PreTrainedModel,
+    vocabulary: Vocabulary,
+    data: Validation,
+    tasks: TasksConfig,
+    decode: DecodeConfig,
+    con_before: bool = False,
+) -> dict[str, float]:
+    """R@10 and N@10 of the validation items in beam-searched lists (full ranking, seen items kept)."""
+    prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
+    trie = Trie.from_tokens(vocabulary.item_tokens)
+    width = min(decode.beam, len(vocabulary.item_tokens))
+    items, _ = recommend(model, prompts, trie, decode.model_copy(update={"beam": width}))
+    place = (items[:, :10] == data.targets[:, None]).astype(float)
+    return {
+        "R@10": float(place.sum(1).mean()),
+        "N@10": float((place / np.log2(np.arange(2, place.shape[1] + 2))).sum(1).mean()),
+    }
+
+
+@torch.no_grad()
+def validation_loss(
+    model: PreTrainedModel,
+    vocabulary: Vocabulary,
+    data: Validation,
+    tasks: TasksConfig,
+    batch_size: int,
+    con_before: bool = False,
+) -> float:
+    """Mean negative log-likelihood (nats per token) of the validation items' tokens."""
+    prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
+    device, total = model.get_input_embeddings().weight.device, 0.0
+    for first in range(0, len(prompts), batch_size):
+        chunk = [
+            np.concatenate([p, vocabulary.item_tokens[t]])
+            for p, t in zip(prompts[first : first + batch_size], data.targets[first : first + batch_size], strict=True)
+        ]
+        total += _response_nll(model, chunk, vocabulary, device)
+    return total / (len(prompts) * vocabulary.item_tokens.shape[1])
+
+
+def _response_nll(
+    model: PreTrainedModel, sequences: list[np.ndarray], vocabulary: Vocabulary, device: torch.device
+) -> float:
+    length = vocabulary.item_tokens.shape[1]
+    ids = (
+        pad_sequence(
+            [torch.from_numpy(s[::-1].copy()) for s in sequences], batch_first=True, padding_value=vocabulary.pad_id
+        )
+        .flip(1)
+        .to(device)
+    )  # left-padded
+    mask = torch.tensor([[0] * (ids.shape[1] - len(s)) + [1] * len(s) for s in sequences], device=device)
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+        logits_to_keep=length + 1,
+    ).logits[:, :-1]
+    picked = logits.float().log_softmax(-1).gather(2, ids[:, -length:, None])
+    return -float(picked.sum())
+
+
+class RecommenderTrainer(Trainer):
+    """Trainer with the parts of the loss logged apart, samples in their given order, and ranking as validation."""
+
+    def __init__(self, *args: Any, check: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._check, self._parts = check, {}  # type: tuple[Any, dict[str, list[torch.Tensor]]]
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
+        """Trainer's hook: the loss of :class:`recnb.eager_llm.model.Recommender`, its parts kept for the log."""
+        outputs = model(**inputs)
+        for name, value in outputs.items():
+            if name != "loss":
+                self._parts.setdefault(name, []).append(value.detach())
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Trainer's hook: adds the mean of each part since the last training log."""
+        if "loss" in logs and self._parts:
+            logs |= {name: float(torch.stack(values).mean()) for name, values in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Trainer's hook: validation by ranking, not by Trainer's own loop."""
+        recommender = self.accelerator.unwrap_model(self.model)
+        recommender.eval()
+        metrics = {f"eval_{name}": value for name, value in self._check(recommender.backbone).items()}
+        recommender.train()
+        self.log(dict(metrics))
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:  # type: ignore[no-untyped-def]
+        _load_weights(self.accelerator.unwrap_model(model or self.model), Path(checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint:
+            _load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
+
+
+def training_arguments(
+    config: TrainConfig, runtime: Runtime, folder: Path, steps: int, per_epoch: int
+) -> TrainingArguments:
+    """Our recipe in Trainer's words; ``steps`` counts optimizer steps, ``per_epoch`` those of one epoch."""
+    validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else steps
+    best = config.early_stopping != "none"
+    often = validations if best or config.evaluate_every else max(1, per_epoch // 4)
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=config.batch_size,
+        max_steps=steps,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=math.ceil(config.warmup * steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        bf16=runtime.dtype == torch.bfloat16,
+        use_cpu=runtime.device == "cpu",
+        seed=runtime.seed,
+        eval_strategy="steps",
+        eval_steps=validations,
+        save_strategy="steps",
+        save_steps=validations if best else config.checkpoint_every or often,
+        save_total_limit=2,
+        load_best_model_at_end=best,
+        metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
+        greater_is_better=config.early_stopping == "R@10" if best else None,
+        logging_steps=max(1, steps // 60),
+        report_to="none",
+        disable_tqdm=not runtime.progress,
+        remove_unused_columns=False,
+        dataloader_pin_memory=runtime.device == "cuda",
+        label_names=["labels"],
+    )
+
+
+def fit(
+    recommender: Recommender,
+    builder: TaskBuilder,
+    validation: Validation,
+    config: TrainConfig,
+    tasks: TasksConfig,
+    decode: DecodeConfig,
+    runtime: Runtime,
+    folder: Path,
+) -> list[dict[str, float]]:
+    """Train in place; afterwards the model holds the best validated state (or the last, by recipe).
+
+    Args:
+        recommender: backbone and projectors, on any device.
+        builder: makes each epoch's samples.
+        validation: users to validate on.
+        folder: checkpoints; a run that finds one there goes on from it.
+
+    Returns:
+        Trainer's log: one dict per line, with ``step`` and either loss parts or ``eval_*``.
+    """
+    vocabulary, con_before = builder.vocabulary, not builder.con_after
+    processes = PartialState(cpu=runtime.device == "cpu").num_processes
+    together = config.batch_size * config.accumulate * processes
+    data = EpochSamples(builder.epoch, together, config.epochs, config.max_steps, runtime.seed)
+    per_epoch = data.per_epoch // data.batch
+    chosen = validation.sample(config.validation_users, runtime.seed)
+
+    def check(backbone: PreTrainedModel) -> dict[str, float]:
+        if config.early_stopping == "loss":
+            return {"loss": validation_loss(backbone, vocabulary, chosen, tasks, decode.batch_size, con_before)}
+        return validate(backbone, vocabulary, chosen, tasks, decode, con_before)
+
+    n_items = len(vocabulary.item_tokens)
+    arguments = training_arguments(config, runtime, folder, data.steps, per_epoch)
+    arguments.per_device_train_batch_size = max(1, data.batch // (config.accumulate * processes))
+    stopping = EarlyStoppingCallback(config.patience)
+    trainer = RecommenderTrainer(
+        recommender,
+        arguments,
+        train_dataset=data,
+        eval_dataset=data,
+        callbacks=[LogAtCheckpoints(), *([stopping] if config.early_stopping != "none" else [])],
+        check=check,
+        data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
+    )
+    trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
+    last = last_whole_checkpoint(folder)
+    if last and arguments.metric_for_best_model:  # Trainer forgets, on resuming, for how long nothing got better
+        trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+        found = _since_best(trainer.state, arguments.metric_for_best_model, bool(arguments.greater_is_better))
+        stopping.early_stopping_patience_counter = found
+    if last and stopping.early_stopping_patience_counter >= config.patience:
+        trainer._load_best_model()  # killed after it had stopped
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    # not Trainer's closing line: its mean loss is over what this process saw, which is less after a resume
+    lines = [line for line in trainer.state.log_history if "train_loss" not in line]
+    return [{k: line[k] for k in sorted(line) if isinstance(line[k], int | float)} for line in lines]

@@ -1,0 +1,238 @@
+"""Intervals: the bootstrap over users, and differences between runs that know of seeds too. Shown in ``06_evaluate``.
+
+A comparison (:mod:`recnb.studies.compare`) and a table (:mod:`recnb.studies.table`) ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from recnb.evaluation.metrics import metrics, per_user_metrics
+
+if TYPE_CHECKING:
+    pass
+
+
+_CELLS = 4_000_000  # numbers held at once by a bootstrap chunk: 32 MB of float64
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of ``resamples`` samples of U users drawn with replacement.
+
+    Drawing U users and counting how often each distinct value comes up is a multinomial draw over the distinct values,
+    so that is what is drawn: the same distribution, without U x resamples indices. Metrics take few distinct values
+    (R@k two, N@k k + 1), and memory stays below a fixed bound for any U.
+
+    Args:
+        values: (U,) one number per user.
+        resamples: number of means to return.
+        seed: of this bootstrap alone.
+
+    Returns:
+        (resamples,) float64.
+    """
+    distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    users, rng = int(counts.sum()), np.random.default_rng(seed)
+    if users == 0:
+        raise ValueError("no users to resample")
+    chunk = max(1, _CELLS // len(distinct))
+    parts = [
+        rng.multinomial(users, counts / users, size=min(chunk, resamples - start)) @ distinct
+        for start in range(0, resamples, chunk)
+    ]
+    return np.concatenate(parts) / users
+
+
+def mean_interval(values: np.ndarray, resamples: int, seed: int, level: float = 0.95) -> dict[str, float]:
+    """Mean over users with its percentile bootstrap interval.
+
+    Returns:
+        ``{"mean", "low", "high"}``. All users equal: an interval of no width, not an error.
+
+    >>> mean_interval(np.ones(8), resamples=100, seed=0)
+    {'mean': 1.0, 'low': 1.0, 'high': 1.0}
+    """
+    low, high = _percentiles(bootstrap_means(values, resamples, seed), level)
+    return {"mean": float(np.mean(values)), "low": low, "high": high}
+
+
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, resamples: int, seed: int, level: float = 0.95
+) -> dict[str, float]:
+    """Difference of means a - b over the same users, with interval and two-sided p.
+
+    The users are resampled, and with a user both systems' values: what makes a user easy for both cancels out. p is
+    twice the smaller share of resampled differences on the other side of zero, counting one more resample so that it
+    is never 0. It says nothing about another training seed; that needs several runs.
+
+    Args:
+        a, b: (U,) per-user values of two systems, same users in the same order.
+        resamples, seed, level: as in :func:`mean_interval`.
+
+    Returns:
+        ``{"diff", "low", "high", "p"}``.
+
+    >>> paired_bootstrap(np.ones(4), np.ones(4), resamples=100, seed=0)
+    {'diff': 0.0, 'low': 0.0, 'high': 0.0, 'p': 1.0}
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"expected two (U,) arrays of the same users, found {a.shape} and {b.shape}")
+    means = bootstrap_means(a - b, resamples, seed)
+    low, high = _percentiles(means, level)
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    p = min(1.0, 2 * (int(tail) + 1) / (resamples + 1))
+    return {"diff": float((a - b).mean()), "low": low, "high": high, "p": p}
+
+
+def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_differences(
+    ours: Mapping[str, np.ndarray], others: Mapping[str, Mapping[str, np.ndarray]], resamples: int, seed: int
+) -> pd.DataFrame:
+    """Paired bootstrap of our system against each other one, metric by metric.
+
+    Args:
+        ours: per-user metrics as of :func:`per_user_metrics`.
+        others: the same for each system, by its name.
+
+    Returns:
+        one row per (against, metric): diff, low, high, p.
+    """
+    rows = [
+        {"against": name, "metric": metric, **paired_bootstrap(ours[metric], values[metric], resamples, seed)}
+        for name, values in others.items()
+        for metric in ours
+    ]
+    return pd.DataFrame(rows, columns=["against", "metric", "diff", "low", "high", "p"])
+
+
+CUTOFFS = (5, 10)
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far runs lie apart that differ in their seed alone.
+
+    Attributes:
+        sd: metric -> standard deviation over seeds; empty: not known.
+        degrees: of freedom that it was estimated with; infinite: taken as exact.
+    """
+
+    sd: Mapping[str, float]
+    degrees: float
+
+
+UNKNOWN = Spread({}, 0)
+
+
+def summary(ranks: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    """Metrics of one choice over its seeds.
+
+    Args:
+        ranks: seed -> (U,) ranks of the same users.
+
+    Returns:
+        the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin`` (half the 95 % interval of R@10 over users,
+        of a proportion), ``users``, ``seeds`` and ``per_seed``.
+
+    >>> summary({42: np.array([0, 30])})["R@10"]
+    0.5
+    """
+    per_seed = {seed: metrics(each, CUTOFFS) for seed, each in ranks.items()}
+    means = {m: float(np.mean([scores[m] for scores in per_seed.values()])) for m in next(iter(per_seed.values()))}
+    users = len(next(iter(ranks.values())))
+    margin = 1.96 * (means["R@10"] * (1 - means["R@10"]) / users) ** 0.5
+    return means | {"margin": margin, "users": users, "seeds": list(ranks), "per_seed": per_seed}
+
+
+def seed_spread(*choices: Mapping[int, np.ndarray]) -> Spread:
+    """Standard deviation of each metric over seeds, pooled over choices that are taken to vary alike.
+
+    Args:
+        choices: each seed -> (U,) ranks; one with a single seed tells nothing and counts for nothing.
+
+    >>> seed_spread({1: np.array([0, 0]), 2: np.array([0, 20])}, {1: np.array([0, 0]), 2: np.array([0, 0])}).degrees
+    2
+    """
+    several = [[metrics(each, CUTOFFS) for each in ranks.values()] for ranks in choices if len(ranks) > 1]
+    if not several:
+        return UNKNOWN
+    degrees = sum(len(scores) - 1 for scores in several)
+    squares = {m: sum(np.var([s[m] for s in scores]) * len(scores) for scores in several) for m in several[0][0]}
+    return Spread({m: float((total / degrees) ** 0.5) for m, total in squares.items()}, degrees)
+
+
+def paired_spread(ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray]) -> Spread:
+    """The spread of a difference whose two sides come from the same runs, seed by seed, as :func:`difference` wants it.
+
+    A mixture and its partner share that partner, so their luck does not add up: what varies is asked of the difference
+    itself, and half of its variance given to each side.
+
+    Returns:
+        :data:`UNKNOWN` for fewer than two shared seeds.
+    """
+    shared = sorted(ranks.keys() & first.keys())
+    if len(shared) < 2:
+        return UNKNOWN
+    own, base = ([metrics(side[seed], CUTOFFS) for seed in shared] for side in (ranks, first))
+    changes = {m: [one[m] - other[m] for one, other in zip(own, base, strict=True)] for m in own[0]}
+    return Spread({m: float(np.std(found, ddof=1) / 2**0.5) for m, found in changes.items()}, len(shared) - 1)
+
+
+def difference(
+    ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray], spread: Spread = UNKNOWN, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """How far a choice is from the first one, with an interval over users *and* seeds.
+
+    Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),
+    and users are resampled. What another seed would have changed is added as a variance: sd^2 (1/n + 1/m) for n and m
+    seeds. A spread estimated from few seeds is a poor estimate, so the quantile is Student's, with the degrees of
+    freedom of Welch and Satterthwaite (the part of the users counts as known). Single users' luck with a seed is in
+    both variances, so the interval is rather too wide than too narrow; with two seeds it is rough all the same. Where
+    the spread is not known the interval speaks of users alone, and says so.
+
+    Args:
+        ranks, first: seed -> (U,) ranks of the same users.
+        spread: of :func:`seed_spread` or :func:`paired_spread`.
+        seed: of the bootstrap.
+
+    Returns:
+        metric -> ``diff``, ``low``, ``high`` (95 %) and ``over`` ("users and seeds" or "users").
+    """
+    shared = ranks.keys() & first.keys()
+    ranks, first = ({s: r for s, r in side.items() if s in shared or not shared} for side in (ranks, first))
+    own, base = _user_means(ranks), _user_means(first)
+    over = "users and seeds" if spread.sd else "users"
+    found: dict[str, Any] = {}
+    for metric, values in own.items():
+        change = values - base[metric]
+        of_users = float(bootstrap_means(change, RESAMPLES, seed).var())
+        of_seeds = spread.sd.get(metric, 0.0) ** 2 * (1 / len(ranks) + 1 / len(first))
+        half, mean = _half_width(of_users, of_seeds, spread.degrees), float(change.mean())
+        found[metric] = {"diff": mean, "low": mean - half, "high": mean + half, "over": over}
+    return found
+
+
+def _half_width(of_users: float, of_seeds: float, degrees: float) -> float:
+    """Of a 95 % interval, from the variance of the users' part and of the seeds', the latter not known exactly."""
+    free = degrees * (1 + of_users / of_seeds) ** 2 if of_seeds else np.inf
+    return float(stats.t.ppf(0.975, free) * (of_users + of_seeds) ** 0.5)
+
+
+def _user_means(ranks: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+    every: Sequence[dict[str, np.ndarray]] = [per_user_metrics(r, CUTOFFS) for r in ranks.values()]
+    return {metric: np.mean([values[metric] for values in every], axis=0) for metric in every[0]}

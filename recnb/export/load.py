@@ -1,0 +1,248 @@
+"""An exported folder, opened: recommend from it without the run, the recipe or the project that made it.
+
+    model = load_export("exports/toy")                        # checks the folder; weights are read when first needed
+    model.recommend([["i0003", "i0017"]], top=5)              # one list of items per history
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from recnb.eager_llm.recipe import TasksConfig
+from recnb.eager_llm.templates import TEMPLATES
+from recnb.errors import ArtifactError, RecnbError, ResourceError
+from recnb.export.folder import ABOUT, ADAPTER, INDEX, ITEMS, _check_files, _read_about
+from recnb.llm.settings import DecodeConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from recnb.index.trie import Trie
+    from recnb.llm.vocabulary import Vocabulary
+
+
+WIDEST = 60  # characters of an item's title in a table
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One place of a list.
+
+    Attributes:
+        place: 1 for the best.
+        item_id: as in the source.
+        title: the item's short text.
+        log_probability: of the item's tokens after the prompt, in nats.
+    """
+
+    place: int
+    item_id: str
+    title: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder written by :func:`export_model`. Weights are read, and checked, when they are first needed.
+
+    Attributes:
+        folder: where it is.
+        about: what ``recnb.json`` says.
+        item_ids, titles: N texts each.
+        codes: (N, L) integers.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        decode: the run's beam width, normalisation and batch size.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    item_ids: list[str]
+    titles: list[str]
+    codes: np.ndarray
+    device: str
+    decode: DecodeConfig
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        top: int = 10,
+        beam: int | None = None,
+        exclude_history: bool = False,
+    ) -> list[list[Recommendation]]:
+        """The items most probable after each history.
+
+        Args:
+            histories: U histories of item ids, oldest first; the model sees the latest T of each.
+            top: length of the lists.
+            beam: W, beams of the search; None: the run's, which gives the lists that the run evaluated. A search with
+                another width may find other items.
+            exclude_history: leave out what stands in the user's history, seen by the model or not.
+
+        Returns:
+            U lists of ``top`` :class:`Recommendation`, best first.
+
+        Raises:
+            RecnbError: an empty history, an unknown item (names the nearest), or more places asked for than beams or
+                items; said before any weights are read.
+            ArtifactError: a file of the folder is damaged.
+            ResourceError: there is no such device.
+        """
+        rows = [self.numbers(history) for history in histories]
+        seen = [np.unique(row) if exclude_history else row[:0] for row in rows]
+        widths = np.array([self._width(top, beam, len(self.item_ids) - len(out)) for out in seen], dtype=np.int64)
+        found: list[list[Recommendation]] = [[] for _ in rows]
+        for width in np.unique(widths).tolist():  # one value, but for tiny catalogues
+            users = np.flatnonzero(widths == width).tolist()
+            items, scores = self._search([rows[u] for u in users], width, [seen[u] for u in users])
+            for user, line, values in zip(users, items[:, :top].tolist(), scores.tolist(), strict=True):
+                found[user] = self._listed(line, values)
+        return found
+
+    def numbers(self, history: Sequence[str]) -> np.ndarray:
+        """Item ids -> (T',) item numbers.
+
+        Raises:
+            RecnbError: no id at all, or one that is not in the catalogue.
+        """
+        if isinstance(history, str) or not len(history):
+            raise RecnbError("the history is empty: expected at least one item id, oldest first")
+        for item in history:
+            if item not in self._number:
+                close = difflib.get_close_matches(item, self.item_ids, n=3, cutoff=0.0)
+                raise RecnbError(
+                    f"no item {item!r} among the {len(self.item_ids)} of {self.folder}; nearest: "
+                    + ", ".join(map(repr, close))
+                )
+        return np.array([self._number[item] for item in history], dtype=np.int64)
+
+    def split(self, values: Sequence[str]) -> list[str]:
+        """Ids from a command line: a value that is an id is taken whole, any other is cut at its commas."""
+        parts = [[value] if value in self._number else value.split(",") for value in values]
+        return [item.strip() for part in parts for item in part if item.strip()]
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {item: number for number, item in enumerate(self.item_ids)}
+
+    def _width(self, top: int, beam: int | None, room: int) -> int:
+        """Beams for one search; never more than there are items to list."""
+        asked = self.decode.beam if beam is None else beam
+        if min(top, asked) < 1:
+            raise RecnbError(f"top {top}, beam {asked}: expected at least 1 of each")
+        if top > room:
+            raise RecnbError(f"top {top} is more than the {room} items that can be listed; nearest valid: {room}")
+        if top > asked:
+            raise RecnbError(f"top {top} is more than the beam of {asked}; expected top {asked}, or a beam of {top}")
+        return min(asked, room)
+
+    def _search(self, rows: list[np.ndarray], width: int, seen: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Histories as item numbers -> items (U, W) and scores (U, W)."""
+        from scipy.sparse import csr_matrix
+
+        from recnb.eager_llm.prompts import seqrec_prompts
+        from recnb.llm.beam import recommend
+
+        model, vocabulary, trie = self._loaded
+        settings = self.about["inference"]
+        shown = np.full((len(rows), settings["max_history"]), -1)  # (U, T), filled on the left
+        for place, row in enumerate(rows):
+            latest = row[-shown.shape[1] :]
+            shown[place, shown.shape[1] - len(latest) :] = latest
+        tasks = TasksConfig(separator=settings["separator"])
+        prompts = seqrec_prompts(vocabulary, shown, tasks, settings["con_before"])
+        ends = np.cumsum([0, *map(len, seen)])
+        columns = np.concatenate(seen)
+        exclude = csr_matrix((np.ones(len(columns), bool), columns, ends), (len(rows), len(self.item_ids)))
+        config = self.decode.model_copy(update={"beam": width})
+        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None, pad_id=vocabulary.pad_id)
+
+    def _listed(self, items: list[int], scores: list[float]) -> list[Recommendation]:
+        return [
+            Recommendation(place, self.item_ids[item], self.titles[item], score)
+            for place, (item, score) in enumerate(zip(items, scores, strict=False), 1)
+        ]
+
+    @cached_property
+    def _loaded(self) -> tuple[PreTrainedModel, Vocabulary, Trie]:
+        """The model that validation chose, its vocabulary and the prefix tree; float32 on a CPU, else as in the run."""
+        import torch
+
+        from recnb.eager_llm.checkpoint import read_model
+        from recnb.index.trie import Trie
+
+        _check_device(self.device)
+        _check_files(self.folder, self.about, set(self.about["files"]))
+        adapter = self.folder / ADAPTER if self.about["inference"]["adapter"]["chosen_on_validation"] else None
+        dtype = torch.float32 if self.device == "cpu" else getattr(torch, self.about["dtype"])
+        model, vocabulary = read_model(self.folder, self.codes, adapter, self.device, dtype)
+        return model, vocabulary, Trie.from_tokens(vocabulary.item_tokens)
+
+
+def load_export(folder: str | Path, device: str = "cpu") -> Exported:
+    """Open a folder written by :func:`export_model`; takes no time, weights wait until they are needed.
+
+    Args:
+        folder: the exported folder.
+        device: ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        ArtifactError: no such folder, not an export, one of a format this version does not read, or a file of the
+            catalogue does not match its checksum.
+    """
+    folder = Path(folder).expanduser()
+    about = _read_about(folder)
+    _check_files(folder, about, {ITEMS, INDEX})
+    with (folder / ITEMS).open(encoding="utf-8", newline="\n") as lines:
+        rows = [json.loads(line) for line in lines]
+    try:
+        decode = DecodeConfig.model_validate(about["inference"]["decode"])
+    except (KeyError, ValidationError):
+        raise ArtifactError(f"{folder / ABOUT}: no usable settings under inference.decode; export again") from None
+    if about["inference"]["instruction"] != list(TEMPLATES["seqrec"][0]):
+        raise ArtifactError(
+            f"{folder} was trained on the instruction {about['inference']['instruction'][0]!r}, which this recnb no "
+            f"longer writes; use recnb at commit {about['commit']}, or train and export again"
+        )
+    codes = np.array([row["codes"] for row in rows], dtype=np.int64)
+    ids, titles = ([row[name] for row in rows] for name in ("item_id", "title"))
+    return Exported(folder, about, ids, titles, codes, device, decode)
+
+
+def as_table(found: Sequence[Recommendation]) -> str:
+    """A list for a terminal: place, item id, title, log-probability; control characters in texts are not printed."""
+    rows = [("place", "item_id", "title", "log-probability")]
+    rows += [(str(r.place), _printable(r.item_id), _printable(r.title), f"{r.log_probability:.4f}") for r in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows)
+
+
+def as_json(history: Sequence[str], found: Sequence[Recommendation]) -> str:
+    """A list for another program."""
+    return json.dumps({"history": list(history), "recommendations": [asdict(r) for r in found]}, indent=1)
+
+
+def _printable(text: str) -> str:
+    """One line of at most ``WIDEST`` characters."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= WIDEST else line[: WIDEST - 1] + "…"
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device):
+        usable = ", ".join(name for name, found in there.items() if found)
+        raise ResourceError(f"device '{device}': not usable here; expected {usable}")

@@ -1,1 +1,0 @@
-"""Every plot of the project, one module per stage; `style` is shared."""

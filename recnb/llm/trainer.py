@@ -1,0 +1,60 @@
+"""What transformers' Trainer lacks for a run that is killed and goes on: whole checkpoints, patience, logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+
+from recnb.runtime import tell
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint that was written to its end; none if there is none.
+
+    A Trainer writes a checkpoint file by file, its state last; killed meanwhile, it leaves one that cannot be read.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_json(path / "trainer_state.json")), None)
+
+
+def _since_best(state: TrainerState, metric: str, greater: bool) -> int:
+    """How many validations in a row have brought nothing better, as :class:`EarlyStoppingCallback` counts them."""
+    values = [line[metric] if greater else -line[metric] for line in state.log_history if metric in line]
+    return len(values) - 1 - int(np.argmax(values)) if values else 0
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+    from safetensors.torch import load_file
+
+    stored = load_file(checkpoint / "model.safetensors")
+    if set(stored) != set(model.state_dict()):
+        raise RuntimeError(
+            f"{checkpoint}: weights of another model: {sorted(set(stored) ^ set(model.state_dict()))[:4]}"
+        )
+    model.load_state_dict(stored, strict=False)  # a tied head is stored once
+
+
+class LogAtCheckpoints(TrainerCallback):
+    """Logs whenever it saves: means since the last log would otherwise forget, on resuming, the steps before."""
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> None:
+        """Trainer's hook."""
+        control.should_log = control.should_log or control.should_save
+        tell(f"step {state.global_step:,} of {state.max_steps:,}")

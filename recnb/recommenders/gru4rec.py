@@ -1,0 +1,60 @@
+"""GRU4Rec: a recurrent network over item sequences (Hidasi et al., ICLR 2016), with today's loss.
+
+The original ranked each target against the other targets of its batch; its authors found soon that the loss and more
+negatives decide (Hidasi and Karatzoglou, CIKM 2018). Here it is trained as SASRec is, on whole windows with
+cross-entropy over all items or over a log-q-corrected sample. Windows, loop and scoring:
+:mod:`recnb.recommenders.next_item`. Used in ``06_evaluate``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+from recnb.recommenders.next_item import NextItemEncoder
+
+if TYPE_CHECKING:
+    from recnb.recommenders.settings import Gru4recConfig
+
+
+class GRU4Rec(NextItemEncoder):
+    """GRU4Rec: ``score(h, i) = <W GRU(E[h])_last, E[i]>``.
+
+    Args:
+        n_items: N.
+        width: of the item table.
+        hidden: of the recurrent state.
+        layers: recurrent layers.
+        dropout: share, on what goes into the first layer, between layers, and on what comes out of the last.
+        length: T, items of a window.
+    """
+
+    title = "GRU4Rec"
+
+    def __init__(
+        self, n_items: int, width: int = 64, hidden: int = 128, layers: int = 1, dropout: float = 0.2, length: int = 20
+    ) -> None:
+        super().__init__(n_items, width, length)
+        self.gru = nn.GRU(width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.projection = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.items.weight, std=width**-0.5)
+
+    @classmethod
+    def build(cls, n_items: int, config: Gru4recConfig, length: int) -> Self:
+        """An untrained GRU4Rec."""
+        return cls(n_items, config.width, config.hidden, config.layers, config.dropout, length)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """States (B, T, d) of windows (B, T) int64, filled with -1 on the left.
+
+        The fill is moved behind the items, so that the recurrence starts at the first item and never reads it.
+        """
+        steps = torch.arange(windows.shape[1], device=windows.device)
+        missing = (windows < 0).sum(1, keepdim=True)  # (B, 1)
+        moved = windows.gather(1, (steps + missing) % len(steps))
+        states = self.projection(self.dropout(self.gru(self.dropout(self.vectors_of(moved)))[0]))
+        back = (steps - missing) % len(steps)  # (B, T)
+        return states.gather(1, back[..., None].expand_as(states))

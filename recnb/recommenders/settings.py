@@ -1,0 +1,111 @@
+"""Settings of the recommenders without a language model; ``evaluate`` of a recipe holds them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from recnb.settings import Positive, Rate, Section, Share
+
+Baseline = Literal["popularity", "itemknn", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec", "tiger"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+
+class SequentialConfig(Section):
+    """06_evaluate: what SASRec, GRU4Rec and BERT4Rec have in common."""
+
+    width: int = Field(64, ge=2, description="of item vectors")
+    dropout: Share = Field(0.2, description="on embeddings and inside the encoder")
+    epochs: Positive = Field(20, description="at most; early stopping decides")
+    batch_size: Positive = Field(128, description="windows of T items per step")
+    learning_rate: Rate = Field(1e-3, description="Adam's")
+    negatives: int = Field(0, ge=0, description="0: full cross-entropy; else sampled softmax with this many")
+    patience: Positive = Field(3, description="validations without a better one before stopping")
+    repeat_bias: bool = Field(
+        False, description="learn one number that is added to the scores of items already in the window"
+    )
+
+
+class AttentionConfig(SequentialConfig):
+    """06_evaluate: what SASRec and BERT4Rec have in common."""
+
+    blocks: Positive = Field(2, description="attention blocks")
+    heads: Positive = Field(1, description="attention heads; must divide width")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads})")
+        return self
+
+
+class SasrecConfig(AttentionConfig):
+    """06_evaluate: the honest bar, a well-trained SASRec."""
+
+    temperature: float = Field(
+        0.0, ge=0, description="0: inner product; else cosine over this, in training and scoring (0.05 to 0.1 is usual)"
+    )
+
+
+class SasrecSampledConfig(SasrecConfig):
+    """06_evaluate: SASRec with sampled softmax, at the strongest published setting (the ledger's 64-d, one block)."""
+
+    dropout: Share = Field(0.5, description="on embeddings and inside the encoder")
+    epochs: Positive = Field(60, description="at most; early stopping decides")
+    learning_rate: Rate = Field(3e-3, description="Adam's")
+    negatives: int = Field(256, ge=1, description="drawn items shared by a batch, log-q corrected")
+    patience: Positive = Field(8, description="validations without a better one before stopping")
+    blocks: Positive = Field(1, description="attention blocks")
+
+
+class Gru4recConfig(SequentialConfig):
+    """06_evaluate: GRU4Rec with today's loss."""
+
+    epochs: Positive = Field(60, description="at most; early stopping decides")
+    learning_rate: Rate = Field(3e-3, description="Adam's")
+    patience: Positive = Field(5, description="validations without a better one before stopping")
+    hidden: Positive = Field(128, description="width of the recurrent state; projected to that of the item vectors")
+    layers: Positive = Field(1, description="recurrent layers")
+
+
+class Bert4recConfig(AttentionConfig):
+    """06_evaluate: BERT4Rec, trained to fill gaps from both sides."""
+
+    epochs: Positive = Field(100, description="at most; early stopping decides (a gap teaches less than a next item)")
+    patience: Positive = Field(10, description="validations without a better one before stopping")
+    heads: Positive = Field(2, description="attention heads; must divide width (paper: 2)")
+    mask_share: float = Field(0.2, gt=0, le=1, description="share of a window's items that are hidden (paper: 0.2-0.6)")
+    last_share: Share = Field(0.1, description="share of windows whose last item alone is hidden, as at test time")
+
+
+class TigerConfig(Section):
+    """06_evaluate: TIGER on the run's semantic codes; sizes of the paper."""
+
+    width: int = Field(128, ge=8, description="d_model")
+    head_width: Positive = Field(64, description="d_kv: width of a head")
+    heads: Positive = Field(6, description="attention heads")
+    encoder_layers: Positive = Field(4, description="encoder blocks")
+    decoder_layers: Positive = Field(4, description="decoder blocks")
+    feedforward: int = Field(1024, ge=8, description="inner width")
+    dropout: Share = Field(0.1, description="everywhere T5 has it")
+    epochs: Positive = Field(100, description="at most; early stopping decides")
+    batch_size: Positive = Field(256, description="histories per step; every prefix of a sequence is one")
+    learning_rate: Rate = Field(1e-3, description="AdamW's, after a short warm-up (paper: 1e-2, falling)")
+    patience: Positive = Field(5, description="validations without a better one before stopping")
+    validation_users: int = Field(1000, ge=0, description="validate on this many users, drawn once; 0: all")
+
+
+class BaselinesConfig(Section):
+    """06_evaluate: which recommenders stand beside ours, and how each is fitted."""
+
+    baselines: list[Baseline] = Field(
+        ["popularity", "itemknn", "sasrec"],
+        description="sasrec: full cross-entropy; tiger: needs index.source both or semantic",
+    )
+    itemknn_neighbours: Positive = Field(50, description="most similar items that vote")
+    sasrec: SasrecConfig = SasrecConfig()
+    sasrec_sampled: SasrecSampledConfig = SasrecSampledConfig()
+    gru4rec: Gru4recConfig = Gru4recConfig()
+    bert4rec: Bert4recConfig = Bert4recConfig()
+    tiger: TigerConfig = TigerConfig()

@@ -1,0 +1,5 @@
+"""Pages for people: a run's report, its notebooks, the tables of the documentation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,183 @@
+"""What recipes are made of: typed sections, the stages that read them, and the base that a system's recipe extends.
+
+A wing keeps the sections of what it holds in its ``settings.py``. A system (``recnb/eager_llm/recipe.py``) joins them
+in one class of :class:`Recipe` and declares its stages there; the rooms above read what it declares and know no system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stands in the way of a recipe, and the way on.
+
+    Attributes:
+        what: one line or more.
+        way: how to mend it.
+        blocks: False: it mends itself where there is a network.
+        stage: the first that would miss it; empty: none in particular.
+    """
+
+    what: str
+    way: str
+    blocks: bool = True
+    stage: str = ""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen; an unknown key or a value of another type is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False)
+
+    def inner(self) -> list[Section]:
+        """The sections within this one."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        return [value for value in values if isinstance(value, Section)]
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """Files and folders outside a run that this section names, whether or not they are there.
+
+        Args:
+            root: project root, where relative names start.
+            recipe: the whole recipe, for what two sections say together.
+        """
+        return [path for section in self.inner() for path in section.files(root, recipe)]
+
+    def problems(self, root: Path, recipe: Any) -> list[Problem]:
+        """What this section names and this machine lacks; nothing is downloaded. Arguments as of :meth:`files`."""
+        return [problem for section in self.inner() for problem in section.problems(root, recipe)]
+
+    def count_weights(self, root: Path) -> int:
+        """Numbers in the models that this section describes or names; 0: none, or of a size that nothing tells."""
+        return sum(section.count_weights(root) for section in self.inner())
+
+
+class PathsConfig(Section):
+    """Where results go."""
+
+    runs: str = Field("runs", description="what the machine keeps; relative to the project root")
+    reports: str = Field("reports", description="what a person reads; relative to the project root")
+
+
+class RuntimeConfig(Section):
+    """What to compute on; chosen once, printed with the reason (`recnb.runtime`)."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere (on most CPUs bf16 is slower)"
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: one per physical core at hand")
+    require_gpu: bool = Field(False, description="refuse to start on a machine without a GPU")
+    solutions: bool = Field(True, description="run the exercises' solutions too; no later cell needs them")
+    max_hours: float = Field(0.0, ge=0, description="for people: expected upper bound, shown by `recnb doctor`")
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: a notebook, what it reads and what it may depend on.
+
+    Attributes:
+        name: of its folder under ``runs/<recipe>`` and of its page in the report.
+        sections: recipe sections it may read; its key depends on them (``seed`` and ``runtime`` always count).
+        inputs: stages whose artifacts it may read.
+        notebook: under ``notebooks/``, without suffix.
+        deterministic: same recipe, same machine: identical artifact hashes.
+        switch: recipe key that says whether a run includes the stage; empty: it always does.
+        trains: its models' weights, with gradients and moments beside them (else weights alone).
+        eases: keys that lower the memory it takes, the mildest first.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...]
+    notebook: str
+    deterministic: bool = True
+    switch: str = ""
+    trains: bool = False
+    eases: tuple[str, ...] = ()
+
+    def belongs_to(self, recipe: Recipe) -> bool:
+        """Whether a run of this recipe includes the stage."""
+        return not self.switch or bool(attrgetter(self.switch)(recipe))
+
+    def file(self, root: Path) -> Path:
+        """The notebook itself."""
+        return root / "notebooks" / f"{self.notebook}.ipynb"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Something that a comparison may judge on validation: what has to be run for it, and who makes its ranks.
+
+    Attributes:
+        last: the stage up to which a trial is run.
+        ranks: ``package.module:function``, called with the stage ``last`` opened to look at, the trial's recipe, the
+            name of what is judged, and how many validation users count (0: all). It returns (users,) ranks from 0.
+        settings: sections that the ranks alone depend on; a change in them runs nothing again.
+    """
+
+    last: str
+    ranks: str
+    settings: tuple[str, ...] = ()
+
+
+class Recipe(Section):
+    """What every system's recipe has, and what it declares for the rooms that serve all systems."""
+
+    system: str = Field(description="whose recipe this is: a wing of recnb")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names runs/<name> and reports/<name>")
+    title: str = Field("", description="one line for the report")
+    seed: int = Field(
+        42, ge=0, lt=2**31, description="the only source of chance: every random draw of every stage follows from it"
+    )
+    paths: PathsConfig = PathsConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    stages: ClassVar[tuple[StageSpec, ...]] = ()  # in the order of a run
+    evaluation: ClassVar[str] = ""  # the stage that writes metrics.json, ledger.json and per_user.parquet
+    pictures: ClassVar[tuple[str, ...]] = ()  # figures for the top of the report: how their names start
+    judged: ClassVar[Mapping[str, Judged]] = {}  # what a comparison may judge, the usual first
+
+    @property
+    def slug(self) -> str:
+        """How the names of this system's own rows begin, beside baselines."""
+        return self.system.replace("_", "-")
+
+    @property
+    def wing(self) -> str:
+        """The package that its system lives in: its published rows and its paper's claims lie there."""
+        return type(self).__module__.rpartition(".")[0]
+
+    @property
+    def published(self) -> str:
+        """Key of the published rows that stand beside ours; empty: nothing was published on these data."""
+        return ""
+
+    @property
+    def offline(self) -> bool:
+        """Whether notebooks may not ask the hub for a model."""
+        return False
+
+    def shown(self) -> dict[str, Any]:
+        """What a comparison keeps of its base recipe for its reader."""
+        return {}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"train": {"epochs": 3}}`` -> ``{"train.epochs": 3}``."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,5 @@
+from . import claims as claims
+from . import figures as figures
+from . import ledger as ledger
+from .ledger import hardware as hardware
+from .table import read_results as read_results

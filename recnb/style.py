@@ -1,0 +1,100 @@
+"""One style for every figure, and the one way to show it: with alt text, and saved for the report page."""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def percent(share: float) -> str:
+    """A probability for people: two digits, never a false zero.
+
+    Example:
+        >>> percent(0.1234), percent(0.00123), percent(1e-9)
+        ('12 %', '0.12 %', '<0.001 %')
+    """
+    return "<0.001 %" if share < 1e-5 else f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+
+
+def plain(text: str, limit: int = 60) -> str:
+    """Text from a catalogue or a model as one harmless line: no control or direction marks, cut at ``limit``."""
+    spaced = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in str(text))
+    visible = "".join(c for c in spaced if not unicodedata.category(c).startswith("C"))
+    line = " ".join(visible.split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def escape(text: str, limit: int = 60) -> str:
+    """:func:`plain`, safe inside HTML and Markdown: shown as the characters it has, whatever they are."""
+    return re.sub(r"[&<>\"'\\`*_{}\[\]()#+\-!|~$^:]", lambda found: f"&#{ord(found.group())};", plain(text, limit))
+
+
+def table(frame: pd.DataFrame, caption: str = "", index: bool = False) -> Any:
+    """A frame as an HTML table for a notebook, with every cell escaped and no formula read into it.
+
+    Args:
+        frame: strings and numbers; floats are shown with three digits.
+        caption: shown above, escaped.
+        index: show the index too.
+    """
+    from IPython.display import HTML
+
+    shown = frame.map(lambda value: escape(value, 200) if isinstance(value, str) else value)
+    shown.columns = [escape(str(name), 200) for name in frame.columns]
+    body = shown.to_html(index=index, escape=False, border=0, float_format=lambda value: f"{value:.3g}")
+    body = body.replace('class="dataframe"', 'class="dataframe tex2jax_ignore mathjax_ignore"')
+    return HTML(f"<p><b>{escape(caption, 200)}</b></p>{body}" if caption else body)
+
+
+PALETTE = sns.color_palette("colorblind")
+
+
+def use_style() -> None:
+    """Set the house style: colour-blind palette, readable at half width."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update(
+        {"figure.dpi": 100, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False}
+    )
+
+
+def show(figure: Figure, alt: str, save: Path | None = None) -> None:
+    """Display a figure with its alt text in the notebook, save it as PNG when ``save`` is given, and close it.
+
+    Args:
+        figure: the figure.
+        alt: one sentence that says what the figure shows; round the numbers in it.
+        save: a path ending in ``.png``; the alt text is stored beside it as ``.txt`` for the report page.
+    """
+    from IPython import get_ipython
+    from IPython.display import display
+
+    picture = _png(figure)
+    plt.close(figure)
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_bytes(picture)
+        save.with_suffix(".txt").write_text(alt, encoding="utf-8")
+    if get_ipython() is None:  # a script, e.g. one process of several: words are all that can be shown
+        print(alt)
+        return
+    bundle = {"image/png": picture, "text/plain": alt}
+    display(bundle, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure in 256 colours: a third of the bytes, and a report is mostly pictures."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()

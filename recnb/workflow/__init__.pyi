@@ -1,0 +1,5 @@
+from .manifest import read_manifest as read_manifest
+from .recipe import load_recipe as load_recipe
+from .recipe import valid_keys as valid_keys
+from .stage import Stage as Stage
+from .stage import lists_once as lists_once

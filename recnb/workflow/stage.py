@@ -1,0 +1,307 @@
+"""Artifacts: the only hand-off between stages. Atomic writes, hashed reads, one manifest per stage.
+
+A notebook opens its stage, reads what earlier stages wrote, writes its own, and closes::
+
+    stage = Stage.open("03_index", "params/toy.yaml")
+    semantic = stage.read("02_embeddings", "semantic.npy")   # (N, d_sem), verified against its manifest
+    stage.write("codes.npy", codes)                          # whole or not at all
+    stage.close()                                            # the manifest: from now on the stage is complete
+
+Shown in notebook ``01_data``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recnb import runtime
+from recnb.artifacts import (
+    TEMPORARY,
+    artifact_size,
+    find_root,
+    git_commit,
+    hash_artifact,
+    json_values,
+    read_artifact,
+    remove,
+    state_of,
+    write_artifact,
+    write_atomic,
+    write_folder_atomic,
+    write_json,
+)
+from recnb.errors import ArtifactError, RecipeError
+from recnb.runtime import Runtime
+from recnb.settings import Recipe, Section, StageSpec, flatten
+from recnb.workflow import manifest as manifests
+from recnb.workflow.graph import stage_named
+from recnb.workflow.recipe import resolve_recipe
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass
+class Stage:
+    """One stage of one recipe, opened for work. See :meth:`open`.
+
+    Attributes:
+        spec: name, sections and inputs of the stage.
+        recipe: the whole recipe; stage code takes sections from :meth:`config`.
+        root: project root.
+        folder: where the artifacts go, ``runs/<recipe>/<stage>``.
+        runtime: device, dtype, threads and seeds, with reasons.
+        key: hash of all that the result depends on.
+        writes: False where a stage is only looked at, and in all but the first process of a distributed launch, where
+            writing is left to the first.
+    """
+
+    spec: StageSpec
+    recipe: Recipe
+    root: Path
+    folder: Path
+    runtime: Runtime
+    key: str
+    _parts: dict[str, str]
+    _inputs: dict[str, dict[str, str]]
+    _verified: dict[Path, tuple[Any, ...]]
+    _started: float
+    _artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _facts: dict[str, Any] = field(default_factory=dict)
+    writes: bool = True
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        recipe: str | Path | Recipe,
+        overrides: Sequence[str] = (),
+        root: Path | None = None,
+        look: bool = False,
+    ) -> Stage:
+        """Open a stage for work; its old manifest goes, so that a broken-off run never looks complete.
+
+        Args:
+            name: of a stage that the recipe's system declares.
+            recipe: a recipe file (relative to the working directory, else to the project root) or a loaded recipe.
+            overrides: ``key.path=value`` strings, for a recipe file.
+            root: project root; by default found above the working directory.
+            look: only read, what the stage would read and what it has made; what is written goes nowhere.
+
+        Raises:
+            RecipeError: the recipe is not valid, or there is no project root.
+            ArtifactError: an input stage is missing, was made with another recipe, or is damaged; names the notebook.
+            ResourceError: the machine lacks what the recipe demands.
+        """
+        started = time.perf_counter()
+        root = Path(root) if root else find_root(recipe)
+        loaded = resolve_recipe(recipe, overrides, root)
+        spec = stage_named(name, loaded.stages)
+        verified: dict[Path, tuple[Any, ...]] = {}
+        inputs = manifests.verified_inputs(spec, loaded, root, verified)
+        parts = manifests.key_parts(spec, loaded, root, inputs)
+        here = runtime.start(loaded.runtime, loaded.seed)
+        folder = manifests.stage_folder(loaded, spec.name, root)
+        stage = cls(spec, loaded, root, folder, here, manifests.key_of(parts), parts, inputs, verified, started)
+        stage.writes = not look and os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
+        if stage.writes:
+            stage._prepare_folder()
+        elif look:
+            stage._artifacts = (manifests.read_manifest(loaded, spec.name, root) or {}).get("artifacts", {})
+        return stage
+
+    def config(self, section: str) -> Section:
+        """A section of the recipe that this stage declares."""
+        if section not in self.spec.sections:
+            declared = ", ".join(self.spec.sections)
+            raise RecipeError(f"{self.spec.name} does not declare recipe section '{section}'; declared: {declared}")
+        return getattr(self.recipe, section)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The whole recipe as plain values by dotted key."""
+        return flatten(self.recipe.model_dump(mode="json"))
+
+    @property
+    def commit(self) -> str:
+        """Commit of the project (:func:`recnb.artifacts.git_commit`)."""
+        return git_commit(self.root)
+
+    def made(self) -> dict[str, dict[str, Any]]:
+        """Manifests of the stages it reads from: seconds, memory, device, facts."""
+        found = {name: manifests.read_manifest(self.recipe, name, self.root) for name in self.spec.inputs}
+        return {name: manifest for name, manifest in found.items() if manifest}
+
+    def path(self, stage: str, name: str) -> Path:
+        """Verified path of an artifact of an input stage, or of one that this stage has written.
+
+        Raises:
+            ArtifactError: undeclared stage, unknown artifact, or content that does not match its manifest.
+        """
+        full = stage_named(stage, self.recipe.stages).name
+        known = self._known(full)
+        path = manifests.stage_folder(self.recipe, full, self.root) / name
+        if name not in known:
+            raise ArtifactError(f"{full} has no artifact '{name}'; it has: {', '.join(sorted(known)) or 'none'}")
+        manifests.verify(path, known[name], full, self.recipe, self._verified)
+        return path
+
+    def read(self, stage: str, name: str) -> Any:
+        """An artifact by its suffix, verified; see :func:`recnb.artifacts.read_artifact`."""
+        return read_artifact(self.path(stage, name))
+
+    def write(self, name: str, value: Any) -> Path:
+        """Write an artifact whole or not at all: the format follows the suffix (see :meth:`read`).
+
+        Raises:
+            ResourceError: the disk is full; an earlier artifact of that name is left whole.
+        """
+        path = self.folder / name
+        if self.writes:
+            write_artifact(path, value)
+            self._record(name)
+        return path
+
+    def write_folder(self, name: str, fill: Callable[[Path], Any]) -> Path:
+        """Write a folder whole or not at all (a Hugging Face model, an adapter).
+
+        Args:
+            name: folder name of the artifact.
+            fill: called with an empty temporary folder; writes the files there.
+        """
+        path = self.folder / name
+        if self.writes:
+            write_folder_atomic(path, fill)
+            self._record(name)
+        return path
+
+    def note(self, **facts: Any) -> None:
+        """Keep small facts for the manifest and the report, e.g. ``note(recall=0.081)``."""
+        self._facts |= json_values(facts)
+
+    def scratch(self, name: str) -> Path:
+        """A folder for checkpoints: it survives a kill, serves only the same key, and goes with :meth:`close`."""
+        path = self._scratch / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / f"scratch-{self.key[:16]}"
+
+    def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Arrays that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
+
+        Every process of a launch looks for itself, so that all make them together or none does; one writes.
+
+        Args:
+            name: of what is made.
+            make: gives numpy arrays by name; called only where this key has not made them yet.
+        """
+        path = self._scratch / "made" / f"{name}.npz"
+        if not path.is_file():
+            made = make()
+            if not self.writes:
+                return made
+            write_atomic(path, lambda file: np.savez(file, **made))
+        with np.load(path) as stored:
+            return dict(stored)
+
+    def figure(self, name: str) -> Path:
+        """Where a figure for the report page belongs: ``reports/<recipe>/figures/<stage>-<name>.png``."""
+        folder = manifests.report_folder(self.recipe, self.root) / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{self.spec.name}-{name}.png"
+
+    def close(self) -> None:
+        """Write the manifest: from now on the stage is complete. Prints one line."""
+        if not self.writes:
+            return
+        write_json(self.folder / manifests.MANIFEST, self._manifest())
+        for leftover in self.folder.glob("scratch-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        print(f"{self.spec.name} complete: {', '.join(sorted(self._artifacts)) or 'no artifacts'}")
+
+    def _known(self, stage: str) -> dict[str, str]:
+        if stage == self.spec.name:
+            return {name: entry["sha256"] for name, entry in self._artifacts.items()}
+        if stage not in self._inputs:
+            declared = ", ".join(self.spec.inputs) or "none"
+            raise ArtifactError(f"{self.spec.name} does not declare {stage} as an input; declared: {declared}")
+        return self._inputs[stage]
+
+    def _record(self, name: str) -> None:
+        path = self.folder / name
+        self._artifacts[name] = {"sha256": hash_artifact(path), "bytes": artifact_size(path)}
+        self._verified[path] = state_of(path)
+
+    def _prepare_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / manifests.MANIFEST).unlink(missing_ok=True)
+        for leftover in [*self.folder.glob(f"{TEMPORARY}*"), *self.folder.glob("scratch-*")]:
+            if leftover != self._scratch:
+                remove(leftover)
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
+            "stage": self.spec.name,
+            "recipe_name": self.recipe.name,
+            "key": self.key,
+            "parts": self._parts,
+            "artifacts": self._artifacts,
+            "inputs": self._inputs,
+            "recipe": manifests.recipe_part(self.spec, self.recipe),
+            "versions": manifests.versions(),
+            "commit": self.commit,
+            "seed": self.recipe.seed,
+            "device": self.runtime.device,
+            "dtype": str(self.runtime.dtype).removeprefix("torch."),
+            "threads": self.runtime.threads,
+            "reasons": self.runtime.reasons,
+            "platform": platform.platform(),
+            "seconds": round(time.perf_counter() - self._started, 3),
+            "peak_memory": runtime.memory_peak(),
+            "peak_gpu_memory": runtime.gpu_memory_peak(self.runtime.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "facts": self._facts,
+        }
+
+
+def lists_once(
+    stage: Stage,
+    system: str,
+    make: Callable[[csr_matrix | None], np.ndarray],
+    protocols: Mapping[str, csr_matrix | None],
+    before: float = 0.0,
+) -> tuple[dict[str, np.ndarray], float]:
+    """A system's lists under each protocol, made once: a notebook that was killed goes on behind them.
+
+    Args:
+        stage: keeps them (:meth:`recnb.workflow.stage.Stage.once`).
+        system: its name.
+        make: lists (U, W) without the items to leave out.
+        protocols: name -> (U, N) items to leave out; None: none.
+        before: seconds that the system took until here.
+
+    Returns:
+        protocol -> (U, W), and the seconds that the system took in all.
+    """
+
+    def timed() -> dict[str, np.ndarray]:
+        start = time.perf_counter()
+        found = {protocol: make(exclude) for protocol, exclude in protocols.items()}
+        return found | {"seconds": np.array(before + time.perf_counter() - start)}
+
+    found = stage.once(f"lists-{system}", timed)
+    seconds = round(float(found.pop("seconds")), 2)
+    return found, seconds

@@ -1,0 +1,152 @@
+"""Loss parts against independent computations, token initialisation, saving and loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import BACKBONE, K, L, N, builder, codes, recommender, vocabulary
+
+from recnb.eager_llm.checkpoint import read_model, save_model
+from recnb.eager_llm.train import Collator
+from recnb.llm.backbone import build_backbone, initialise_tokens
+from recnb.recommenders.losses import info_nce
+
+VOCABULARY = vocabulary()
+
+
+def naive_info_nce(
+    query: np.ndarray, items: np.ndarray, target: np.ndarray, negatives: np.ndarray, tau: float
+) -> float:
+    losses = []
+    for q, t in zip(query, target, strict=True):
+        if t < 0:
+            continue
+
+        def score(i: int, q: np.ndarray = q) -> float:
+            return np.exp(q @ items[i] / np.linalg.norm(q) / np.linalg.norm(items[i]) / tau)
+
+        rest = sum(score(int(j)) for j in negatives if j != t)
+        losses.append(-np.log(score(t) / (score(t) + rest)))
+    return float(np.mean(losses))
+
+
+def test_info_nce_against_loops() -> None:
+    rng = np.random.default_rng(0)
+    query, items = rng.standard_normal((6, 5)), rng.standard_normal((12, 5))
+    target, negatives = np.array([0, -1, 3, 11, 3, -1]), np.array([3, 4, 5, 0, 9])
+    unit = torch.nn.functional.normalize(torch.tensor(items), dim=1)
+    ours = info_nce(torch.tensor(query), unit, torch.tensor(target), torch.tensor(negatives), 0.1)
+    assert float(ours) == pytest.approx(naive_info_nce(query, items, target, negatives, 0.1), rel=1e-9)
+
+
+def test_info_nce_without_any_target_is_zero_with_a_gradient() -> None:
+    query = torch.ones(2, 3, requires_grad=True)
+    loss = info_nce(query, torch.eye(3), torch.tensor([-1, -1]), torch.arange(3), 0.1)
+    loss.backward()
+    assert float(loss.detach()) == 0 and float(query.grad.abs().sum()) == 0
+
+
+def batch(con_after: bool = True, count: int = 7) -> dict[str, torch.Tensor]:
+    samples = builder(VOCABULARY, dense=con_after, con_after=con_after).epoch(0)
+    picked = [samples[i] for i in np.linspace(0, len(samples) - 1, count).astype(int)]
+    return Collator(VOCABULARY.pad_id, VOCABULARY.con_id, N, 2048, 0)(picked)
+
+
+@pytest.mark.parametrize("con_after", [True, False])
+def test_loss_parts_against_full_logits(con_after: bool) -> None:
+    model, inputs = recommender(VOCABULARY).eval(), batch(con_after)
+    out = model(**inputs)
+    ids, labels = inputs["input_ids"], inputs["labels"]
+    logits = model.backbone(input_ids=ids, attention_mask=inputs["attention_mask"]).logits.log_softmax(-1)
+    nll = [-logits[b, s - 1, ids[b, s]] for b in range(len(ids)) for s in range(1, ids.shape[1]) if labels[b, s]]
+    assert float(out["response"]) == pytest.approx(float(torch.stack(nll).mean()), abs=1e-5)
+    assert float(out["loss"]) == pytest.approx(
+        float(out["response"] + 0.1 * out["semantic"] + 0.1 * out["behaviour"]), abs=1e-5
+    )
+    found = ids[torch.arange(len(ids)), inputs["con"]]
+    assert (found == VOCABULARY.con_id).all()
+
+
+def test_tokens_that_stand_for_nothing_start_near_the_mean() -> None:
+    """A random or published column has no centroids; the others start the same with it or without."""
+    rng = np.random.default_rng(0)
+    centroids = {column: rng.standard_normal((K, 8)).astype(np.float32) for column in VOCABULARY.columns}
+    tables = []
+    for given in (centroids, {c: x for c, x in centroids.items() if c != "b2"}, {}, None):
+        model = build_backbone(BACKBONE, VOCABULARY, 0)
+        initialise_tokens(model, VOCABULARY, given, 0)
+        tables.append(model.get_input_embeddings().weight.detach().numpy()[VOCABULARY.index_tokens])  # (L, K, d)
+    whole, partly, random, none = tables
+    np.testing.assert_array_equal(random, none)
+    np.testing.assert_array_equal(partly[:3], whole[:3])
+    np.testing.assert_array_equal(partly[3], none[3])
+    assert whole[3].std() > 5 * partly[3].std(0).mean()
+
+
+def test_padding_does_not_change_the_loss() -> None:
+    model, inputs = recommender(VOCABULARY).eval(), batch()
+    longer = {**inputs}
+    for name in ("input_ids", "attention_mask", "labels"):
+        longer[name] = torch.nn.functional.pad(inputs[name], (0, 9))
+    for name, value in model(**inputs).items():
+        assert float(model(**longer)[name]) == pytest.approx(float(value), abs=1e-5)
+
+
+def test_the_collator_pads_and_draws() -> None:
+    inputs = batch()
+    assert torch.equal(inputs["negatives"], torch.arange(N))  # a small catalogue: every item
+    samples = builder(VOCABULARY).epoch(0)[:5]
+    few = Collator(VOCABULARY.pad_id, VOCABULARY.con_id, N, 8, 0)
+    first, again = few(samples)["negatives"], few(samples)["negatives"]
+    assert torch.equal(first, again) and len(set(first.tolist())) == 8
+    assert not torch.equal(first, few(samples[1:])["negatives"])
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_tokens_start_at_their_centroids(tie: bool) -> None:
+    config = BACKBONE.model_copy(update={"tie": tie})
+    model = build_backbone(config, VOCABULARY, 0)
+    before = model.get_input_embeddings().weight.detach().clone()
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((K, 8))
+    base[1] = base[0] + 1e-3  # two clusters that are nearly the same
+    initialise_tokens(model, VOCABULARY, dict.fromkeys(VOCABULARY.columns, base), 0)
+    table = model.get_input_embeddings().weight.detach()
+    rows = table[torch.tensor(VOCABULARY.index_tokens[0])]
+    distance = torch.cdist(rows, rows) + torch.eye(K) * 1e9
+    assert int(distance[0].argmin()) == 1 and float(distance[0, 1]) < 0.01 * float(distance[0, 2])
+    text = np.setdiff1d(np.arange(VOCABULARY.size), VOCABULARY.new_ids)
+    assert torch.equal(table[text], before[text])  # text tokens are left alone
+    spread = float(before[text].std())
+    assert 0.5 * spread < float(rows.std()) < 2 * spread
+
+
+def test_mean_initialisation_is_near_the_mean() -> None:
+    model = build_backbone(BACKBONE, VOCABULARY, 0)
+    initialise_tokens(model, VOCABULARY, None, 0)
+    table = model.get_input_embeddings().weight.detach()
+    text = np.setdiff1d(np.arange(VOCABULARY.size), VOCABULARY.new_ids)
+    rows = table[torch.tensor(VOCABULARY.new_ids)]
+    assert float((rows - table[text].mean(0)).std()) < 0.2 * float(table[text].std())
+
+
+def test_same_seed_same_weights() -> None:
+    one, two = (build_backbone(BACKBONE, VOCABULARY, 5).state_dict() for _ in range(2))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    other = build_backbone(BACKBONE, VOCABULARY, 6).state_dict()
+    assert any(not torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_save_and_read(tmp_path: Path, tie: bool) -> None:
+    model = recommender(VOCABULARY, BACKBONE.model_copy(update={"tie": tie})).eval()
+    save_model(tmp_path / "m", model, VOCABULARY, K)
+    backbone, vocab = read_model(tmp_path / "m", codes())
+    ids = torch.tensor(VOCABULARY.item_tokens[:3])
+    assert torch.equal(backbone(input_ids=ids).logits, model.backbone(input_ids=ids).logits)
+    np.testing.assert_array_equal(vocab.item_tokens, VOCABULARY.item_tokens)
+    assert vocab.encode(["<s1_0> [CON] plain"]) == VOCABULARY.encode(["<s1_0> [CON] plain"])
+    assert vocab.con_id == VOCABULARY.con_id and vocab.index_tokens.shape == (L, K)

@@ -1,0 +1,72 @@
+"""A project of its own for a test: copies of notebooks and recipes, commands inside it, and the toy as it was run."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recnb.eager_llm.recipe import EagerLLM
+
+ROOT = Path(__file__).resolve().parents[1]
+TOY = "params/toy.yaml"
+# Kernels and commands in a sandbox use the recnb that is tested, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+STAGES = {spec.name: spec for spec in EagerLLM.stages}
+
+
+def new_sandbox(folder: Path) -> Path:
+    """A project root of its own: copies of notebooks and recipes; runs/ and reports/ will appear beside them."""
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for measured in (*ROOT.glob("reports/ablations/*"), *ROOT.glob("reports/*/results.json")):
+        place = folder / measured.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(measured, place)
+    (folder / "executed").mkdir()
+    return folder
+
+
+def python(*arguments: str | Path, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter, output captured."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def papermill(sandbox: Path, name: str, recipe: str = TOY, overrides: str = "[]") -> subprocess.CompletedProcess[str]:
+    """Execute one notebook as README says: plain papermill, nothing of ours around it."""
+    out = f"executed/{name}.ipynb"
+    return python("-m", "papermill", f"notebooks/{STAGES[name].notebook}.ipynb", out, "-p", "recipe", recipe,
+                  "-y", f"overrides: {overrides}", "--no-progress-bar", cwd=sandbox)  # fmt: skip
+
+
+def recnb(sandbox: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run the console command inside a sandbox."""
+    return python("-m", "recnb", *arguments, cwd=sandbox, timeout=timeout)
+
+
+@dataclass
+class ToyRun:
+    """The toy recipe, executed notebook by notebook with plain papermill; ``seconds`` are of computing."""
+
+    root: Path
+    results: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def executed(self, name: str) -> Path:
+        return self.root / "executed" / f"{name}.ipynb"
+
+    def artifact(self, stage: str, name: str) -> Path:
+        return self.root / "runs" / "toy" / stage / name
+
+
+def cpu_seconds() -> float:
+    """What all finished child processes have computed so far; a loaded machine's waiting does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

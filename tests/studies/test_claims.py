@@ -1,0 +1,104 @@
+"""Claims: answered by intervals alone, looked up either way round, missing where nothing was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from sandbox import ROOT
+
+from recnb.studies import claims
+from recnb.studies.compare import read_comparison
+
+
+def row(choice: str, value: float, minus: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
+    found = {o: {"R@10": {"diff": d, "low": low, "high": high, "over": "users"}} for o, (d, low, high) in minus.items()}
+    return {"choice": choice, "R@10": value, "N@10": value / 2, "seeds": [1], "minus": found, "changed": []}
+
+
+SMALL = {"rows": [
+    row("base", 0.10, {}),
+    row("good", 0.12, {"base": (0.02, 0.01, 0.03)}),
+    row("same", 0.10, {"base": (0.0, -0.01, 0.01), "good": (-0.02, -0.03, -0.01)}),
+]}  # fmt: skip
+LARGE = {"rows": [row("base", 0.2, {}), row("good", 0.19, {"base": (-0.01, -0.02, 0.0)})]}
+
+
+def test_a_pair_is_found_either_way_round() -> None:
+    assert claims.pair(SMALL, "good", "base", "R@10") == {"diff": 0.02, "low": 0.01, "high": 0.03, "over": "users"}
+    assert claims.pair(SMALL, "base", "good", "R@10") == {"diff": -0.02, "low": -0.03, "high": -0.01, "over": "users"}
+    assert claims.pair(SMALL, "good", "unknown", "R@10") is None
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "said"),
+    [("good", "base", claims.HOLDS), ("base", "good", claims.FAILS), ("same", "base", claims.OPEN),
+     ("same", "good", claims.FAILS), ("none", "base", claims.MISSING)],
+)  # fmt: skip
+def test_only_an_interval_without_zero_decides(better: str, worse: str, said: str) -> None:
+    claim = claims.Claim(claim="c", part="p", comparison="small", better=better, worse=worse)
+    assert claims.judged([claim], {"small": SMALL}).verdict[0] == said
+    assert claims.judged([claim], {}).verdict[0] == claims.MISSING
+
+
+def test_a_verdict_comes_with_the_two_values_and_what_must_be_known_beside_it() -> None:
+    claim = claims.Claim(claim="c", part="p", comparison="small", better="good", worse="base", note="a toy")
+    found = claims.judged([claim], {"small": SMALL}).iloc[0]
+    assert (found.of_better, found.of_worse, found.note) == (0.12, 0.10, "a toy")
+    assert claims.judged([claim], {})[["of_better", "of_worse"]].isna().all(axis=None)
+
+
+def test_effects_are_taken_from_the_first_row() -> None:
+    table = claims.effects(SMALL)
+    assert table.choice.tolist() == ["base", "good", "same"] and table["diff"].tolist()[1:] == [0.02, 0.0]
+    assert table["diff"].isna().tolist() == [True, False, False]
+
+
+def test_agreement_compares_the_shared_choices() -> None:
+    both = claims.agreement(SMALL, LARGE)
+    assert both.choice.tolist() == ["good"] and both.same_sign.tolist() == [False]
+    assert claims.agreement(SMALL, {"rows": [row("other", 0.1, {})]}).empty
+
+
+def test_every_claim_asks_about_choices_that_a_comparison_has() -> None:
+    for claim in claims.read_claims("recnb.eager_llm"):
+        comparison = read_comparison(ROOT / "params" / "ablations" / f"{claim.comparison}.yaml")
+        assert {claim.better, claim.worse} <= comparison.variants.keys(), claim.claim
+
+
+def test_every_step_of_the_log_that_names_choices_names_real_ones() -> None:
+    for entry in yaml.safe_load((ROOT / "reports" / "ablations" / "log.yaml").read_text(encoding="utf-8")):
+        step = claims.Step.model_validate(entry)
+        if step.comparison:
+            comparison = read_comparison(ROOT / "params" / "ablations" / f"{step.comparison}.yaml")
+            assert {step.better, step.worse} <= comparison.variants.keys(), step.tried
+        plain = step.said.replace("256", "").replace("GRU4Rec", "")
+        assert not any(character.isdigit() for character in plain), "figures are looked up"
+
+
+def test_the_log_looks_its_figures_up(tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "ablations"
+    folder.mkdir(parents=True)
+    (folder / "log.yaml").write_text(
+        "- {date: 2026-01-02, tried: one, comparison: small, better: good, worse: base, said: kept}\n"
+        "- {date: 2026-01-03, tried: two, comparison: other, better: a, worse: b}\n"
+    )
+    lines = claims.read_log(tmp_path, {"small": SMALL})
+    assert lines == ["2026-01-02: one → R@10 +0.0200 [+0.0100, +0.0300]; kept", "2026-01-03: two → not measured"]
+    assert claims.read_log(tmp_path / "nowhere", {}) == []
+    (folder / "log.yaml").write_text("- {date: 2026-01-02, tried: one, found: 0.3}\n")
+    with pytest.raises(ValidationError, match="found"):
+        claims.read_log(tmp_path, {})
+
+
+def test_measured_and_published_rows_stand_in_one_table_and_say_which_they_are(tmp_path: Path) -> None:
+    scores = {"R@5": 0.04, "R@10": 0.06, "N@5": 0.02, "N@10": 0.03}
+    result = {"recipe": "r", "seeds": [1, 2], "spread": {"a": {"R@10": 0.001}, "ours": {}},
+              "systems": {"a": {"kept": scores}, "ours": {"kept": scores}}}  # fmt: skip
+    table = claims.main_table([result], {"theirs": ({**scores, "N@10": 0.05}, "published")})
+    assert table.system.tolist() == ["theirs", "a"] and table.kind.tolist() == ["published", "measured here"]
+    assert json.loads(table.to_json(orient="records"))[1]["seeds"] == 2

@@ -1,0 +1,46 @@
+"""What a recipe lacks is said before its first stage runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sandbox import ROOT
+
+from recnb.errors import ResourceError
+from recnb.workflow import preflight
+from recnb.workflow.plan import Plan, make_plan
+from recnb.workflow.recipe import load_recipe
+from recnb.workflow.run import run
+
+LACKING = {
+    "data.source=files data.path=nowhere": ("01_data", "data.path=..."),
+    "embeddings.semantic.model=package:no_such_encoder": ("02_embeddings", "pip install no-such-encoder"),
+    "embeddings.semantic.model=package:no.such": ("02_embeddings", "pip install no.such"),
+    "index.semantic_file=gone.json": ("03_index", "beside the data"),
+    "tasks.preference_file=gone.jsonl": ("04_train", "tasks.preference_file"),
+    "backbone.kind=pretrained backbone.model=./gone.gguf": ("04_train", "backbone.model"),
+}
+
+
+def plan(tmp_path: Path, changes: str, last: str | None = None) -> Plan:
+    apart = [f"paths.runs={tmp_path / 'runs'}", f"paths.reports={tmp_path / 'reports'}"]
+    return make_plan(ROOT / "params" / "toy.yaml", [*changes.split(), *apart], last=last, root=ROOT)
+
+
+def test_nothing_lacks_a_toy() -> None:
+    assert preflight.missing(load_recipe(ROOT / "params" / "toy.yaml"), ROOT) == []
+
+
+@pytest.mark.parametrize("changes", LACKING)
+def test_what_a_later_stage_would_miss_is_refused_before_the_first(tmp_path: Path, changes: str) -> None:
+    stage, way = LACKING[changes]
+    wanted = plan(tmp_path, changes)
+    assert [each.stage for each in preflight.missing(wanted.recipe, ROOT)] == [stage]
+    with pytest.raises(ResourceError, match=way):
+        run(wanted)
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "reports").exists()
+
+
+def test_what_a_range_does_not_reach_is_not_asked_for(tmp_path: Path) -> None:
+    assert [d.spec.name for d in run(plan(tmp_path, "tasks.preference_file=gone.jsonl", last="01"))] == ["01_data"]
