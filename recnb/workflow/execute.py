@@ -22,7 +22,7 @@ from typing import Any
 
 from recnb.artifacts import write_atomic
 from recnb.errors import RecnbError
-from recnb.runtime import NOTE, process_memory
+from recnb.runtime import ENVIRONMENT, NOTE, process_memory
 from recnb.settings import Recipe
 
 PARAMETERS = ("recipe", "overrides")
@@ -151,9 +151,8 @@ def kernel_environment(recipe: Recipe) -> dict[str, str]:
     """Environment of every notebook kernel, so that two machines start alike. What the user has set stays."""
     package = str(Path(__file__).resolve().parents[2])
     wanted = {
+        **ENVIRONMENT,
         "PYTHONHASHSEED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
         "RECNB_PROGRESS": "0",
         # glibc gives large blocks back to the system at once and faults them in again; keeping them is much faster.
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
