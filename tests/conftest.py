@@ -26,11 +26,13 @@ hypothesis.settings.load_profile("recnb")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the toy run goes to one worker (``-n 2 --dist loadgroup``), so that it is made once."""
+    """What shares the toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
+    shared = {"toy_run", "toy_copy", "twin", "again"}
     for item in items:
-        if {"toy_run", "toy_copy", "twin", "again"} & set(getattr(item, "fixturenames", ())):
+        if shared & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group("toy"))
             item.add_marker(pytest.mark.e2e)
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture
