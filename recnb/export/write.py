@@ -252,7 +252,7 @@ def _measured(
     manifest = read_manifest(recipe, recipe.evaluation, root)
     if manifest is None or _problem(recipe.evaluation, manifest, manifests, recipe, root):
         return None
-    from recnb.report.page import verdicts
+    from recnb.report.result import verdicts
 
     metrics, ledger = _read_json(folder / "metrics.json"), _read_json(folder / "ledger.json")
     machines = sorted({row["hardware"] for row in ledger["rows"] if row["kind"] == "measured"})
