@@ -114,9 +114,10 @@ def test_wide_code_and_tables_stay_in_their_boxes(tmp_path: Path) -> None:
     """At every width: lines of code wrap, tables scroll on a screen, and on paper both wrap."""
     text = rendered(tmp_path)
     screen, paper = text.split("</style>")[0].rsplit("@media print", 1)
+    assert "table { font-size:7.5pt; }" in screen.split("@media print", 1)[1], "numbers stay whole on paper"
     assert "\npre { white-space:pre-wrap; overflow-wrap:anywhere;" in screen
     assert ":is(.text,.out) table { display:block; max-width:100%; overflow-x:auto; }" in screen
-    assert "table { display:table; }" in paper and "overflow-wrap:anywhere" in paper
+    assert "table { display:table; }" in paper and ".text pre { white-space:pre-wrap; }" in paper
 
 
 # --- formulas -------------------------------------------------------------------------------------------------------
