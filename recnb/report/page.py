@@ -5,8 +5,8 @@ It is made from manifests, the ledger, figures and executed notebooks alone, so 
 
 from __future__ import annotations
 
-import base64
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,6 @@ class StageView:
 
     spec: StageSpec
     title: str
-    page: str  # relative to the report; empty where none was kept
     made: Mapping[str, Any]  # its manifest; empty where it was not run
     seconds: float  # of the whole notebook where the runner measured it, else of the stage within it
 
@@ -67,7 +66,7 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
     folder = report_folder(recipe, root)
     manifests = {spec.name: read_manifest(recipe, spec.name, root) or {} for spec in recipe.stages}
     pages = _render_pages(recipe, root, manifests)
-    views = _views(recipe, root, manifests, pages)
+    views = _views(recipe, root, manifests)
     done = [view for view in views if view.made]
     ledger = read_result(recipe, root, "ledger.json").get("rows", [])
     metrics = read_result(recipe, root, "metrics.json")
@@ -77,7 +76,7 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
         recipe=recipe,
         command=" ".join(["recnb run", recipe_path, *(f"--set '{override}'" for override in overrides)]).strip(),
         stages=views, done=done, cost=_cost(done), pages=pages,
-        pictures=chosen, more_pictures=more, alt=_alt, base64=_base64,
+        pictures=chosen, more_pictures=more, alt=_alt, base64=lambda file: b64encode(file.read_bytes()).decode(),
         headline=result.headline(metrics, recipe.slug), result=result.result_table(metrics),
         verdicts=result.verdicts(metrics), budget=result.budget(metrics), ledger=result.ledger_table(ledger),
         choices=choices, choices_table=result.choices_table(choices),
@@ -140,7 +139,7 @@ def _render_pages(recipe: Recipe, root: Path, manifests: Mapping[str, Any]) -> d
     return {spec.name: f"notebooks/{spec.name}.html" for spec in kept}
 
 
-def _views(recipe: Recipe, root: Path, manifests: Mapping[str, Any], pages: Mapping[str, str]) -> list[StageView]:
+def _views(recipe: Recipe, root: Path, manifests: Mapping[str, Any]) -> list[StageView]:
     history = _read(root / recipe.paths.runs / recipe.name / "history.json")
     views = []
     for spec in recipe.stages:
@@ -148,7 +147,7 @@ def _views(recipe: Recipe, root: Path, manifests: Mapping[str, Any], pages: Mapp
         seconds = (measured if measured.get("key") == made.get("key") else made).get("seconds", 0.0)
         title = title_of(_read(spec.file(root)), spec.name).partition("·")[2].strip() or spec.name[3:]
         if made or spec.belongs_to(recipe):
-            views.append(StageView(spec, title, pages.get(spec.name, ""), made, seconds))
+            views.append(StageView(spec, title, made, seconds))
     return views
 
 
@@ -205,10 +204,6 @@ def _metrics(recipe: Recipe, manifests: Mapping[str, Any], ledger: list[dict[str
 def _alt(figure: Path) -> str:
     text, name = figure.with_suffix(".txt"), figure.stem.partition("-")[2]
     return text.read_text(encoding="utf-8").strip() if text.is_file() else name.replace("-", " ")
-
-
-def _base64(file: Path) -> str:
-    return base64.b64encode(file.read_bytes()).decode()
 
 
 def _write_if_changed(path: Path, text: str) -> None:

@@ -6,15 +6,21 @@ chose and ``cutoffs`` lists the k of its metrics. All else in it may be missing.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
 _METRIC = re.compile(r"^[RN]@\d+")
 _PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
 _SAID_ELSEWHERE = {"commit", "hardware"}  # the same for all measured rows: they stand in the environment
+
+
+class Best(str):
+    """A value that stands in bold on a page."""
+
+    def __html__(self) -> str:
+        return f"<b>{html.escape(self)}</b>"
 
 
 class Table(NamedTuple):
@@ -22,7 +28,7 @@ class Table(NamedTuple):
 
     Attributes:
         columns: (name, look) of each; looks are classes of index.css: n (a number), mono, soft, hash, bar.
-        rows: texts, one per column, the best ones in bold.
+        rows: texts, one per column; those of :class:`Best` stand in bold.
         looks: of the rows; none: all alike.
         groups: a line above the columns, what some of them share -> how many those are.
     """
@@ -71,7 +77,7 @@ def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
     rows = [
         [
             row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
-            _bold(f"{row['change']:+.4f}", row["clear"]) if place else "",
+            (Best if row["clear"] else str)(f"{row['change']:+.4f}") if place else "",
             f"{row['steps']:,}", " ".join(row["changed"]),
         ]
         for place, row in enumerate(choices)
@@ -85,10 +91,8 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
     rows = [row for row in metrics.get("ours_minus", {}).get("kept", []) if str(row.get("metric", "")).endswith(top)]
     sentences = []
     for row in rows:
-        if row["low"] <= 0 <= row["high"]:
-            said = "not clearly different from"
-        else:
-            said = "clearly better than" if row["low"] > 0 else "clearly worse than"
+        said = "clearly better than" if row["low"] > 0 else "clearly worse than"
+        said = "not clearly different from" if row["low"] <= 0 <= row["high"] else said
         interval = f"{row['diff']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
         sentences.append(f"{row['metric']}: {metrics.get('ours', 'ours')} is {said} {row['against']}, {interval}")
     return sentences
@@ -147,8 +151,5 @@ def _cell(name: str, value: Any, best: float | None) -> str:
         return ""
     if name.startswith("gap") and isinstance(value, float):
         return f"{100 * value:+.1f} %"
-    return _bold(f"{value:.4f}" if isinstance(value, float) else str(value), value == best)
-
-
-def _bold(text: str, bold: bool) -> str:
-    return Markup("<b>{}</b>").format(text) if bold else text
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return Best(text) if value == best else text

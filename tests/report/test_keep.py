@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def project(tmp_path: Path) -> Path:
     folder = root / "reports" / "mine" / "notebooks"
     folder.mkdir(parents=True)
     told = {"output_type": "stream", "name": "stderr",
-            "text": [f"{root}/recnb/a.py:3: W\n", "/tmp/ipykernel_12/345.py:1: W\n", f"{Path.home()}/x {root}\n"]}  # fmt: skip
+            "text": [f"{root}/recnb/a.py:3: W\n", f"{tempfile.gettempdir()}/ipykernel_12/345.py:1: W\n", f"{Path.home()}/x {root}\n"]}  # fmt: skip
     gone = shown({"application/vnd.plotly.v1+json": {"data": []}})
     for name in ("01_data", "03_index"):
         executed = notebook(wide(), told, gone)

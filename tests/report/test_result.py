@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
 from pages import LEDGER, METRICS
 
 from recnb.report import result
@@ -12,11 +11,11 @@ def test_the_ledger_marks_the_best_measured_value_of_each_metric() -> None:
     table = result.ledger_table(LEDGER)
     assert [name for name, _ in table.columns] == ["system", "R@5", "R@10", "kind", "gap R@10", "why"]
     best = {(row[0], name) for row in table.rows
-            for (name, _), cell in zip(table.columns, row, strict=True) if isinstance(cell, Markup)}  # fmt: skip
+            for (name, _), cell in zip(table.columns, row, strict=True) if isinstance(cell, result.Best)}  # fmt: skip
     assert best == {("ours", "R@10"), ("popularity", "R@5")}, "a published row is never the best measured"
     assert [look for _, look in table.columns] == ["", "n", "n", "kind", "n", ""]
     assert list(table.looks) == ["published", "measured", "measured", "published"]
-    assert table.rows[1][2] == "<b>0.0812</b>" and table.rows[1][4] == "-2.2 %" and table.rows[3][1] == ""
+    assert table.rows[1][2] == "0.0812" and table.rows[1][4] == "-2.2 %" and table.rows[3][1] == ""
     assert result.ledger_table([]).rows == []
 
 
@@ -24,9 +23,9 @@ def test_the_result_gives_both_protocols_and_marks_the_best() -> None:
     table = result.result_table(METRICS)
     assert table.groups == {"": 1, "seen items kept": 2, "seen items removed": 2}
     assert table.columns == [("system", ""), *[("R@10", "n"), ("N@10", "n")] * 2]
-    best = {row[0]: [isinstance(cell, Markup) for cell in row[1:]] for row in table.rows}
+    best = {row[0]: [isinstance(cell, result.Best) for cell in row[1:]] for row in table.rows}
     assert best["eager"] == [False, True, True, True] and best["sasrec"] == [True, True, False, False]
-    assert list(table.looks) == ["ours", "", ""] and table.rows[2] == ["sasrec", "<b>0.0900</b>", "<b>0.0500</b>", "", ""]
+    assert list(table.looks) == ["ours", "", ""] and table.rows[2] == ["sasrec", "0.0900", "0.0500", "", ""]
     assert result.headline(METRICS, "eager-llm") == [
         ("0.0800", "R@10, eager"), ("0.0900", "R@10, sasrec"), ("0.0400", "R@10, popularity")]  # fmt: skip
 
@@ -37,10 +36,10 @@ def test_a_system_of_ours_that_validation_did_not_choose_has_no_tile() -> None:
         "R@10, eager", "R@10, sasrec", "R@10, popularity"]  # fmt: skip
 
 
-def test_names_stay_text_beside_marked_values() -> None:
-    assert not isinstance(result.ledger_table(LEDGER).rows[1][5], Markup)
+def test_the_best_values_stand_in_bold_and_hold_no_markup() -> None:
+    assert result.Best("<i>").__html__() == "<b>&lt;i&gt;</b>"
     odd = result.result_table({"systems": {"<i>": {"kept": {"R@10": 0.1, "N@10": None}}}})
-    assert odd.rows == [["<i>", "<b>0.1000</b>", ""]] and not isinstance(odd.rows[0][0], Markup)
+    assert odd.rows == [["<i>", "0.1000", ""]] and [type(cell) for cell in odd.rows[0]] == [str, result.Best, str]
 
 
 def test_verdicts_say_no_more_than_their_intervals() -> None:
