@@ -52,6 +52,7 @@ def test_pictures_carry_their_alternative_text(tmp_path: Path) -> None:
         {"text/markdown": f"- **{HOSTILE}** kept text [x](javascript:alert(1))"},
         {"application/javascript": "alert(1)", "text/plain": f"kept text {HOSTILE}"},
         {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "kept text"},
+        {"application/vnd.plotly.v1+json": {"data": []}},
         {"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"},
     ],
 )  # fmt: skip
