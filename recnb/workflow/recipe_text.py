@@ -55,7 +55,7 @@ def with_reasons(recipe: Recipe, section: str | None = None) -> str:
         tree, base = getattr(tree, part, None), getattr(base, part, None)
         if not isinstance(tree, BaseModel):
             known = _sections(type(recipe))
-            raise RecipeError(f"no section '{section}'{nearest(str(section), known)}; sections: {', '.join(known)}")
+            raise RecipeError(f"no section '{section}'; sections: {', '.join(known)}{nearest(str(section), known)}")
     rows = _rows(tree, base)
     width = min(44, max(len(text) for _, text, _ in rows))
     lines = [f"{mark} {text.ljust(width)}  # {why}" if why else f"{mark} {text}" for mark, text, why in rows]
