@@ -134,8 +134,8 @@ def _finished(
     stages: tuple[str, ...], recipe: EagerLLM, root: Path, verified: dict[Path, tuple[Any, ...]]
 ) -> dict[str, dict[str, Any]]:
     """Manifests of stages: complete, undamaged, of this recipe and made from one another."""
-    hashes = verified_inputs(StageSpec("export", (), stages, ""), recipe, root, verified)
     manifests = {name: needed("export", name, recipe, root) for name in stages}
+    hashes = verified_inputs(StageSpec("export", (), stages, ""), recipe, root, verified)
     for name, manifest in manifests.items():
         for other, used in manifest["inputs"].items():
             if used != hashes.get(other, used):
