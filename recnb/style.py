@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = "0173b2 de8f05 029e73 d55e00 cc78bc ca9161 fbafe4 949494 ece133 56b4e9"  # seaborn's "colorblind"
-PALETTE = [tuple(part / 255 for part in bytes.fromhex(code)) for code in _COLOURS.split()]  # red, green, blue
+PALETTE = [(red / 255, green / 255, blue / 255) for red, green, blue in map(bytes.fromhex, _COLOURS.split())]
 _MARKUP = re.compile(r"[&<>\"'\\`*_{}\[\]()#+\-!|~$^:@]|(?<=www)\.|(?<=\d)\.(?=\s)", re.IGNORECASE)
 
 
