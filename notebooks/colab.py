@@ -46,7 +46,8 @@ def prepare(recipe: str, overrides: list[str], small: str, to: str = "") -> str:
     if os.environ.setdefault(STARTED, str(os.getpid())) != str(os.getpid()):
         return recipe
     if not FOLDER.exists():
-        _run("git", "clone", "--quiet", "--depth", "1", "--branch", TAG, REPOSITORY, str(FOLDER))
+        quiet = ("--quiet", "--config", "advice.detachedHead=false")
+        _run("git", "clone", *quiet, "--depth", "1", "--branch", TAG, REPOSITORY, str(FOLDER))
     os.chdir(FOLDER)
     sys.path.insert(0, str(FOLDER))  # an editable install is not seen before a restart
     _install()
