@@ -67,7 +67,7 @@ def test_the_script_and_every_cell_have_the_address() -> None:
 
 def test_badges_lead_to_notebooks_of_this_version() -> None:
     texts = ["".join(cell["source"]) for name in STAGES for cell in cells(name) if cell["cell_type"] == "markdown"]
-    texts.append((ROOT / "README.md").read_text(encoding="utf-8"))
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("*/README.md"))]
     found = re.findall(r"\]\((https://(?:colab\.research\.google\.com|mybinder\.org)/[^)]+)\)", "\n".join(texts))
     pictures = {"https://colab.research.google.com/assets/colab-badge.svg", "https://mybinder.org/badge_logo.svg"}
     places = {path: addresses(path.relative_to(ROOT).as_posix()) for path in (ROOT / "notebooks").rglob("*.ipynb")}
