@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
-from recnb.data.schema import Dataset, Sequences, _left_padded
+from recnb.data.schema import Dataset, Sequences, left_padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray
         histories (U, T) int32, filled with -1 on the left, and targets (U,) int32.
     """
     target = _target_positions(dataset, split)
-    shown = _left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history)
+    shown = left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history)
     return shown, dataset.sequence[target]
 
 
@@ -51,10 +51,9 @@ def seen_items(dataset: Dataset, split: Split) -> sparse.csr_matrix:
     target = _target_positions(dataset, split)
     user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
     before = np.arange(dataset.n_interactions) < target[user]
-    keys = np.unique(user[before] * dataset.n_items + dataset.sequence[before])  # a repeated item counts once
-    rows, columns = np.divmod(keys, dataset.n_items)
+    met = np.ones(int(before.sum()), dtype=bool)  # a repeated item counts once: True + True is True
     shape = (dataset.n_users, dataset.n_items)
-    return sparse.csr_matrix((np.ones(len(keys), dtype=bool), (rows, columns)), shape=shape)
+    return sparse.csr_matrix((met, (user[before], dataset.sequence[before])), shape=shape)
 
 
 def replace_heldout(dataset: Dataset, rng: np.random.Generator) -> Dataset:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from recnb.data.tables import decode, nearest, read_bytes
-from recnb.errors import DataError
+from recnb.data.tables import decode, read_bytes
+from recnb.errors import DataError, nearest
 
 LARGEST_K = 65536  # as index.codes
 _NUMBER = re.compile(r"(\d+)\D*$")
