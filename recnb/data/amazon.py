@@ -25,32 +25,33 @@ import pandas as pd
 from recnb.artifacts import hash_artifact
 from recnb.data import tables
 from recnb.data.files import as_names, as_text
-from recnb.data.prepare import build_dataset, k_core_mask, settle_items_without_text
-from recnb.data.schema import ITEM_COLUMNS, Dataset
+from recnb.data.prepare import k_core_mask
+from recnb.data.schema import ITEM_COLUMNS
+from recnb.data.tables import Tables
 from recnb.errors import DataError
 
 LICENCE = "Amazon review data, McAuley lab (UC San Diego): offered for research, no open licence known"
 _ASIN = re.compile(rb"""['"]asin['"]\s*:\s*['"]([^'"]+)['"]""")
 
 
-def load_amazon(reviews: Path, metadata: Path, edition: str, k_core: int, without_text: str) -> Dataset:
-    """A category as a dataset.
+def read_amazon(reviews: Path, metadata: Path, edition: str, k_core: int) -> Tables:
+    """A category.
 
     Args:
         reviews: the file of reviews.
         metadata: the file of items.
         edition: ``2014`` or ``2018``, for the name of the data set; both forms of a record are read in both.
-        k_core: 5 in the papers; applied to unpacked reviews too, where it changes nothing in a ``_5`` file.
-        without_text: see :func:`recnb.data.prepare.settle_items_without_text`; an item without metadata has no text.
+        k_core: only the items that survive it are read; 5 in the papers, where it changes nothing in a ``_5`` file.
 
     Raises:
         DataError: a file is missing, cut or not in this format; file and line are named.
     """
     every = read_reviews(reviews)
-    in_time = every.sort_values("time", kind="stable")
-    events = in_time.drop_duplicates(["user_id", "item_id"]).sort_index()
-    items, doubles = read_metadata(metadata, _survivors(events, k_core))
-    provenance = {
+    events = every.sort_values("time", kind="stable").drop_duplicates(["user_id", "item_id"]).sort_index()
+    user, item = pd.factorize(events["user_id"])[0], pd.factorize(events["item_id"])[0]
+    items, doubles = read_metadata(metadata, set(events["item_id"][k_core_mask(user, item, k_core)[0]]))
+    category = reviews.name.split(".")[0].removeprefix("reviews_").removesuffix("_5").replace("_", " ")
+    about = {
         "source": f"amazon-{edition}",
         "licence": LICENCE,
         "clock": "seconds",
@@ -58,9 +59,7 @@ def load_amazon(reviews: Path, metadata: Path, edition: str, k_core: int, withou
         "repeated_reviews": len(every) - len(events),
         "repeated_metadata": doubles,
     }
-    events, items, silent = settle_items_without_text(events, items, without_text, metadata)
-    category = reviews.name.split(".")[0].removeprefix("reviews_").removesuffix("_5").replace("_", " ")
-    return build_dataset(f"Amazon {category} ({edition})", events, items, k_core, provenance | silent)
+    return Tables(f"Amazon {category} ({edition})", events, items, about)
 
 
 def read_reviews(path: Path) -> pd.DataFrame:
@@ -92,12 +91,6 @@ def _record(line: bytes, number: int, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path}: line {number}: expected a record with 'asin', found {text[:40]}")
     return value
-
-
-def _survivors(events: pd.DataFrame, k_core: int) -> set[str]:
-    """Ids of the items that a k-core leaves, so that only their metadata is parsed."""
-    user, item = pd.factorize(events["user_id"])[0], pd.factorize(events["item_id"])[0]
-    return set(events["item_id"][k_core_mask(user, item, k_core)[0]])
 
 
 def read_metadata(path: Path, wanted: Collection[str]) -> tuple[pd.DataFrame, int]:

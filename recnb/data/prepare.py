@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recnb.data.schema import ITEM_COLUMNS, SHORTEST, Dataset, has_text, offsets_of
+from recnb.data.tables import Tables
 from recnb.errors import DataError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def build_dataset(
-    name: str, interactions: pd.DataFrame, items: pd.DataFrame, k_core: int, provenance: dict[str, Any]
-) -> Dataset:
+def build_dataset(tables: Tables, k_core: int) -> Dataset:
     """Filter, sort and number.
 
     Args:
-        name: of the data set.
-        interactions: rows in file order with ``user_id``, ``item_id`` and ``time`` (finite); checked by its reader.
-        items: one row per item with the columns of :class:`Dataset`, at least those that survive the k-core; with
-            ``k_core`` 0 the items that nobody met stay in the catalogue.
-        k_core: keep users and items with at least this many interactions, repeatedly; 0: off.
-        provenance: what the reader knows; the effect of filtering is added.
+        tables: what a reader made of its source.
+        k_core: keep users and items with at least this many interactions, repeatedly; 0: off, and the items that nobody
+            met stay in the catalogue.
 
     Returns:
-        Users in order of first appearance in ``interactions``, items in the order of ``items``. Events of one user
-        with the same time keep their file order.
+        Users in order of first appearance, items in the order of the catalogue. Events of one user with the same time
+        keep their file order. What was filtered stands in the provenance.
 
     Raises:
         DataError: nothing is left.
     """
+    name, interactions, items, provenance = tables
     user, user_ids = pd.factorize(interactions["user_id"])
     keep, effect = _filter(name, user, pd.factorize(interactions["item_id"])[0], k_core)
     item = pd.Index(items["item_id"]).get_indexer(interactions["item_id"][keep])  # row of ``items``
     kept_items = np.unique(item) if k_core else np.arange(len(items))
     kept_users, user = np.unique(user[keep], return_inverse=True)
     time = interactions["time"].to_numpy(np.float64)[keep]
-    order = np.lexsort((time, user))  # stable: ties keep file order
+    order = np.lexsort((time, user))  # stable
     return Dataset(
         name=name,
         items=items.iloc[kept_items].reset_index(drop=True)[list(ITEM_COLUMNS)],
         user_ids=np.asarray(user_ids, dtype=object)[kept_users],
-        offsets=offsets_of(user, len(kept_users)),
+        offsets=offsets_of(user[order]),
         sequence=np.searchsorted(kept_items, item[order]).astype(np.int32),
         times=time[order],
-        provenance={**provenance, "filter": effect},
+        provenance=provenance | {"filter": effect},
     )
 
 
@@ -95,24 +89,19 @@ def _filter(
     }
 
 
-def settle_items_without_text(
-    interactions: pd.DataFrame, items: pd.DataFrame, policy: str, path: Path
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def settle_items_without_text(tables: Tables, policy: str, path: Path) -> Tables:
     """Refuse, drop or count the items that have no text in any field.
 
     Args:
-        interactions: with ``item_id``.
-        items: with the columns of :class:`Dataset`; its index is the line in the file, 0 for an item that is not there.
+        tables: the index of its items is their line in the file, 0 for an item that does not stand there.
         policy: ``error``, ``drop`` (the items and their interactions go) or ``id`` (they stay as they are: people are
             shown their id, and no model reads it as if it were text).
         path: the file of the items, for the message.
 
-    Returns:
-        both tables, and ``items_without_text`` for the provenance.
-
     Raises:
         DataError: policy ``error`` and such an item exists.
     """
+    name, interactions, items, provenance = tables
     told = has_text(items)
     silent = items[~told]
     if policy == "error" and len(silent):
@@ -124,4 +113,5 @@ def settle_items_without_text(
         )
     if policy == "drop":
         items, interactions = items[told], interactions[~interactions["item_id"].isin(silent["item_id"])]
-    return interactions, items, {"items_without_text": {"policy": policy, "items": len(silent)}}
+    found = {"items_without_text": {"policy": policy, "items": len(silent)}}
+    return Tables(name, interactions, items, provenance | found)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from recnb.data.amazon import load_amazon
-from recnb.data.files import load_files
+from recnb.data.amazon import read_amazon
+from recnb.data.files import read_files
 from recnb.data.locate import source_files
-from recnb.data.movielens import load_movielens
+from recnb.data.movielens import read_movielens
+from recnb.data.prepare import build_dataset, settle_items_without_text
 from recnb.data.schema import Dataset
-from recnb.data.toy import toy_dataset
-
-if TYPE_CHECKING:
-    from recnb.data.settings import DataConfig
+from recnb.data.settings import DataConfig
+from recnb.data.toy import toy_tables
 
 
 def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
@@ -29,11 +27,13 @@ def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
     """
     folder = config.folder(root)
     if config.source == "toy":
-        return toy_dataset(config.toy, config.k_core, seed)
+        return build_dataset(toy_tables(config.toy, seed), config.k_core)
     if config.source == "movielens-100k":
-        return load_movielens(folder, root / ".cache" / "movielens", config.download, config.k_core)
+        cache = root / ".cache" / "movielens"
+        return build_dataset(read_movielens(folder, cache, config.download), config.k_core)
     interactions, items = source_files(config.source, folder, config.interactions, config.items)
     if config.source == "files":
-        return load_files(interactions, items, config.k_core, config.without_text, config.text_columns)
-    edition = config.source.removeprefix("amazon-")
-    return load_amazon(interactions, items, edition, config.k_core, config.without_text)
+        tables = read_files(interactions, items, config.text_columns)
+    else:
+        tables = read_amazon(interactions, items, config.source.removeprefix("amazon-"), config.k_core)
+    return build_dataset(settle_items_without_text(tables, config.without_text, items), config.k_core)

@@ -11,12 +11,27 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from recnb.errors import DataError, nearest
+
+
+class Tables(NamedTuple):
+    """A source as its reader left it: checked, unfiltered.
+
+    Attributes:
+        name, provenance: as of :class:`recnb.data.schema.Dataset`.
+        interactions: rows in file order with ``user_id``, ``item_id`` and ``time`` (finite).
+        items: one row per item with the columns of a catalogue, at least for the items that will survive the k-core.
+    """
+
+    name: str
+    interactions: pd.DataFrame
+    items: pd.DataFrame
+    provenance: dict[str, Any]
 
 
 def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
