@@ -67,30 +67,30 @@ def _read_copy(path: Path) -> Tables:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder. Ways to {NAME}: {_ways(None)}")
     if not path.is_dir():
-        return _read_zip(path)
+        raw = _unzipped(path)
+        return _read_wheel(raw, path) if "ml-100k.inter" in raw else _read_official(raw, path)
     first, second = source_files("movielens-100k", path)
     if first.name == "u.data":
-        return _read_official(lambda name: read_bytes(first.with_name(name)), str(first.parent))
+        return _read_official({file.name: read_bytes(file) for file in (first, second)}, first.parent)
     copy = read_files(first, second, {})
     return copy._replace(provenance=copy.provenance | {"source": "movielens-100k, local copy", "licence": LICENCE})
 
 
-def _read_zip(path: Path) -> Tables:
+def _unzipped(path: Path) -> dict[str, bytes]:
+    """Ratings and films of the wheel or the official archive, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rsplit("/", 1)[-1]: name for name in archive.namelist() if "ml-100k/" in name}
-            if "ml-100k.inter" in names:
-                return _read_wheel(lambda name: archive.read(names[name]), str(path))
-            if "u.data" in names:
-                return _read_official(lambda name: archive.read(names[name]), str(path))
+            for pair in (("ml-100k.inter", "ml-100k.item"), ("u.data", "u.item")):
+                if pair[0] in names:
+                    return {name: archive.read(names[name]) for name in pair}
     except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
         raise DataError(f"{path}: not a readable zip with {NAME} ({error}); remove it, fetch again") from None
     raise DataError(f"{path}: a zip without ml-100k/u.data and without ml-100k/ml-100k.inter")
 
 
-def _read_official(read: Callable[[str], bytes], where: str) -> Tables:
+def _read_official(raw: dict[str, bytes], where: Path) -> Tables:
     """GroupLens's own files: ``u.data`` (user, film, rating, seconds) and ``u.item`` (latin-1, 19 genre flags)."""
-    raw = {name: read(name) for name in ("u.data", "u.item")}
     ratings = _split(raw["u.data"].decode("ascii", "replace"), "\t", 4, f"{where}/u.data")
     films = _split(raw["u.item"].decode("latin-1"), "|", 24, f"{where}/u.item")
     flags = films.iloc[:, 5:].to_numpy() == "1"  # (N, 19)
@@ -99,12 +99,11 @@ def _read_official(read: Callable[[str], bytes], where: str) -> Tables:
     return _checked(ratings, items, raw, "movielens-100k, official files", where)
 
 
-def _read_wheel(read: Callable[[str], bytes], where: str) -> Tables:
+def _read_wheel(raw: dict[str, bytes], where: Path) -> Tables:
     """recbole's atomic files: tab separated with a typed header, the year in a column of its own, UTF-8."""
-    raw = {name: read(name) for name in ("ml-100k.inter", "ml-100k.item")}
     ratings, films = (_split(decode(raw[name], where), "\t", 4, f"{where}/{name}", header=True) for name in raw)
     items = films.set_axis(["item_id", "title", "year", "categories"], axis=1)
-    items = items.assign(categories=[genres.split() for genres in items["categories"]])
+    items = items.assign(categories=items["categories"].str.split())
     return _checked(ratings, items, raw, "movielens-100k, recbole 1.2.1 wheel", where)
 
 
@@ -120,7 +119,7 @@ def _split(text: str, separator: str, columns: int, where: str, header: bool = F
     return lines.str.split(separator, expand=True, regex=False)
 
 
-def _checked(ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], source: str, where: str) -> Tables:
+def _checked(ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], source: str, where: Path) -> Tables:
     """What both forms share; the columns of ``ratings`` are user, film, rating and seconds."""
     interactions = ratings[[0, 1, 3]].set_axis(["user_id", "item_id", "time"], axis=1)
     interactions["time"] = parse_times(interactions["time"], where)

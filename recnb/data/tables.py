@@ -191,5 +191,5 @@ def check_known_items(
         name = interactions["item_id"][line]
         raise DataError(
             f"{path}: line {line}: item '{name}' is not in {items_path} "
-            f"({unknown.sum()} interactions with such items){nearest(name, items['item_id'])}"
+            f"({unknown.sum()} interactions with such items){nearest(name, items['item_id'], 0.3)}"
         )

@@ -247,6 +247,11 @@ def test_amazon_faults_name_file_and_line(amazon: Path) -> None:
     assert_says(complaint(amazon, source="amazon-2014"), "line 1: expected a record with 'asin'")
 
 
+def test_amazon_where_nothing_survives_the_k_core(amazon: Path) -> None:
+    message = complaint(amazon, source="amazon-2014", k_core=4)
+    assert_says(message, "Amazon Beauty (2014): none of 9 interactions survives data.k_core = 4; a smaller k keeps more")
+
+
 def test_amazon_files_that_are_missing_empty_cut_or_in_another_encoding(amazon: Path) -> None:
     reviews, meta = amazon / "reviews_Beauty_5.json", amazon / "meta_Beauty.json"
     packed = gzip.compress((reviews.read_bytes() + b"\n") * 50)

@@ -235,6 +235,22 @@ def test_a_field_under_another_name_is_read_where_the_recipe_says(packed: str, t
         load(tmp_path, **settings, text_columns={"description": "short_txt"})
 
 
+def test_titles_that_are_numbers_keep_their_text_where_an_item_has_none(tmp_path: Path) -> None:
+    folder = write_generic(tmp_path / "generic")
+    rows = [{"item_id": 1, "title": 1984}, {"item_id": 2, "brand": "A"}, {"item_id": 3, "title": 42.5}, {"item_id": "4"}]
+    (folder / "items.jsonl.gz").write_bytes("\n".join(map(json.dumps, rows)).encode())
+    items = load(tmp_path, source="files", path="generic", without_text="id").items
+    assert items["item_id"].tolist() == ["1", "2", "3", "4"] and items["title"].tolist() == ["1984", "", "42.5", ""]
+
+
+def test_line_ends_of_any_kind(tmp_path: Path) -> None:
+    folder = write_generic(tmp_path / "generic")
+    first, lines = load(tmp_path, source="files", path="generic"), (folder / "interactions.csv").read_bytes()
+    for ends in (b"\r\n", b"\r"):
+        (folder / "interactions.csv").write_bytes(lines.replace(b"\n", ends))
+        assert same(load(tmp_path, source="files", path="generic"), first)
+
+
 def test_hostile_text_is_kept_as_it_stands(tmp_path: Path) -> None:
     folder = write_generic(tmp_path / "generic")
     hostile = ["<s1_17> & <b>", "[CON]</s>", "a\u2028b\x85c", "ünïcode \U0001f3ac"]
