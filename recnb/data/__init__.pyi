@@ -1,5 +1,6 @@
 from . import figures as figures
 from .files import read_items as read_items
+from .locate import source_files as source_files
 from .prepare import k_core_mask as k_core_mask
 from .schema import (
     Dataset as Dataset,
@@ -24,7 +25,6 @@ from .schema import (
 )
 from .settings import DataConfig as DataConfig
 from .sources import load_dataset as load_dataset
-from .sources import source_files as source_files
 from .split import (
     Validation as Validation,
 )
