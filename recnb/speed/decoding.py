@@ -19,18 +19,19 @@ from recnb.evaluation.metrics import metrics, target_ranks
 from recnb.index.build import codes_per_level, random_codes
 from recnb.index.settings import IndexConfig
 from recnb.index.trie import Trie
-from recnb.llm import beam
 from recnb.llm.backbone import inference, pad_left
+from recnb.llm.beam import TokenScorer, beam_search, best_columns, recommend
 from recnb.llm.settings import DecodeConfig
+from recnb.llm.token_tree import TokenTree, read_shared
 from recnb.llm.vocabulary import Vocabulary
 
 Lists = tuple[np.ndarray, np.ndarray]  # tokens (U, W, L) and their log-probabilities (U, W), best first
 # Parts of a beam search for recnb.speed.measure.parts_of; no function of one part calls one of another.
 SEARCH_PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "prefill": (beam._TokenTree.__init__,),
-    "reading chosen tokens": (beam._TokenTree.read, beam._TokenTree.follow),
-    "head and softmax": (beam._Scorer.__call__,),
-    "trie and top-k": (Trie.branches, Trie.remaining, beam._best),
+    "prefill": (TokenTree.__init__,),
+    "reading chosen tokens": (TokenTree.read, TokenTree.follow),
+    "head and softmax": (TokenScorer.__call__,),
+    "trie and top-k": (Trie.branches, Trie.remaining, best_columns),
 }
 
 
@@ -95,8 +96,8 @@ def decoding_contest(model: Any, prompts: Sequence[np.ndarray], rows: np.ndarray
     batches = [list(prompts[i : i + batch_size]) for i in range(0, len(prompts), batch_size)]
 
     def ours(share: bool) -> Lists:
-        shared = beam.read_shared(model, prompts) if share else None
-        found = [beam.beam_search(model, batch, trie, width, shared=shared) for batch in batches]
+        shared = read_shared(model, prompts) if share else None
+        found = [beam_search(model, batch, trie, width, shared=shared) for batch in batches]
         return rows[np.concatenate([f.items for f in found])], np.concatenate([f.scores for f in found])
 
     def theirs(once: bool) -> Lists:
@@ -131,7 +132,7 @@ def evaluation_contest(model: Any, vocabulary: Vocabulary, prompts: Sequence[np.
     items, decode, size = vocabulary.item_tokens, vocabulary.tokenizer.decode, config.batch_size
 
     def ours() -> dict[str, float]:
-        lists = beam.recommend_lists(model, prompts, Trie.from_tokens(items), config, pad_id=vocabulary.pad_id)
+        lists, _ = recommend(model, prompts, Trie.from_tokens(items), config)
         return metrics(target_ranks(lists, targets), cutoffs)
 
     def theirs() -> dict[str, float]:
