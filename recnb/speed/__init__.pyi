@@ -1,7 +1,13 @@
 from . import figures as figures
 from . import retrieval as retrieval
 from .decoding import (
+    SEARCH_PARTS as SEARCH_PARTS,
+)
+from .decoding import (
     decoding_contest as decoding_contest,
+)
+from .decoding import (
+    evaluation_contest as evaluation_contest,
 )
 from .decoding import (
     same_lists as same_lists,
@@ -17,7 +23,6 @@ from .decoding import (
 )
 from .embedding import embedding_contest as embedding_contest
 from .embedding import least_cosine as least_cosine
-from .evaluation import evaluation_contest as evaluation_contest
 from .indexing import (
     balanced_contest as balanced_contest,
 )
@@ -33,16 +38,27 @@ from .indexing import (
 from .indexing import (
     synthetic_embeddings as synthetic_embeddings,
 )
-from .measure import contest as contest
-from .measure import growth as growth
-from .measure import peak_memory as peak_memory
-from .measure import timed as timed
-from .profile import SEARCH_PARTS as SEARCH_PARTS
-from .profile import parts_of as parts_of
+from .measure import (
+    contest as contest,
+)
+from .measure import (
+    curve as curve,
+)
+from .measure import (
+    growth as growth,
+)
+from .measure import (
+    parts_of as parts_of,
+)
+from .measure import (
+    peak_memory as peak_memory,
+)
+from .measure import (
+    timed as timed,
+)
+from .retrieval import overlap as overlap
 from .scaling import Constants as Constants
-from .scaling import curve as curve
 from .scaling import projection as projection
-from .switches import switch_contest as switch_contest
 from .training import (
     Window as Window,
 )
@@ -60,6 +76,9 @@ from .training import (
 )
 from .training import (
     pair_loss as pair_loss,
+)
+from .training import (
+    switch_contest as switch_contest,
 )
 from .training import (
     training_contest as training_contest,
