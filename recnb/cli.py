@@ -178,8 +178,8 @@ def _add_compare(commands: _Commands) -> None:
 def _add_table(commands: _Commands) -> None:
     parser = _command(
         commands, "table",
-        "Run the recipes of a table file, each with its seeds, up to 06_evaluate, and write what a table needs of\n"
-        "each to reports/<recipe>/results.json. After a kill the same command goes on where it stopped. Seeds\n"
+        "Run the recipes of a table file, each with its seeds, up to their evaluation, and write what a table needs\n"
+        "of each to reports/<recipe>/results.json. After a kill the same command goes on where it stopped. Seeds\n"
         "measured on another machine with the same settings are taken from there.",
         "examples:\n  recnb table params/tables/amazon.yaml\n"
         "  recnb table params/tables/amazon.yaml --minutes 9     as much as fits; again for the rest\n"
@@ -270,11 +270,10 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """``recnb compare``."""
     from recnb.artifacts import find_root
-    from recnb.studies import compare as comparison
+    from recnb.studies.comparisons import run_comparison
 
     root = find_root(options.comparison)
-    overrides = tuple(options.overrides)
-    written = comparison.compare(Path(options.comparison), root, overrides, minutes=options.minutes)
+    written = run_comparison(Path(options.comparison), root, tuple(options.overrides), minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
     return OK
 
@@ -282,10 +281,9 @@ def compare(options: argparse.Namespace) -> int:
 def table(options: argparse.Namespace) -> int:
     """``recnb table``."""
     from recnb.artifacts import find_root
-    from recnb.studies import table as tables
+    from recnb.studies.tables import run_table
 
-    root = find_root(options.table)
-    tables.fill(Path(options.table), root, tuple(options.overrides), minutes=options.minutes)
+    run_table(Path(options.table), find_root(options.table), tuple(options.overrides), minutes=options.minutes)
     return OK
 
 

@@ -1,6 +1,6 @@
 """What a comparison judges: the rank of each user's validation item, in the lists of a trained model or a baseline.
 
-Seen items are kept, as in the papers. :mod:`recnb.studies.compare` asks here, by the names in the system's recipe.
+Seen items are kept, as in the papers. :mod:`recnb.studies.comparisons` asks here, by the names in the system's recipe.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ def model_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int = 0)
     before = recipe.train.con_position == "before_response"
     prompts = seqrec_prompts(vocabulary, chosen.histories, recipe.tasks, before)
     trie = Trie.from_tokens(vocabulary.item_tokens)
-    return target_ranks(
-        recommend_lists(model, prompts, trie, recipe.decode, progress=stage.runtime.progress), chosen.targets
-    )
+    lists = recommend_lists(model, prompts, trie, recipe.decode, progress=stage.runtime.progress)
+    return target_ranks(lists, chosen.targets)
 
 
 def baseline_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int = 0) -> np.ndarray:
