@@ -3,21 +3,23 @@
 #   PYTHON   the interpreter that creates the environment      make report PYTHON=python3.12
 #   VENV     where the environment lives                       make report VENV=/data/envs/recnb
 #   RECIPE   the params file that `make report` runs           make report RECIPE=params/toy.yaml
+#   WORKERS  processes that the tests share (1 GB each)        make test WORKERS=4
 #
 # pip is called without options of our own: your index, proxy and certificate settings stay in force.
 
 PYTHON ?= python3
 VENV   ?= .venv
 RECIPE ?= params/quickstart.yaml
+WORKERS ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test lint lab gemma speed example example-beauty ledger clean distclean
+.PHONY: help env report test test-fast lint lab gemma speed example example-beauty ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
 # The stamp holds a checksum of what the environment is made of; a fresh clone or a touched file does not rebuild it.
 env: ## create or update the environment (nothing to do when lock and pyproject are unchanged)
@@ -42,7 +44,10 @@ report: env ## run the quickstart: environment, data, all stages, reports/quicks
 	@$(BIN)/recnb run $(RECIPE)
 
 test: env ## all tests, with coverage of recnb
-	@$(BIN)/python -m pytest --cov=recnb --cov-report=term --cov-fail-under=90
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov=recnb --cov-report=term --cov-fail-under=90
+
+test-fast: env ## what runs after each change: no notebooks, nothing slow
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow"
 
 lint: env ## ruff, mypy, and the one rule of the house: a wing imports only wings below it
 	@$(BIN)/python -m ruff check .

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nbformat
 import pytest
-from sandbox import ROOT, STAGES, ToyRun, python
+from sandbox import ROOT, STAGES, Again, ToyRun, nbval
 
 NOTEBOOKS = list(STAGES)
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
@@ -179,12 +178,11 @@ def test_every_picture_has_alt_text(name: str, toy_run: ToyRun) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_outputs_are_the_same_when_run_again(toy_run: ToyRun) -> None:
+def test_outputs_are_the_same_when_run_again(toy_run: ToyRun, again: Again) -> None:
     """nbval, strict: every cell of every executed copy runs again, and its outputs are compared one by one."""
-    outcome = nbval(toy_run.root, [toy_run.executed(name) for name in NOTEBOOKS])
-    assert not outcome["failed"], outcome["text"][-6000:]
+    assert not again.outcome["failed"], again.outcome["text"][-6000:]
     cells = {name: len(code_cells(nbformat.read(toy_run.executed(name), as_version=4))) for name in NOTEBOOKS}
-    assert outcome["passed"] == sum(cells.values()), "as many comparisons as cells"
+    assert again.outcome["passed"] == sum(cells.values()), "as many comparisons as cells"
 
 
 @pytest.mark.e2e
@@ -208,16 +206,3 @@ def test_a_stripped_copy_is_noticed(toy_copy: ToyRun) -> None:
         cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, path)
     assert cells_not_run(path)
-
-
-def nbval(root: Path, files: list[Path]) -> dict:
-    """Run pytest --nbval on files; counts of passed and failed cells and the text of the run."""
-    report = root / "nbval.xml"
-    result = python("-m", "pytest", "--nbval", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider",
-                    "-p", "no:cov", "-c", "/dev/null", f"--rootdir={root}", f"--junitxml={report}", *files,
-                    cwd=root / "executed", timeout=900)  # fmt: skip
-    cases = ET.parse(report).getroot().findall(".//testcase")
-    bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
-    skipped = [c for c in cases if c.find("skipped") is not None]
-    passed = len(cases) - len(bad) - len(skipped)
-    return {"passed": passed, "failed": len(bad), "skipped": len(skipped), "text": result.stdout + result.stderr}

@@ -17,12 +17,13 @@ from recnb.artifacts import find_root, write_atomic
 from recnb.errors import ArtifactError, RecnbError
 
 Row = Mapping[str, Any]
-MARKS: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> the page that holds it, and the files its rows come from
-    "ledger": ("README.md", ("reports/example/ledger.json",)),
-    "beauty": ("README.md", ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json")),
-    "sports": ("README.md", ("reports/sports-cpu/results.json",)),
-    "instruments": ("README.md", ("reports/instruments-cpu/results.json",)),
-    "speed": ("README.md", ("reports/example/speed.json",)),
+RESULTS = "reports/README.md"
+LEDGERS: dict[str, tuple[str, tuple[str, ...]]] = {  # mark -> the page that holds it, and the files of its rows
+    "ledger": (RESULTS, ("reports/example/ledger.json",)),
+    "beauty": (RESULTS, ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json")),
+    "sports": (RESULTS, ("reports/sports-cpu/results.json",)),
+    "instruments": (RESULTS, ("reports/instruments-cpu/results.json",)),
+    "speed": (RESULTS, ("reports/example/speed.json",)),
 }
 _ORIGIN = ("commit", "hardware")  # the same in every measured row: said once, below the table
 _LEFT_OUT = (*_ORIGIN, "source")
@@ -32,29 +33,38 @@ def main() -> int:
     """Fill all marks in the pages of the project around the working directory."""
     try:
         root = find_root()
-        changed = {page for name, (page, _) in MARKS.items() if fill_mark(root, name)}
+        changed = stale(root)
+        for name in changed:
+            fill_mark(root, name)
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
         return 2
-    print(f"{', '.join(sorted(changed))}: tables filled in" if changed else "all tables are up to date")
+    print(f"tables filled in: {', '.join(changed)}" if changed else "all tables are up to date")
     return 0
 
 
-def fill_mark(root: Path, name: str) -> bool:
-    """Put the table of this mark into its page; True if the page changed.
+def stale(root: Path) -> list[str]:
+    """Marks whose tables are not what the command makes of the committed rows; raises as :func:`fill_mark`."""
+    return [name for name in LEDGERS if len(set(_page(root, name))) > 1]
+
+
+def fill_mark(root: Path, name: str) -> None:
+    """Put the table of this mark into its page.
 
     Raises:
         ArtifactError: a file with its rows, or the mark, is missing.
     """
-    page, body = root / MARKS[name][0], mark_body(root, name)
-    text, (begin, end) = page.read_text(encoding="utf-8"), (f"<!-- {name} -->", f"<!-- /{name} -->")
+    write_atomic(root / LEDGERS[name][0], lambda file: file.write(_page(root, name)[1].encode()))
+
+
+def _page(root: Path, name: str) -> tuple[str, str]:
+    """The page of a mark as it is, and as it should be."""
+    page, begin, end = root / LEDGERS[name][0], f"<!-- {name} -->", f"<!-- /{name} -->"
+    text = page.read_text(encoding="utf-8")
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ArtifactError(f"{page}: expected one {begin} and one {end}")
     before, rest = text.split(begin)
-    new = f"{before}{begin}\n{body}\n{end}{rest.split(end)[1]}"
-    if new != text:
-        write_atomic(page, lambda file: file.write(new.encode()))
-    return new != text
+    return text, f"{before}{begin}\n{mark_body(root, name)}\n{end}{rest.split(end)[1]}"
 
 
 def mark_body(root: Path, name: str) -> str:
@@ -66,7 +76,7 @@ def mark_body(root: Path, name: str) -> str:
         ArtifactError: no such file, or no rows in it.
     """
     rows: dict[tuple[str, ...], Row] = {}  # by what a reader sees of each
-    for row in (row for source in MARKS[name][1] for row in read_rows(root / source)):
+    for row in (row for source in LEDGERS[name][1] for row in read_rows(root / source)):
         rows.setdefault(tuple(f"{key} {_cell(row[key])}" for key in row if key not in _LEFT_OUT), row)
     found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in _ORIGIN}
     said = "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if values)

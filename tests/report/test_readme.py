@@ -20,10 +20,10 @@ ROWS = [
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with two pages, a mark in each."""
-    monkeypatch.setattr(readme, "MARKS", {"ledger": ("README.md", ("ledger.json",)), "long": ("reports/README.md", ("a.json", "b.json"))})
+    monkeypatch.setattr(readme, "LEDGERS", {"ledger": ("README.md", ("ledger.json",)), "long": ("reports/README.md", ("a.json", "b.json"))})
     for name in ("notebooks", "params", "reports"):
         (tmp_path / name).mkdir()
-    for name, (page, _) in readme.MARKS.items():
+    for name, (page, _) in readme.LEDGERS.items():
         (tmp_path / page).write_text(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n", encoding="utf-8")
     (tmp_path / "ledger.json").write_text(json.dumps(ROWS), encoding="utf-8")
     return tmp_path
@@ -32,14 +32,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("content", [ROWS, {"rows": ROWS}])
 def test_fills_between_the_marks_once(root: Path, content: object) -> None:
     (root / "ledger.json").write_text(json.dumps(content), encoding="utf-8")
-    assert readme.fill_mark(root, "ledger")
+    readme.fill_mark(root, "ledger")
     text = (root / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "old" in (root / "reports" / "README.md").read_text(encoding="utf-8"), "another page is another mark's"
     assert "| A | 0.0830 | published | a \\| b |" in text
     assert "| ours |  | measured |  |" in text
     assert "Measured rows: commit abc; hardware two cores." in text
-    assert not readme.fill_mark(root, "ledger"), "nothing changes the second time"
+    readme.fill_mark(root, "ledger")
+    assert (root / "README.md").read_text(encoding="utf-8") == text, "nothing changes the second time"
 
 
 def test_a_row_of_two_files_stands_once(root: Path) -> None:
@@ -80,9 +81,10 @@ def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     for name in ("a.json", "b.json"):
         (root / name).write_text(json.dumps(ROWS), encoding="utf-8")
     (root / "README.md").write_text("<!-- ledger -->old<!-- /ledger -->", encoding="utf-8")
-    assert readme.main() == 0 and "README.md, reports/README.md: tables filled in" in capsys.readouterr().out
-    assert "old" not in "".join((root / page).read_text(encoding="utf-8") for page, _ in readme.MARKS.values())
-    assert readme.main() == 0 and "up to date" in capsys.readouterr().out
+    assert readme.stale(root) == ["ledger", "long"]
+    assert readme.main() == 0 and "tables filled in: ledger, long" in capsys.readouterr().out
+    assert "old" not in "".join((root / page).read_text(encoding="utf-8") for page, _ in readme.LEDGERS.values())
+    assert readme.stale(root) == [] and readme.main() == 0 and "up to date" in capsys.readouterr().out
 
 
 def test_docstrings_tell_the_truth() -> None:
