@@ -176,9 +176,7 @@ def paired_spread(ranks: SeedRanks, first: SeedRanks) -> Spread:
     return Spread((changes.std() / 2**0.5).to_dict(), len(shared) - 1)
 
 
-def difference(
-    ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN
-) -> dict[str, dict[str, float]]:
+def difference(ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN) -> dict[str, dict[str, float]]:
     """How far a choice is from the first one, with an interval over users *and* seeds.
 
     Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),

@@ -31,9 +31,7 @@ def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[s
     return label, [f"{low}-{high}" if low < high else f"{low}" for low, high in bounds]
 
 
-def by_group(
-    values: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int
-) -> pd.DataFrame:
+def by_group(values: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
     """Mean and interval of a per-user metric (U,) inside each group, (U,) numbers into ``names``.
 
     Returns:

@@ -36,17 +36,12 @@ def target_ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected lists (U, W) and targets (U,), found {lists.shape} and {targets.shape}")
     if (targets < 0).any():
         raise ValueError("a target is not an item number (it is negative)")
-    _refuse_repeats(lists)
+    ordered = np.sort(lists, axis=1)
+    repeated = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).any(axis=1)
+    if repeated.any():
+        raise ValueError(f"the list in row {repeated.argmax()} names an item twice: a list must hold distinct items")
     hit = lists == targets[:, None]  # (U, W)
     return np.where(hit.any(axis=1), hit.argmax(axis=1), lists.shape[1]).astype(np.int64)
-
-
-def _refuse_repeats(lists: np.ndarray) -> None:
-    ordered = np.sort(lists, axis=1)
-    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)
-    if repeated.any():
-        user = int(repeated.any(axis=1).argmax())
-        raise ValueError(f"the list in row {user} names an item twice: a list must hold distinct items")
 
 
 def per_user(ranks: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -44,17 +44,18 @@ def main() -> int:
 
 
 def stale(root: Path) -> list[str]:
-    """Marks whose tables are not what the command makes of the committed rows; raises as :func:`fill_mark`."""
+    """Marks whose tables are not what the command makes of the committed rows.
+
+    Raises:
+        ArtifactError: a file with rows, or a mark, is missing.
+    """
     return [name for name in LEDGERS if len(set(_page(root, name))) > 1]
 
 
 def fill_mark(root: Path, name: str) -> None:
-    """Put the table of this mark into its page.
-
-    Raises:
-        ArtifactError: a file with its rows, or the mark, is missing.
-    """
-    write_atomic(root / LEDGERS[name][0], lambda file: file.write(_page(root, name)[1].encode()))
+    """Put the table of this mark into its page; raises as :func:`stale`."""
+    content = _page(root, name)[1].encode()
+    write_atomic(root / LEDGERS[name][0], lambda file: file.write(content))
 
 
 def _page(root: Path, name: str) -> tuple[str, str]:

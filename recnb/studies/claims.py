@@ -10,13 +10,15 @@ import datetime
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOLDS, FAILS, OPEN, MISSING = "holds here", "does not hold here", "cannot be told", "not measured"
 Comparisons = Mapping[str, Mapping[str, Any]]
@@ -67,27 +69,33 @@ def verdict(found: Mapping[str, Any] | None) -> str:
     return HOLDS if found["low"] > 0 else FAILS
 
 
-class Claim(BaseModel):
-    """One claim as a question: is ``better`` better than ``worse`` in ``comparison``?"""
+class Question(BaseModel):
+    """Is ``better`` better than ``worse`` in ``comparison``?"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    claim: str = Field(min_length=1)
-    part: str = Field(min_length=1)
-    comparison: str
-    better: str
-    worse: str
-    note: str = Field("", description="what must be known beside the verdict, without figures")
-
-
-class Step(BaseModel):
-    """One entry of the log: what was tried, and where its result was measured: figures are looked up, not written."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    date: datetime.date
-    tried: str = Field(min_length=1)
     comparison: str = ""
     better: str = ""
     worse: str = ""
+
+    def difference(self, comparisons: Comparisons, metric: str) -> dict[str, Any] | None:
+        """:func:`pair` of the two; none without the comparison."""
+        comparison = comparisons.get(self.comparison)
+        return pair(comparison, self.better, self.worse, metric) if comparison else None
+
+
+class Claim(Question):
+    """One claim of a paper as a question, without its answer."""
+
+    claim: str = Field(min_length=1)
+    part: str = Field(min_length=1)
+    note: str = Field("", description="what must be known beside the verdict, without figures")
+
+
+class Step(Question):
+    """One entry of the log: what was tried, and where its result was measured: figures are looked up, not written."""
+
+    date: datetime.date
+    tried: str = Field(min_length=1)
     said: str = Field("", description="what was found where no comparison holds it, without figures")
 
 
@@ -98,19 +106,13 @@ def read_claims(wing: str) -> list[Claim]:
 
 
 def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports: str = "reports") -> list[str]:
-    """The log of what was tried (``reports/ablations/log.yaml``), oldest first, each step with what came of it.
-
-    Args:
-        root: project root.
-        comparisons: of :func:`read_comparisons`.
-        metric: in which a difference is given.
-        reports: folder of the project's reports.
-    """
+    """The log of what was tried (``reports/ablations/log.yaml``), oldest first, each step with what came of it: the
+    difference in ``metric`` by ``comparisons`` (:func:`read_comparisons`), or what was said."""
     path = root / reports / "ablations" / "log.yaml"
     entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
     lines = []
     for step in (Step.model_validate(entry) for entry in entries):
-        found = _asked(step, comparisons, metric)
+        found = step.difference(comparisons, metric)
         measured = f"{metric} {found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]" if found else ""
         lines.append(f"{step.date}: {step.tried} → {'; '.join(filter(None, (measured, step.said))) or 'not measured'}")
     return lines
@@ -123,11 +125,13 @@ def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R
         part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric``), diff, low, high, over,
         verdict, note.
     """
+    import pandas as pd  # late: a report's page needs none of it
+
     rows = []
     for claim in claims:
         measured = comparisons.get(claim.comparison, {"rows": []})["rows"]
         values = {row["choice"]: row.get(metric) for row in measured}
-        found = _asked(claim, comparisons, metric)
+        found = claim.difference(comparisons, metric)
         rows.append(
             claim.model_dump(include={"part", "claim", "better", "worse"})
             | {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
@@ -137,17 +141,14 @@ def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R
     return pd.DataFrame(rows).astype(dict.fromkeys(("of_better", "of_worse", "diff", "low", "high"), float))
 
 
-def _asked(question: Claim | Step, comparisons: Comparisons, metric: str) -> dict[str, Any] | None:
-    comparison = comparisons.get(question.comparison)
-    return pair(comparison, question.better, question.worse, metric) if comparison else None
-
-
 def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
     """What each choice changed against the first row, which has no difference (missing).
 
     Returns:
         columns choice, the metric, N@10, seeds, diff, low, high, over, steps, minutes.
     """
+    import pandas as pd
+
     first = comparison["rows"][0]["choice"]
     rows = [
         {"choice": row["choice"], metric: row.get(metric), "N@10": row["N@10"], "seeds": len(row["seeds"])}
@@ -165,6 +166,8 @@ def shared_effects(small: Mapping[str, Any], large: Mapping[str, Any], metric: s
     Returns:
         choice, small, large (differences from the first shared choice), same_sign; empty if fewer than two are shared.
     """
+    import pandas as pd
+
     known = {row["choice"] for row in large["rows"]}
     names = [row["choice"] for row in small["rows"] if row["choice"] in known]
     rows = []

@@ -41,12 +41,7 @@ class Comparison(Request):
     )
 
     def trials(self, stem: str, root: Path, overrides: Sequence[str] = ()) -> list[Trial]:
-        """All runs, checked: the variants in order and within each its seeds.
-
-        Args:
-            stem: of the file's name; names of runs contain it.
-            root: project root.
-            overrides: for all variants; a variant's own change wins.
+        """All runs, checked, variant by variant and seed by seed; names of runs contain the ``stem`` of the file's name.
 
         Raises:
             RecipeError: the system judges nothing of this name, or a variant is no valid recipe.
@@ -82,8 +77,7 @@ def run_comparison(
     Ranks are kept beside each run, so a comparison that was killed or ran out of time goes on where it stopped.
 
     Args:
-        path: the comparison file.
-        root: project root.
+        path, root: the comparison file, and the project's root.
         overrides: for all variants, e.g. where the data lies; a variant's own change wins.
         say: told one line per finished run, and what was left out.
         minutes: start nothing more after this long; 0: no limit.

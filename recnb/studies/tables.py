@@ -9,9 +9,8 @@ machines add up.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import Field
@@ -56,14 +55,9 @@ class Table(Request):
         return trials
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One recipe with one seed, measured.
-
-    Attributes:
-        ranks: (U users) one uint8 column ``<system>/<protocol>`` each: rank of the target from 0; 255: so or worse.
-        about: where they come from; which system is ours, which are mixtures.
-    """
+class Measured(NamedTuple):
+    """One recipe with one seed, measured: (U,) ranks of the target from 0 in a uint8 column ``<system>/<protocol>``
+    each (255: so or worse), and where they come from, which system is ours, which are mixtures."""
 
     ranks: pd.DataFrame
     about: dict[str, Any]
@@ -83,7 +77,7 @@ def run_table(
     """
     trials = Table.read(path).trials(root, overrides)  # all are checked before the first one runs
     written: dict[str, Path] = {}
-    for trial in run_trials(path, [trial for trial in trials if not _elsewhere(trial, say)], minutes, say):
+    for trial in run_trials(path, [each for each in trials if not _elsewhere(each, say)], minutes, say):
         name, recipe = trial.group, trial.recipe
         earlier, found = read_measured(name, recipe, root), read_run(trial.plan)
         same = {seed: one for seed, one in earlier.items() if one.about["data"] == found.about["data"]}
@@ -111,31 +105,26 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
     chose. Against the baseline with the highest N@10: the paired difference with an interval over users and seeds.
 
     Args:
-        name: of the results; the recipe's name without its seed.
-        recipe: of any of the runs.
+        name: of the recipe without a seed; ``recipe`` is that of any run.
         measured: seed -> what was measured; all with the same systems and users.
-        root: project root.
     """
     measured = dict(sorted(measured.items()))
     folder = root / recipe.paths.reports / name
-    runs = [one.about | {"ranks": _write_ranks(folder, seed, one.ranks)} for seed, one in measured.items()]
     ranks = _by_system(measured)
-    scores = {system: {p: summary(found) for p, found in both.items()} for system, both in ranks.items()}
     content: dict[str, Any] = {
         "recipe": name,
         "title": recipe.title,
         "recipe_hash": _settings(recipe),
         "published": recipe.published,
         "seeds": list(measured),
-        "runs": runs,
-        "systems": scores,
+        "runs": [one.about | {"ranks": _write_ranks(folder, seed, one.ranks)} for seed, one in measured.items()],
+        "systems": {system: {p: summary(found) for p, found in both.items()} for system, both in ranks.items()},
         "spread": {system: seed_spread(both["kept"]).sd for system, both in ranks.items()},
     }
     content |= _against_best({s: both["kept"] for s, both in ranks.items()}, content, recipe.slug)
     write_json(folder / RESULTS, content | {"rows": _ledger_rows(content, recipe)})
-    for path in folder.glob(RANKS.format(seed="*")):
-        if path.name not in {RANKS.format(seed=seed) for seed in measured}:
-            path.unlink()
+    for path in {*folder.glob(RANKS.format(seed="*"))} - {folder / RANKS.format(seed=seed) for seed in measured}:
+        path.unlink()
     return folder / RESULTS
 
 
@@ -176,16 +165,10 @@ def _ledger_rows(content: Mapping[str, Any], recipe: Recipe) -> list[dict[str, A
 def read_measured(
     name: str, recipe: Recipe, root: Path, say: Callable[[str], None] = lambda line: None
 ) -> dict[int, Measured]:
-    """What was measured before with the same settings, on whatever machine, seed by seed.
+    """Seed -> what results of this name say was measured with the recipe's settings, on whatever machine.
 
-    Args:
-        name: of the results.
-        recipe: as it would run now; results of other settings are not its own.
-        root: project root.
-        say: told what could not be used, and why.
-
-    Returns:
-        seed -> what was measured; without the seeds whose ranks are missing or are not those of the results.
+    Results of other settings are not its own, nor are seeds whose ranks are missing or are not those of the results;
+    ``say`` is told so.
     """
     folder = root / recipe.paths.reports / name
     if not (folder / RESULTS).is_file():

@@ -82,9 +82,7 @@ class Trial:
         return f"{self.group}, seed {self.recipe.seed}"
 
 
-def run_trials(
-    path: Path, trials: Sequence[Trial], minutes: float, say: Callable[[str], None]
-) -> Iterator[Trial]:
+def run_trials(path: Path, trials: Sequence[Trial], minutes: float, say: Callable[[str], None]) -> Iterator[Trial]:
     """Run trials in order; each is handed out when it has run. Any may copy from those before it.
 
     Args:
