@@ -1,4 +1,4 @@
-"""The ledger: what was published, what we measured, how far apart they are, and why. Shown in ``06_evaluate``.
+"""The ledger: what was published, what we measured, how far apart they are, and why. Shown where a system is evaluated.
 
 Published rows come from a system's ``published.yaml`` and are never mixed with measured ones: each row says which it
 is, and where it comes from. Only the protocol of the papers (seen items kept) stands beside published numbers.
