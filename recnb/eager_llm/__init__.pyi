@@ -51,6 +51,8 @@ from .explain import (
     word_match as word_match,
 )
 from .model import Recommender as Recommender
+from .paper import PAPER_PARAMETERS as PAPER_PARAMETERS
+from .paper import departures as departures
 from .prompts import (
     index2item_prompts as index2item_prompts,
 )
@@ -63,8 +65,6 @@ from .prompts import (
 from .prompts import (
     seqrec_prompts as seqrec_prompts,
 )
-from .published import PAPER_PARAMETERS as PAPER_PARAMETERS
-from .published import departures as departures
 from .recipe import EagerLLM as EagerLLM
 from .recipe import TasksConfig as TasksConfig
 from .recipe import TrainConfig as TrainConfig

@@ -1,6 +1,6 @@
 """What a comparison judges: the rank of each user's validation item, in the lists of a trained model or a baseline.
 
-Seen items are kept, as in the papers. :mod:`recnb.studies.compare` asks here, by the names in the system's recipe.
+Seen items are kept, as in the papers. :mod:`recnb.studies.comparisons` asks here, by the names in the system's recipe.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def _about_data(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _about_training(recipe: EagerLLM, root: Path, facts: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
-    from recnb.eager_llm.published import departures
+    from recnb.eager_llm.paper import departures
 
     settings = flatten(recipe.model_dump(mode="json"))
     backbone, public = _backbone(recipe.backbone.model, root)
