@@ -173,7 +173,7 @@ def test_one_section(write: Any) -> None:
     recipe = load_recipe(write("name: a\n"))
     text = recipe_text.with_reasons(recipe, "embeddings.semantic")
     assert "encoder: sentence" in text and "epochs" not in text
-    with pytest.raises(RecipeError, match="no section 'embedding'; sections: paths"):
+    with pytest.raises(RecipeError, match="no section 'embedding'; sections: paths.*; nearest: 'embeddings'"):
         recipe_text.with_reasons(recipe, "embedding")
 
 
