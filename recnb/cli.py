@@ -160,11 +160,10 @@ def compare(options: Namespace) -> int:
       recnb compare params/ablations/quickstart.yaml --minutes 9     as much as fits; again for the rest
       recnb compare params/ablations/beauty-index.yaml --set data.path=/where/beauty/is
     """
-    from recnb.studies import compare as comparison
+    from recnb.studies.comparisons import run_comparison
 
     root = find_root(options.comparison)
-    overrides = tuple(options.overrides)
-    written = comparison.compare(Path(options.comparison), root, overrides, minutes=options.minutes)
+    written = run_comparison(Path(options.comparison), root, tuple(options.overrides), minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
     return OK
 
@@ -183,10 +182,9 @@ def table(options: Namespace) -> int:
       recnb table params/tables/amazon.yaml --minutes 9     as much as fits; again for the rest
       recnb table params/tables/beauty.yaml --set data.path=/where/beauty/is
     """
-    from recnb.studies import table as tables
+    from recnb.studies.tables import run_table
 
-    root = find_root(options.table)
-    tables.fill(Path(options.table), root, tuple(options.overrides), minutes=options.minutes)
+    run_table(Path(options.table), find_root(options.table), tuple(options.overrides), minutes=options.minutes)
     return OK
 
 

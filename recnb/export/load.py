@@ -143,7 +143,7 @@ class Exported:
         columns, ends = np.concatenate(seen), np.cumsum([0, *map(len, seen)])
         exclude = csr_matrix((np.ones(len(columns), bool), columns, ends), (len(rows), len(self.item_ids)))
         config = settings.decode.model_copy(update={"beam": width})
-        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None, pad_id=vocabulary.pad_id)
+        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None)
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Vocabulary, Trie]:

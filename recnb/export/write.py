@@ -16,7 +16,7 @@ import numpy as np
 
 from recnb import __version__
 from recnb.artifacts import read_artifact, write_folder_atomic, write_json
-from recnb.eager_llm.published import departures
+from recnb.eager_llm.paper import departures
 from recnb.eager_llm.recipe import EagerLLM
 from recnb.eager_llm.templates import TEMPLATES
 from recnb.errors import ArtifactError, RecipeError, ResourceError

@@ -16,7 +16,7 @@ from recnb.artifacts import hash_or_none, read_artifact, write_atomic
 from recnb.report import result
 from recnb.report.notebooks import render_page, templates, title_of
 from recnb.settings import Recipe, StageSpec
-from recnb.studies.compare import read_choices
+from recnb.studies.claims import read_choices
 from recnb.workflow import recipe_text
 from recnb.workflow.manifest import artifact_hashes, read_manifest, report_folder, stage_folder
 from recnb.workflow.plan import executed_path

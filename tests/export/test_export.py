@@ -21,8 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from recnb import cli
 from recnb.eager_llm.checkpoint import read_model, save_model
 from recnb.eager_llm.prompts import seqrec_prompts
-from recnb.eager_llm.recipe import AnnealConfig
-from recnb.eager_llm.recipe import EagerLLM as Recipe
+from recnb.eager_llm.recipe import AnnealConfig, EagerLLM as Recipe
 from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.export import card, write
 from recnb.export.folder import check_target

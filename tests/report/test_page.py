@@ -14,8 +14,7 @@ from pages import HOSTILE, LEDGER, METRICS, PNG, Parsed, assert_safe_and_offline
 from recnb.artifacts import hash_artifact
 from recnb.eager_llm.recipe import EagerLLM as Recipe
 from recnb.report import page
-from recnb.settings import Recipe as AnyRecipe
-from recnb.settings import StageSpec
+from recnb.settings import Recipe as AnyRecipe, StageSpec
 from recnb.workflow.manifest import read_manifest
 from recnb.workflow.recipe import load_recipe
 from recnb.workflow.stage import Stage
