@@ -492,9 +492,7 @@ class _PriorMass:
         return (self.weight * step).float()
 
     def _log_mass(self, depth: int, nodes: Tensor) -> Tensor:
-        batch, (first, end) = len(nodes), self.trie.span(depth, nodes)
-        mass = self.running.gather(1, end.reshape(batch, -1)) - self.running.gather(1, first.reshape(batch, -1))
-        return mass.clamp(min=torch.finfo(torch.float64).tiny).log().view(nodes.shape)
+        return self.trie.items_below(depth, nodes, self.running).clamp(min=torch.finfo(torch.float64).tiny).log()
 
 
 def _check_attention(config: Any) -> None:

@@ -191,7 +191,8 @@ def test_equals_transformers_constrained_beam_search(name: str, kind: str) -> No
         input_ids=ids, attention_mask=mask, generation_config=options,
         prefix_allowed_tokens_fn=lambda _, row: trie.allowed(row[start:].tolist()),
     )  # fmt: skip
-    items = [trie.item(row) for row in theirs.sequences[:, start:].tolist()]
+    numbers = {tuple(row): number for number, row in enumerate(rows.tolist())}
+    items = [numbers[tuple(row)] for row in theirs.sequences[:, start:].tolist()]
     ours = beam_search(model, asked, trie, width)
     assert ours.items.tolist() == np.reshape(items, (len(asked), width)).tolist()
     np.testing.assert_allclose(ours.scores.reshape(-1), theirs.sequences_scores, atol=1e-4)
