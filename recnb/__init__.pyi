@@ -37,7 +37,6 @@ from .index.trie import Trie as Trie
 from .llm.backbone import build_backbone as build_backbone
 from .llm.beam import beam_search as beam_search
 from .llm.beam import recommend as recommend
-from .llm.beam import recommend_lists as recommend_lists
 from .llm.pretrained import load_causal_lm as load_causal_lm
 from .llm.score import score_items as score_items
 from .llm.vocabulary import Vocabulary as Vocabulary

@@ -166,7 +166,7 @@ class Exported:
         columns = np.concatenate(seen)
         exclude = csr_matrix((np.ones(len(columns), bool), columns, ends), (len(rows), len(self.item_ids)))
         config = self.decode.model_copy(update={"beam": width})
-        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None, pad_id=vocabulary.pad_id)
+        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None)
 
     def _listed(self, items: list[int], scores: list[float]) -> list[Recommendation]:
         return [

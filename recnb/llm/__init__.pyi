@@ -23,22 +23,13 @@ from .beam import (
     Beams as Beams,
 )
 from .beam import (
-    Prior as Prior,
-)
-from .beam import (
     beam_search as beam_search,
 )
 from .beam import (
     list_width as list_width,
 )
 from .beam import (
-    read_shared as read_shared,
-)
-from .beam import (
     recommend as recommend,
-)
-from .beam import (
-    recommend_lists as recommend_lists,
 )
 from .lora import add_adapter as add_adapter
 from .lora import save_adapter as save_adapter
@@ -51,6 +42,7 @@ from .pretrained import (
 from .pretrained import (
     locate as locate,
 )
+from .prior import Prior as Prior
 from .score import score_items as score_items
 from .score import score_tokens as score_tokens
 from .settings import AdapterConfig as AdapterConfig
@@ -68,5 +60,6 @@ from .text import (
 from .text import (
     without_adapter as without_adapter,
 )
+from .token_tree import read_shared as read_shared
 from .vocabulary import Vocabulary as Vocabulary
 from .vocabulary import train_tokenizer as train_tokenizer

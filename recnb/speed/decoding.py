@@ -17,7 +17,8 @@ from recnb.index.build import codes_per_level
 from recnb.index.settings import IndexConfig
 from recnb.index.trie import Trie
 from recnb.llm.backbone import inference, pad_left
-from recnb.llm.beam import beam_search, read_shared
+from recnb.llm.beam import beam_search
+from recnb.llm.token_tree import read_shared
 
 
 class DictTrie:

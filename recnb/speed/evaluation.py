@@ -10,7 +10,7 @@ import numpy as np
 
 from recnb.evaluation.metrics import metrics, target_ranks
 from recnb.index.trie import Trie
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
 from recnb.llm.vocabulary import Vocabulary
 from recnb.speed.decoding import DictTrie, generate
@@ -37,7 +37,7 @@ def evaluation_contest(
 
     def ours() -> dict[str, float]:
         trie = Trie.from_tokens(vocabulary.item_tokens)
-        lists = recommend_lists(model, prompts, trie, config, pad_id=vocabulary.pad_id)
+        lists, _ = recommend(model, prompts, trie, config)
         return metrics(target_ranks(lists, targets), cutoffs)
 
     def theirs() -> dict[str, float]:

@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from recnb.index.trie import Trie
-from recnb.llm import beam
+from recnb.llm.beam import TokenScorer, best_columns
+from recnb.llm.token_tree import TokenTree
 
 # Parts of a beam search; no function of one part calls one of another.
 SEARCH_PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "prefill": (beam._TokenTree.__init__,),
-    "reading chosen tokens": (beam._TokenTree.read, beam._TokenTree.follow),
-    "head and softmax": (beam._Scorer.__call__,),
-    "trie and top-k": (Trie.branches, Trie.remaining, beam._best),
+    "prefill": (TokenTree.__init__,),
+    "reading chosen tokens": (TokenTree.read, TokenTree.follow),
+    "head and softmax": (TokenScorer.__call__,),
+    "trie and top-k": (Trie.branches, Trie.remaining, best_columns),
 }
 
 
