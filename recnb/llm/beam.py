@@ -7,8 +7,8 @@ What makes it fast and keeps it exact:
 - **Forced tails.** Where every beam has one way on, the remaining tokens are fed as chains and scored in one pass.
 - **Logits only where a token is chosen**, in float32, a bounded number of rows at a time.
 
-:func:`recnb.llm.score.score_items` is the slow, obvious twin that reads every item outright, without trie or cache. Both
-are compared in ``06_evaluate``; ``07_case_studies`` draws the tree that a search walked.
+:func:`recnb.llm.score.score_items` is the slow, obvious twin that reads every item outright, without trie or cache.
+Both are compared in ``06_evaluate``; ``07_case_studies`` draws the tree that a search walked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from recnb import distributed
 from recnb.errors import RecipeError, RecnbError
 from recnb.evaluation.metrics import NO_ITEM
 from recnb.index.trie import Trie
-from recnb.llm.backbone import Prompts, head_logits, inference, pad_left
+from recnb.llm.backbone import head_logits, inference, pad_left
 from recnb.llm.prior import Prior, PriorMass
 from recnb.llm.score import Normalisation
 from recnb.llm.settings import DecodeConfig
@@ -76,7 +76,7 @@ class Beams:
 
 def beam_search(
     model: nn.Module,
-    prompts: Prompts,
+    prompts: Sequence[np.ndarray],
     trie: Trie,
     width: int,
     normalisation: Normalisation = "full",
@@ -88,7 +88,7 @@ def beam_search(
 
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
-        prompts: B arrays of token ids, or left-padded ``(ids (B, S), mask (B, S))``.
+        prompts: B arrays of token ids, any lengths.
         trie: the items' tokens.
         width: W, beams kept per step and items returned.
         normalisation: log-softmax over the whole vocabulary (``full``, the paper), over all tokens of the trie

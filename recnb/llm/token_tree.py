@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import Prompts, inference
+from recnb.llm.backbone import inference
 
 SHORTEST_SHARED = 4  # tokens: a shorter common beginning is not worth the detour
 
@@ -35,17 +35,16 @@ class SharedPrefix:
     ids: np.ndarray
     layers: tuple[tuple[Tensor, Tensor], ...]
 
-    def rest_of(self, prompts: Prompts) -> list[np.ndarray]:
+    def rest_of(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The prompts without their common beginning.
 
         Raises:
-            RecnbError: a prompt begins otherwise, or ends with it; or the prompts come padded.
+            RecnbError: a prompt begins otherwise, or ends with it.
         """
-        if isinstance(prompts, tuple) or not all(
-            len(prompt) > len(self.ids) and np.array_equal(prompt[: len(self.ids)], self.ids) for prompt in prompts
-        ):
-            raise RecnbError(f"shared prefix: expected prompts that begin with its {len(self.ids)} tokens and go on")
-        return [prompt[len(self.ids) :] for prompt in prompts]
+        known = len(self.ids)
+        if not all(len(prompt) > known and np.array_equal(prompt[:known], self.ids) for prompt in prompts):
+            raise RecnbError(f"shared prefix: expected prompts that begin with its {known} tokens and go on")
+        return [prompt[known:] for prompt in prompts]
 
 
 def read_shared(model: nn.Module, prompts: Sequence[np.ndarray], least: int = SHORTEST_SHARED) -> SharedPrefix | None:
