@@ -232,9 +232,6 @@ class Distances:
         return np.maximum(found, 0, out=found)
 
 
-Costs = np.ndarray | Distances
-
-
 @dataclass(frozen=True)
 class Choices:
     """The clusters that each item considers: costs (n, m) and numbers (n, m); None: all m = k clusters, in order."""
@@ -262,14 +259,14 @@ class Choices:
         return found
 
 
-def choices_of(cost: Costs, prices: np.ndarray) -> Choices:
-    """What each item considers: all clusters while the costs are few or at hand, else the FAVOURITES at these prices.
+def choices_of(cost: Distances, prices: np.ndarray) -> Choices:
+    """What each item considers: all clusters while the costs are few, else the FAVOURITES at these prices.
 
     Prices that are nearly right matter here: at zero prices an item whose surroundings are crowded would not consider
     where it must go in the end. Costs are a little noisy (JITTER), so that equal items part ways.
     """
     n, k = cost.shape
-    if isinstance(cost, np.ndarray) or n * k <= WHOLE_ROWS:
+    if n * k <= WHOLE_ROWS:
         costs, clusters = cost[:].astype(np.float32), None
     else:
         costs, clusters = _favourites(cost, prices, min(FAVOURITES, k))
@@ -325,19 +322,13 @@ def tuned_prices(choices: Choices, prices: np.ndarray, rounds: int = TUNING_ROUN
     return best
 
 
-def assignment_at_prices(cost: Costs, prices: np.ndarray) -> np.ndarray:
-    """What :func:`balanced_assignment` does, with tuned prices in place of auctions.
+def assignment_at_prices(cost: Distances, prices: np.ndarray) -> np.ndarray:
+    """What :func:`balanced_assignment` does, with tuned prices in place of auctions, in about 200 bytes per item.
 
     Prices at which clusters attract their share leave a few items too many here and there: those that mind least go
     elsewhere. Swaps mend what that costs, while the matrix is small. Within two percent of the optimum (tested),
-    unless items without number are alike: prices part them badly, an auction does it better.
-
-    Args:
-        cost: (n, k), or distances that are computed on demand: then memory is about 200 bytes per item.
-        prices: (k,) to start from; zeros if nothing is known, which a large matrix pays for with quality.
-
-    Returns:
-        labels (n,) int64.
+    unless items without number are alike: prices part them badly, an auction does it better. Prices (k,) to start from
+    may be zeros if nothing is known, which a large matrix pays for with quality.
     """
     n, k = cost.shape
     choices = choices_of(cost, prices)
@@ -360,7 +351,7 @@ def _too_many(choices: Choices, labels: np.ndarray, prices: np.ndarray, capaciti
     return members[_place(labels[members]) >= capacities[labels[members]]]
 
 
-def place_the_rest(cost: Costs, labels: np.ndarray, waiting: np.ndarray, prices: np.ndarray,
+def place_the_rest(cost: Distances, labels: np.ndarray, waiting: np.ndarray, prices: np.ndarray,
                    capacities: np.ndarray) -> None:
     """Give the waiting items (w,) the cheapest places that are left; changes ``labels`` in place.
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from recnb.artifacts import Artifacts
 from recnb.errors import ArtifactError, IndexGateError, RecipeError
 from recnb.index.assignment import BLOCK, blocks, capacitated_assignment, squared_distances
 from recnb.index.kmeans import balanced_kmeans, group_means, kmeans_centroids, lined_up, principal_components
-
-if TYPE_CHECKING:
-    from recnb.artifacts import Artifacts
-    from recnb.index.settings import IndexConfig
-
+from recnb.index.settings import IndexConfig
 
 LETTERS = {"semantic": "s", "behaviour": "b", "random": "r"}
 ALIGNMENT_ROUNDS = 4  # assignment and residual codebook take turns; the gain is below a percent after three

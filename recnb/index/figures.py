@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from recnb.index.build import ItemIndex
 from recnb.style import PALETTE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from recnb.index.build import ItemIndex
-
 
 COLOURS = {"s": PALETTE[0], "b": PALETTE[1], "r": PALETTE[7]}  # one colour per source, by a column's first letter
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from recnb.errors import IndexGateError
 from recnb.index.build import ItemIndex
-
-if TYPE_CHECKING:
-    from recnb.index.settings import GateConfig
-
+from recnb.index.settings import GateConfig
 
 TOO_COMMON = 0.5  # a category that more items than this carry tells nothing apart ("Beauty" in a beauty shop)
 QUERIES = 2000  # items at most whose neighbours are looked up, evenly spaced
@@ -131,13 +129,10 @@ def category_purity(labels: np.ndarray, categories: Sequence[Sequence[str]], see
 
 def category_table(categories: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
     """(N, C) table of ones where an item carries a category, and the C names; categories too common are left out."""
-    names = sorted({name for own in categories for name in own})
-    number = {name: i for i, name in enumerate(names)}
-    columns = np.array([number[name] for own in categories for name in sorted(set(own))], np.int64)
-    rows = np.repeat(np.arange(len(categories)), [len(set(own)) for own in categories])
-    table = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(categories), len(names)))
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    table = csr_matrix(binarizer.fit_transform(categories), dtype=np.float64)
     keep = np.flatnonzero(np.asarray(table.sum(axis=0)).ravel() <= TOO_COMMON * len(categories))
-    return table[:, keep], [names[i] for i in keep]
+    return table[:, keep], binarizer.classes_[keep].tolist()
 
 
 def _purity(labels: np.ndarray, table: csr_matrix) -> float:

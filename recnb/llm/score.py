@@ -17,14 +17,8 @@ Rivals = Callable[[list[int]], Any]
 AT_ONCE = 64  # items per forward pass
 
 
-def score_items(
-    model: nn.Module,
-    prompts: Sequence[np.ndarray],
-    trie: Trie,
-    normalisation: Normalisation = "full",
-    items: Sequence[int] | None = None,
-    exclude: Any | None = None,
-) -> np.ndarray:
+def score_items(model: nn.Module, prompts: Sequence[np.ndarray], trie: Trie, normalisation: Normalisation = "full",
+                items: Sequence[int] | None = None, exclude: Any | None = None) -> np.ndarray:
     """Log-probability of every item after every prompt, by reading prompt + item as plain text: slow and obvious.
 
     Args:
@@ -37,14 +31,8 @@ def score_items(
     return score_tokens(model, prompts, trie, normalisation, items, exclude).sum(-1, dtype=np.float32)
 
 
-def score_tokens(
-    model: nn.Module,
-    prompts: Sequence[np.ndarray],
-    trie: Trie,
-    normalisation: Normalisation = "full",
-    items: Sequence[int] | None = None,
-    exclude: Any | None = None,
-) -> np.ndarray:
+def score_tokens(model: nn.Module, prompts: Sequence[np.ndarray], trie: Trie, normalisation: Normalisation = "full",
+                 items: Sequence[int] | None = None, exclude: Any | None = None) -> np.ndarray:
     """What :func:`score_items` adds up: (B, M, L) float32, the log-probability of each token of each item."""
     ids, mask = pad_left(prompts)
     wanted = np.arange(trie.n_items) if items is None else np.asarray(items)

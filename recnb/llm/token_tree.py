@@ -64,12 +64,7 @@ def read_shared(model: nn.Module, prompts: Sequence[np.ndarray], least: int = SH
 
 
 class TokenTree:
-    """The prompts' keys and values, and the beams' tokens behind them.
-
-    Args:
-        causal: a decoder-only transformers model, as :func:`recnb.llm.backbone.inference` gives it.
-        ids, mask: (B, S) prompts padded on the left, on the model's device; without what they share.
-        shared: what they begin with.
+    """The prompts (B, S), padded on the left and without what they share, and the beams' tokens behind them.
 
     Attributes:
         prompt_state: (B, 1, d) hidden state at each prompt's last token.

@@ -171,7 +171,7 @@ def test_swaps_never_cost_and_keep_balance(k: int, per: int, seed: int) -> None:
 @pytest.mark.parametrize(("name", "x", "centroids"), ROOMY, ids=lambda c: c if isinstance(c, str) else "")
 def test_tuned_prices_are_within_two_percent_of_the_optimum(name: str, x: np.ndarray, centroids: np.ndarray) -> None:
     cost = cdist(x, centroids, "sqeuclidean")
-    labels = assignment.assignment_at_prices(cost, np.zeros(len(centroids)))
+    labels = assignment.assignment_at_prices(assignment.Distances(x, centroids), np.zeros(len(centroids)))
     assert np.ptp(np.bincount(labels, minlength=len(centroids))) <= 1
     assert total(cost, labels) <= (1.1 if 'duplicates' in name else 1.02) * exact_balanced_cost(cost) + 1e-9
 
