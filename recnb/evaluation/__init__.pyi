@@ -1,4 +1,5 @@
 from . import figures as figures
+from .figures import forest as forest
 from .intervals import (
     UNKNOWN as UNKNOWN,
 )
