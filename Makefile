@@ -64,22 +64,23 @@ speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), wi
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[speed]'
 	@$(BIN)/recnb run params/speed.yaml
 
-# keep the pages of a recipe's report: (1) recipe, (2) folder, (3) the way from its notebooks/ to the project
+# keep a recipe's report, its notebooks as pages and as they were run: (1) recipe, (2) folder
 define KEEP
-	@mkdir -p $(2)/notebooks && rm -f $(2)/notebooks/0*.html  # what the last run of the benchmarks left stays
+	@mkdir -p $(2)/notebooks && rm -f $(2)/notebooks/0*  # what the last run of the benchmarks left stays
 	@cp reports/$(1)/index.html reports/$(1)/metrics.json $(2)/ && cp reports/$(1)/notebooks/*.html $(2)/notebooks/
-	@perl -pi -e 's{href="(\d\w*)\.ipynb"}{href="$(3)/notebooks/$$1.ipynb"}g' $(2)/notebooks/*.html
+	@$(BIN)/python -m recnb.report.keep params/$(1).yaml $(2)/notebooks
 endef
 
 example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, ledgers in README.md
 	@cp runs/quickstart/06_evaluate/ledger.json reports/example/
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
-		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; fi
-	$(call KEEP,quickstart,reports/example,../../..)
+		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; \
+		$(BIN)/python -m recnb.report.keep params/speed.yaml reports/example/notebooks 10_speed; fi
+	$(call KEEP,quickstart,reports/example)
 	@$(BIN)/python -m recnb.report.readme
 
-example-beauty: ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
-	$(call KEEP,beauty-cpu,reports/example/beauty,../../../..)
+example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
+	$(call KEEP,beauty-cpu,reports/example/beauty)
 
 ledger: env ## put the committed example's ledger into README.md
 	@$(BIN)/python -m recnb.report.readme

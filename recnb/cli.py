@@ -207,8 +207,8 @@ def export(options: Namespace) -> int:
     root = find_root(options.recipe)
     written = export_model(resolve_recipe(options.recipe, options.overrides, root), root, options.to)
     about = load_export(written).about
-    print(f"export: {options.to}, {len(about['files'])} files and their card")
-    if about["measured"] is None:
+    print(f"export: {options.to}, {len(about.files)} files and their card")
+    if about.measured is None:
         print("not measured: run 06_evaluate and export again, and the card says how good it is")
     return OK
 

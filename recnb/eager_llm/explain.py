@@ -152,16 +152,15 @@ def explain_search(
     width: int,
     target: int,
     normalisation: Normalisation = "full",
-    pad_id: int = 0,
 ) -> Walk:
     """Search for one user and keep what is needed to say why.
 
     Args:
-        model, trie, width, normalisation, pad_id: as in :func:`recnb.llm.beam.beam_search`.
+        model, trie, width, normalisation: as in :func:`recnb.llm.beam.beam_search`.
         prompt: (S,) token ids.
         target: the item the user really took next.
     """
-    found = beam_search(model, [prompt], trie, width, normalisation, pad_id, return_trace=True)
+    found = beam_search(model, [prompt], trie, width, normalisation)
     best = int(found.items[0, 0])
     tokens = score_tokens(model, [prompt], trie, normalisation, [target, best])[0]  # (2, L)
     scores = catalogue_scores(model, prompt, trie, normalisation)

@@ -23,7 +23,8 @@ from recnb.errors import ArtifactError
 from recnb.evaluation.metrics import metrics, target_ranks
 from recnb.index.trie import Trie
 from recnb.llm.backbone import inference, pad_left
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
+from recnb.llm.prior import Prior
 from recnb.llm.settings import DecodeConfig
 from recnb.recommenders.interface import Scorer, top_items
 from recnb.recommenders.next_item import marks
@@ -140,10 +141,10 @@ def fused_lists(
     exclude: Any = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """Lists of the model with a partner's scores in the trie (:class:`recnb.llm.beam.Prior`).
+    """Lists of the model with a partner's scores in the trie (:class:`recnb.llm.prior.Prior`).
 
     Args:
-        model, prompts, trie, decode, exclude, progress: as of :func:`recnb.llm.beam.recommend_lists`.
+        model, prompts, trie, decode, exclude, progress: as of :func:`recnb.llm.beam.recommend`.
         histories: (U, T) the same histories, for the partner.
         partner: its scores are read as logits.
         weight: of the partner; 0: the model alone, whatever the partner says.
@@ -151,8 +152,8 @@ def fused_lists(
     Returns:
         (U, W) int64.
     """
-    prior = (lambda rows: partner.scores(histories[rows])) if weight else None
-    return recommend_lists(model, prompts, trie, decode, exclude, progress, prior=prior, prior_weight=weight)
+    prior = (lambda rows: Prior(partner.scores(histories[rows]), weight)) if weight else None
+    return recommend(model, prompts, trie, decode, exclude, prior, progress)[0]
 
 
 def choose_weight(

@@ -16,7 +16,7 @@ from recnb.eager_llm.recipe import EagerLLM
 from recnb.evaluation.metrics import target_ranks
 from recnb.index.build import read_index
 from recnb.index.trie import Trie
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import ranked_lists
 
@@ -38,7 +38,7 @@ def model_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int = 0)
     before = recipe.train.con_position == "before_response"
     prompts = seqrec_prompts(vocabulary, chosen.histories, recipe.tasks, before)
     trie = Trie.from_tokens(vocabulary.item_tokens)
-    lists = recommend_lists(model, prompts, trie, recipe.decode, progress=stage.runtime.progress)
+    lists, _ = recommend(model, prompts, trie, recipe.decode, progress=stage.runtime.progress)
     return target_ranks(lists, chosen.targets)
 
 

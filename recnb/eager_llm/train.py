@@ -34,7 +34,7 @@ from recnb.eager_llm.tasks import Sample, TaskBuilder
 from recnb.index.trie import Trie
 from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
-from recnb.llm.trainer import LogAtCheckpoints, _load_weights, _since_best, last_whole_checkpoint
+from recnb.llm.trainer import LogAtCheckpoints, last_whole_checkpoint, load_weights, since_best
 from recnb.llm.vocabulary import Vocabulary
 from recnb.runtime import Runtime
 
@@ -251,11 +251,11 @@ class RecommenderTrainer(Trainer):
         return metrics
 
     def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:  # type: ignore[no-untyped-def]
-        _load_weights(self.accelerator.unwrap_model(model or self.model), Path(checkpoint))
+        load_weights(self.accelerator.unwrap_model(model or self.model), Path(checkpoint))
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
-            _load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
+            load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
 
 
 def training_arguments(
@@ -346,7 +346,7 @@ def fit(
     last = last_whole_checkpoint(folder)
     if last and arguments.metric_for_best_model:  # Trainer forgets, on resuming, for how long nothing got better
         trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-        found = _since_best(trainer.state, arguments.metric_for_best_model, bool(arguments.greater_is_better))
+        found = since_best(trainer.state, arguments.metric_for_best_model, bool(arguments.greater_is_better))
         stopping.early_stopping_patience_counter = found
     if last and stopping.early_stopping_patience_counter >= config.patience:
         trainer._load_best_model()  # killed after it had stopped

@@ -41,7 +41,7 @@ class Comparison(Request):
     )
 
     def trials(self, stem: str, root: Path, overrides: Sequence[str] = ()) -> list[Trial]:
-        """All runs, checked, variant by variant and seed by seed; ``stem``: of the file's name, part of those of runs.
+        """All runs, checked, variant by variant and seed by seed; names of runs contain the file's ``stem``.
 
         Raises:
             RecipeError: the system judges nothing of this name, or a variant is no valid recipe.

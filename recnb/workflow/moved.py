@@ -9,8 +9,8 @@ from pathlib import Path
 from recnb.workflow.graph import stage_named
 from recnb.workflow.recipe import recipe_class
 
-# Stage -> hash of its code at the last commit that counted whole files (11d1798), and hash of the code that was found to
-# make the same artifacts, bit for bit. A stage whose code changes after that leaves the table.
+# Stage -> hash of its code at the last commit that counted whole files (11d1798), and hash of the code that was found
+# to make the same artifacts, bit for bit. A stage whose code changes after that leaves the table.
 SAME: dict[str, tuple[str, str]] = {}
 
 

@@ -11,8 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse, stats
 from sklearn.metrics import ndcg_score
 
@@ -29,9 +28,7 @@ from recnb.evaluation.metrics import (
     rank_bounds,
     target_ranks,
 )
-from recnb.index.trie import Trie
-from recnb.llm.beam import list_width, recommend_lists
-from recnb.llm.settings import DecodeConfig
+from recnb.llm.beam import list_width
 from recnb.recommenders.interface import top_items
 from recnb.workflow.stage import lists_once
 
@@ -294,25 +291,6 @@ def test_width_is_capped_by_the_catalogue_but_never_below_a_cutoff() -> None:
     assert list_width(20, 12, [5, 10]) == 12
     with pytest.raises(RecipeError, match=r"R@10 needs lists of 10 items.*decode.beam = 20.*has 8"):
         list_width(20, 8, [5, 10])
-
-
-def test_users_with_few_items_left_get_short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One user has seen all but two of six items, one all of them; the beam search refuses beams it cannot fill."""
-    seen = np.zeros((4, 6), dtype=bool)
-    seen[1, :4], seen[2] = True, True
-    trie = Trie.from_tokens(np.arange(6)[:, None])
-
-    def fake(model, prompts, trie, config, exclude, progress, pad_id, prior, weight):
-        assert prior is None
-        left = [np.flatnonzero(~row) for row in exclude.toarray()]
-        assert all(len(items) >= config.beam for items in left)
-        assert [int(p[0]) for p in prompts] == [u for u in range(4) if min(3, 6 - seen[u].sum()) == config.beam]
-        return np.stack([items[: config.beam] for items in left]), None
-
-    monkeypatch.setattr("recnb.llm.beam.recommend", fake)
-    prompts = [np.array([user]) for user in range(4)]
-    lists = recommend_lists(None, prompts, trie, DecodeConfig(beam=3), sparse.csr_matrix(seen))
-    assert lists.tolist() == [[0, 1, 2], [4, 5, -1], [-1, -1, -1], [0, 1, 2]]
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

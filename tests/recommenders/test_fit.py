@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cornac_oracle import train_sasrec_cornac
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
 from recnb.data.schema import Sequences

@@ -11,8 +11,7 @@ from sandbox import ROOT
 
 from recnb.errors import RecipeError
 from recnb.evaluation.intervals import difference, seed_spread
-from recnb.studies import comparisons as module
-from recnb.studies import trials
+from recnb.studies import comparisons as module, trials
 from recnb.workflow.manifest import stage_folder
 
 METRICS = ("R@5", "R@10", "N@5", "N@10")

@@ -15,8 +15,7 @@ from recnb.eager_llm.recipe import STAGES
 from recnb.errors import RecipeError, ResourceError
 from recnb.evaluation.metrics import PROTOCOLS
 from recnb.settings import flatten
-from recnb.studies import tables as module
-from recnb.studies import trials
+from recnb.studies import tables as module, trials
 from recnb.workflow.manifest import stage_folder
 from recnb.workflow.plan import make_plan
 from recnb.workflow.recipe import load_recipe
