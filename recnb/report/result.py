@@ -72,7 +72,7 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
-    """Rows of :func:`recnb.studies.compare.read_choices`: the recipe, then one change each, clear ones in bold."""
+    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold."""
     columns = [("choice", ""), ("R@10", "n"), ("N@10", "n"), ("change of R@10", "n"), ("steps", "n"),
                ("changed", "mono soft")]  # fmt: skip
     rows = [
