@@ -120,10 +120,10 @@ class Sequences:
         array([[-1,  7],
                [ 2,  3]], dtype=int32)
         """
-        return _left_padded(self.items, self.offsets[:-1], self.offsets[1:], length)
+        return left_padded(self.items, self.offsets[:-1], self.offsets[1:], length)
 
 
-def _left_padded(
+def left_padded(
     items: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64], length: int
 ) -> NDArray[np.int32]:
     """Windows ``items[max(start, end - length):end]`` as (U, length), -1 on the left."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
-from recnb.data.schema import Dataset, Sequences, _left_padded
+from recnb.data.schema import Dataset, Sequences, left_padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray
         histories (U, T) int32, filled with -1 on the left, and targets (U,) int32.
     """
     target = _target_positions(dataset, split)
-    shown = _left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history)
+    shown = left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history)
     return shown, dataset.sequence[target]
 
 

@@ -1,7 +1,6 @@
 from .bert4rec import BERT4Rec as BERT4Rec
 from .counting import ItemKNN as ItemKNN
 from .counting import Popularity as Popularity
-from .counting import popularity_counts as popularity_counts
 from .fit import fit_baseline as fit_baseline
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (
