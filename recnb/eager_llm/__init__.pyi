@@ -36,9 +36,6 @@ from .explain import (
     numbers_of as numbers_of,
 )
 from .explain import (
-    popularity_overlap as popularity_overlap,
-)
-from .explain import (
     prefix_meaning as prefix_meaning,
 )
 from .explain import (

@@ -32,8 +32,8 @@ from recnb.recommenders.next_item import marks
 class ItemHead:
     """A partner without a second model: scores of all items from the model's own state after a history.
 
-    The state of the last token goes through the item head's linear map and is compared with every item's behavioural
-    embedding (cosine over the training temperature), as in training (:class:`recnb.eager_llm.model.Recommender`).
+    The state goes through the item head's linear map and is compared with every item's behavioural embedding (cosine
+    over the temperature), as in training (:class:`recnb.eager_llm.model.Recommender`).
 
     Args:
         model: the trained model, with its adapter or without.
@@ -88,10 +88,9 @@ class Repeats:
     """
 
     def __init__(self, train: Sequences, n_items: int) -> None:
-        owner = np.repeat(np.arange(len(train)), np.diff(train.offsets))
-        events = len(train.items)
+        owner, events = np.repeat(np.arange(len(train)), train.lengths), len(train.items)
         again = events - len(np.unique(owner * n_items + train.items))
-        chances = events - int((np.diff(train.offsets) > 0).sum())
+        chances = events - int((train.lengths > 0).sum())
         self.n_items, self.share = n_items, (again + 1) / (chances + 2)  # never 0, never 1
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
@@ -103,15 +102,10 @@ class Repeats:
 
 
 class Joint:
-    """Several partners as one: their log-probabilities add up (a product of experts).
+    """Several partners as one: their log-probabilities, a share of each, add up (a product of experts)."""
 
-    Args:
-        parts: each one's scores are read as logits.
-        shares: a factor for each; none: equal shares.
-    """
-
-    def __init__(self, parts: Sequence[Scorer], shares: Sequence[float] = ()) -> None:
-        self.parts, self.shares = parts, shares or [1.0] * len(parts)
+    def __init__(self, parts: Sequence[Scorer], shares: Sequence[float]) -> None:
+        self.parts, self.shares = parts, shares
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) for histories (B, T) padded with -1."""
@@ -126,7 +120,7 @@ def logs(part: Scorer, histories: np.ndarray) -> Any:
 def partner_of(names: str, fitted: Mapping[str, Any]) -> Scorer:
     """The partner that a recipe names: a fitted recommender, or several with a plus between them as :class:`Joint`."""
     parts = [fitted[name] for name in names.split("+")]
-    return parts[0] if len(parts) == 1 else Joint(parts)
+    return parts[0] if len(parts) == 1 else Joint(parts, [1.0] * len(parts))
 
 
 def fused_lists(
@@ -140,12 +134,10 @@ def fused_lists(
     exclude: Any = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """Lists of the model with a partner's scores in the trie (:class:`recnb.llm.beam.Prior`).
+    """:func:`recnb.llm.beam.recommend_lists` with a partner's scores in the trie (:class:`recnb.llm.beam.Prior`).
 
     Args:
-        model, prompts, trie, decode, exclude, progress: as of :func:`recnb.llm.beam.recommend_lists`.
-        histories: (U, T) the same histories, for the partner.
-        partner: its scores are read as logits.
+        histories: (U, T), those of the prompts, for the partner; its scores are read as logits.
         weight: of the partner; 0: the model alone, whatever the partner says.
 
     Returns:
@@ -183,11 +175,7 @@ def choose_weight(
 
 
 def choose_share(
-    pair: Sequence[Scorer],
-    histories: np.ndarray,
-    targets: np.ndarray,
-    weights: Sequence[float],
-    users: int = 1024,
+    pair: Sequence[Scorer], histories: np.ndarray, targets: np.ndarray, weights: Sequence[float], users: int = 1024
 ) -> pd.DataFrame:
     """Two scorers mixed without a model: what each share of the second gives on validation, the best by N@10 first.
 
@@ -196,10 +184,9 @@ def choose_share(
 
     Args:
         pair: their scores are read as logits; the first has share 1.
-        histories: (U, T); targets: (U,), both of validation.
+        histories: (U, T); targets: (U,), both of validation; ``users`` are scored at a time.
         weights: candidates for the second's share, each and its inverse, so that neither of the two is preferred; 0,
             the first alone, is always among them.
-        users: scored at a time.
 
     Returns:
         columns weight, R@10, N@10; equal N@10: the smaller share first.

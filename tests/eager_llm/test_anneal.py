@@ -39,7 +39,6 @@ def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: 
         builder(VOCABULARY, tasks=tasks),
         validation(),
         annealing_config(TRAIN, config),
-        tasks,
         DecodeConfig(beam=10),
         runtime(),
         tmp_path / "c",

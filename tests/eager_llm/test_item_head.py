@@ -25,7 +25,7 @@ BEHAVIOUR = np.random.default_rng(3).standard_normal((N, 6))
 
 def with_head() -> Recommender:
     backbone = recommender(VOCABULARY).backbone
-    return Recommender(backbone, {}, {}, temperature=0.2, following=BEHAVIOUR, following_weight=0.5).eval()
+    return Recommender(backbone, {"next": BEHAVIOUR}, {"next": 0.5}, temperature=0.2).eval()
 
 
 def prompts(histories: np.ndarray) -> list[np.ndarray]:
@@ -54,11 +54,11 @@ def test_dense_positions_end_the_prompts_of_their_items(separator: str) -> None:
         assert np.array_equal(sample.ids[: places[0] + 1], prompt)
 
 
-@pytest.mark.parametrize("con_after", [True, False])
-def test_the_head_scores_what_it_was_trained_on(con_after: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("con_before", [False, True])
+def test_the_head_scores_what_it_was_trained_on(con_before: bool, tmp_path: Path) -> None:
     """With all items as negatives, InfoNCE is the cross-entropy of the scores."""
     model = with_head()
-    samples = builder(VOCABULARY, dense=False, tasks=ONE, con_after=con_after).epoch(0)[:7]
+    samples = builder(VOCABULARY, dense=False, tasks=ONE, con_before=con_before).epoch(0)[:7]
     with torch.no_grad():
         trained = float(model(**batch(samples))["next"])
     save_model(tmp_path, model, VOCABULARY, 5)

@@ -130,7 +130,7 @@ def test_max_steps_and_sampling_of_validation_users(tmp_path: Path) -> None:
 
 def test_con_before_the_response_trains(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"expand": "per_target", "con_position": "before_response", "max_steps": 4})
-    made = builder(VOCABULARY, dense=False, con_after=False)
+    made = builder(VOCABULARY, dense=False, con_before=True)
     model = recommender(VOCABULARY)
-    log = fit(model, made, validation(), config, TASKS, DecodeConfig(beam=10), runtime(), tmp_path / "c")
+    log = fit(model, made, validation(), config, DecodeConfig(beam=10), runtime(), tmp_path / "c")
     assert any("eval_R@10" in line for line in log)

@@ -2,9 +2,6 @@ from .cases import (
     bits_per_token as bits_per_token,
 )
 from .cases import (
-    drawn_depths as drawn_depths,
-)
-from .cases import (
     popularity_strip as popularity_strip,
 )
 from .cases import (
@@ -24,9 +21,6 @@ from .maps import (
 )
 from .maps import (
     map_grid as map_grid,
-)
-from .maps import (
-    nearest_order as nearest_order,
 )
 from .maps import (
     neighbourhoods as neighbourhoods,
