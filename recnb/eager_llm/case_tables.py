@@ -18,12 +18,9 @@ from recnb.style import escape, percent, plain
 
 
 def tree_labels(
-    tree: Sequence[Prefix],
-    trie: Trie,
-    titles: Sequence[str],
-    categories: Sequence[Sequence[str]],
+    tree: Sequence[Prefix], trie: Trie, titles: Sequence[str], categories: Sequence[Sequence[str]],
     token_name: Callable[[int], str],
-) -> dict[tuple[int, int], str]:
+) -> dict[tuple[int, int], str]:  # fmt: skip
     """What to write at each prefix of a drawn tree: its token, its probability and what its items have in common.
 
     Args:
@@ -81,14 +78,9 @@ def recommendation_table(
 
 
 def case_record(
-    name: str,
-    walk: Walk,
-    history: np.ndarray,
-    item_ids: Sequence[str],
-    titles: Sequence[str],
-    popularity_rank: np.ndarray,
-    preference: str,
-) -> dict[str, Any]:
+    name: str, walk: Walk, history: np.ndarray, item_ids: Sequence[str], titles: Sequence[str],
+    popularity_rank: np.ndarray, preference: str,
+) -> dict[str, Any]:  # fmt: skip
     """One case as plain values, for ``cases.json``; texts are as in the catalogue: escape them to show them.
 
     Args:

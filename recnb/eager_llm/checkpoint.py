@@ -32,12 +32,9 @@ def save_model(folder: Path, recommender: Recommender, vocabulary: Vocabulary, k
 
 
 def read_model(
-    folder: Path,
-    codes: np.ndarray,
-    adapter: Path | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> tuple[PreTrainedModel, Vocabulary]:
+    folder: Path, codes: np.ndarray, adapter: Path | None = None,
+    device: str = "cpu", dtype: torch.dtype = torch.float32,
+) -> tuple[PreTrainedModel, Vocabulary]:  # fmt: skip
     """What :func:`save_model` wrote, for item codes (N, L), with a folder's peft adapter on top if one is given."""
     meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -1,7 +1,6 @@
-"""Case studies: why these items, where the beam decided, and what the model can say in words.
+"""Case studies: why these items, where the beam decided, and what the model can say in words (07_case_studies).
 
-Everything here is about single users and items, so clarity comes before speed. Shown in
-``07_case_studies``.
+Everything here is about single users and items, so clarity comes before speed.
 """
 
 from __future__ import annotations
@@ -70,31 +69,18 @@ class Walk:
 
 @dataclass(frozen=True)
 class Prefix:
-    """One node of the tree that a search walked.
+    """One node of the tree that a search walked."""
 
-    Attributes:
-        depth: tokens, 1..L.
-        node: its number on that depth of the trie.
-        parent: node on the depth above.
-        probability: of all tokens so far.
-        kept: the beam kept it (False only where it lost the target).
-        survives: it leads to a returned item.
-        on_target: it leads to the true item.
-        items: how many items of the catalogue begin so.
-        first_item: the first of them in trie order (the item itself where there is one).
-        forced: no beam had a choice at this depth.
-    """
-
-    depth: int
-    node: int
-    parent: int
-    probability: float
-    kept: bool
-    survives: bool
-    on_target: bool
-    items: int
-    first_item: int
-    forced: bool
+    depth: int  # tokens, 1..L
+    node: int  # its number on that depth of the trie
+    parent: int  # node on the depth above
+    probability: float  # of all tokens so far
+    kept: bool  # by the beam; False only where it lost the target
+    survives: bool  # it leads to a returned item
+    on_target: bool  # it leads to the true item
+    items: int  # how many items of the catalogue begin so
+    first_item: int  # the first of them in trie order (the item itself where there is one)
+    forced: bool  # no beam had a choice at this depth
 
 
 def choose_users(
@@ -140,19 +126,13 @@ def numbers_of(ids: Sequence[str] | np.ndarray, wanted: Sequence[str], key: str)
 
 
 def explain_search(
-    model: nn.Module,
-    prompt: np.ndarray,
-    trie: Trie,
-    width: int,
-    target: int,
-    normalisation: Normalisation = "full",
-    pad_id: int = 0,
-) -> Walk:
+    model: nn.Module, prompt: np.ndarray, trie: Trie, width: int, target: int,
+    normalisation: Normalisation = "full", pad_id: int = 0,
+) -> Walk:  # fmt: skip
     """Search for one user and keep what is needed to say why.
 
     Args:
-        model, trie, width, normalisation, pad_id: as in :func:`recnb.llm.beam.beam_search`.
-        prompt: (S,) token ids.
+        prompt: (S,) token ids; the others as of :func:`recnb.llm.beam.beam_search`.
         target: the item the user really took next.
     """
     found = beam_search(model, [prompt], trie, width, normalisation, pad_id, return_trace=True)

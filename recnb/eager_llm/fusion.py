@@ -48,14 +48,9 @@ class ItemHead:
     """
 
     def __init__(
-        self,
-        model: Any,
-        folder: Path,
-        items: np.ndarray,
-        temperature: float,
-        prompts: Callable[[np.ndarray], Sequence[np.ndarray]],
-        pad_id: int,
-    ) -> None:
+        self, model: Any, folder: Path, items: np.ndarray, temperature: float,
+        prompts: Callable[[np.ndarray], Sequence[np.ndarray]], pad_id: int,
+    ) -> None:  # fmt: skip
         path = folder / "projectors.safetensors"
         stored = load_file(path) if path.is_file() else {}
         if f"{NEXT}.weight" not in stored:
@@ -124,16 +119,9 @@ def partner_of(names: str, fitted: Mapping[str, Any]) -> Scorer:
 
 
 def fused_lists(
-    model: Any,
-    prompts: Sequence[np.ndarray],
-    histories: np.ndarray,
-    trie: Trie,
-    decode: DecodeConfig,
-    partner: Scorer,
-    weight: float,
-    exclude: Any = None,
-    progress: bool = False,
-) -> np.ndarray:
+    model: Any, prompts: Sequence[np.ndarray], histories: np.ndarray, trie: Trie, decode: DecodeConfig,
+    partner: Scorer, weight: float, exclude: Any = None, progress: bool = False,
+) -> np.ndarray:  # fmt: skip
     """:func:`recnb.llm.beam.recommend_lists` with a partner's scores in the trie (:class:`recnb.llm.beam.Prior`).
 
     Args:
@@ -148,16 +136,9 @@ def fused_lists(
 
 
 def choose_weight(
-    model: Any,
-    prompts: Sequence[np.ndarray],
-    histories: np.ndarray,
-    targets: np.ndarray,
-    trie: Trie,
-    decode: DecodeConfig,
-    partner: Scorer,
-    weights: Sequence[float],
-    progress: bool = False,
-) -> pd.DataFrame:
+    model: Any, prompts: Sequence[np.ndarray], histories: np.ndarray, targets: np.ndarray, trie: Trie,
+    decode: DecodeConfig, partner: Scorer, weights: Sequence[float], progress: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """What each weight gives on validation, the best by N@10 first; to be called with validation users only.
 
     Args:
@@ -180,16 +161,13 @@ def choose_share(
     """Two scorers mixed without a model: what each share of the second gives on validation, the best by N@10 first.
 
     The control of every mixture: two lists are often better than one, whoever made them, so what tokens
-    add shows beside a mixture that has none.
+    add shows beside a mixture that has none. Returns what :func:`choose_weight` does.
 
     Args:
         pair: their scores are read as logits; the first has share 1.
         histories: (U, T); targets: (U,), both of validation; ``users`` are scored at a time.
         weights: candidates for the second's share, each and its inverse, so that neither of the two is preferred; 0,
             the first alone, is always among them.
-
-    Returns:
-        columns weight, R@10, N@10; equal N@10: the smaller share first.
     """
     shares = sorted({0.0, *weights, *(1 / weight for weight in weights if weight)})
     ranks: dict[float, list[np.ndarray]] = {share: [] for share in shares}

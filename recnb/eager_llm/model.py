@@ -36,14 +36,9 @@ class Recommender(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: PreTrainedModel,
-        sources: dict[str, np.ndarray],
-        weights: dict[str, float],
-        temperature: float = 0.1,
-        label_smoothing: float = 0.0,
-        dropout: float = 0.0,
-    ) -> None:
+        self, backbone: PreTrainedModel, sources: dict[str, np.ndarray], weights: dict[str, float],
+        temperature: float = 0.1, label_smoothing: float = 0.0, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.backbone = backbone
@@ -71,15 +66,9 @@ class Recommender(nn.Module):
         return state
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        labels: Tensor,
-        con: Tensor,
-        target: Tensor,
-        following: Tensor,
-        negatives: Tensor,
-    ) -> dict[str, Tensor]:
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, con: Tensor, target: Tensor,
+        following: Tensor, negatives: Tensor,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """One training pass.
 
         Args:

@@ -147,8 +147,7 @@ class TaskBuilder:
     """Builds the samples of one epoch.
 
     Args:
-        vocabulary: tokens.
-        text: tokenized catalogue.
+        vocabulary, text: tokens, and what the catalogue says in them.
         train: training sequences only (nothing held out may enter here).
         config: mixture, templates, separator.
         max_history: T.
@@ -281,11 +280,10 @@ class TaskBuilder:
 
     def _per_target(self, rng: np.random.Generator) -> Iterator[Sample]:
         """A sample for every training target that has a history."""
-        lengths = self.train.lengths[self._users] - 1
-        users = np.repeat(self._users, lengths)
-        positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-        wanted = self._wanted[self.train.items[self.train.offsets[users] + positions]]
-        for user, position in zip(users[wanted], positions[wanted], strict=True):
+        owner = np.repeat(np.arange(len(self.train)), self.train.lengths)
+        place = np.arange(len(owner)) - self.train.offsets[owner]
+        kept = (place > 0) & np.isin(owner, self._users) & self._wanted[self.train.items]
+        for user, position in zip(owner[kept].tolist(), place[kept].tolist(), strict=True):
             history, target = self._at(user, position)
             before, _ = self._instruction("seqrec", rng)
             sample = self._sample("seqrec", [before, self._pieces.history(history)], self._tokens[target], target)

@@ -91,41 +91,30 @@ def _length_order(lengths: np.ndarray, batch: int, seed: list[int], pool: int = 
 
 @dataclass(frozen=True)
 class Collator:
-    """Pads a batch and draws its shared negatives.
+    """Pads a batch and draws its shared negatives."""
 
-    Attributes:
-        pad_id: fills the right side.
-        con_id: found in each sample.
-        n_items: N.
-        negatives: how many; all items when the catalogue is not larger.
-        seed: the draw depends on it and on the batch's content, not on any global state.
-    """
-
-    pad_id: int
-    con_id: int
+    pad_id: int  # fills the right side
+    con_id: int  # found in each sample
     n_items: int
-    negatives: int
-    seed: int
+    negatives: int  # how many; all items when the catalogue is not larger
+    seed: int  # the draw depends on it and on the batch's content, not on any global state
 
     def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
         """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids, labels (B, S), negatives (M,)."""
-        ids, labels, following = (
-            pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=fill)
-            for rows, fill in (
-                ([s.ids for s in samples], self.pad_id),
-                ([s.labels for s in samples], False),
-                ([np.full(len(s.ids), -1) if s.following is None else s.following for s in samples], -1),
-            )
-        )
-        lengths = torch.tensor([len(s.ids) for s in samples])
+
+        def padded(rows: list[np.ndarray], fill: int) -> torch.Tensor:
+            return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=fill)
+
+        following = [np.full(len(s.ids), -1) if s.following is None else s.following for s in samples]
+        ids, lengths = padded([s.ids for s in samples], self.pad_id), torch.tensor([len(s.ids) for s in samples])
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
         return {
             "input_ids": ids,
             "attention_mask": mask.long(),
-            "labels": labels,
+            "labels": padded([s.labels for s in samples], False),
             "con": ((ids == self.con_id) & mask).int().argmax(1),
             "target": torch.tensor([s.target for s in samples]),
-            "following": following,
+            "following": padded(following, -1),
             "negatives": self._draw(int(ids.sum())),
         }
 
@@ -137,13 +126,9 @@ class Collator:
 
 
 def validate(
-    model: PreTrainedModel,
-    vocabulary: Vocabulary,
-    data: Validation,
-    tasks: TasksConfig,
-    decode: DecodeConfig,
-    con_before: bool = False,
-) -> dict[str, float]:
+    model: PreTrainedModel, vocabulary: Vocabulary, data: Validation, tasks: TasksConfig,
+    decode: DecodeConfig, con_before: bool = False,
+) -> dict[str, float]:  # fmt: skip
     """R@10 and N@10 of the validation items in beam-searched lists (full ranking, seen items kept)."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
     lists = recommend_lists(model, prompts, Trie.from_tokens(vocabulary.item_tokens), decode)
@@ -153,13 +138,9 @@ def validate(
 
 @torch.no_grad()
 def validation_loss(
-    model: PreTrainedModel,
-    vocabulary: Vocabulary,
-    data: Validation,
-    tasks: TasksConfig,
-    batch_size: int,
-    con_before: bool = False,
-) -> float:
+    model: PreTrainedModel, vocabulary: Vocabulary, data: Validation, tasks: TasksConfig,
+    batch_size: int, con_before: bool = False,
+) -> float:  # fmt: skip
     """Mean negative log-likelihood (nats per token) of the validation items' tokens."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
     answers = vocabulary.item_tokens[data.targets]  # (U, L)
@@ -168,12 +149,9 @@ def validation_loss(
     for start in range(0, len(whole), batch_size):
         ids, mask = (part.to(device) for part in pad_left(whole[start : start + batch_size], vocabulary.pad_id))
         logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=False,
+            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=False,
             logits_to_keep=length + 1,
-        ).logits[:, :-1]
+        ).logits[:, :-1]  # fmt: skip
         total -= float(logits.float().log_softmax(-1).gather(2, ids[:, -length:, None]).sum())
     return total / answers.size
 
@@ -240,34 +218,20 @@ def _arguments(config: TrainConfig, runtime: Runtime, folder: Path, data: EpochS
     validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else data.steps
     often = validations if best or config.evaluate_every else max(1, per_epoch // 4)
     return TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(folder), max_steps=data.steps, seed=runtime.seed,
         per_device_train_batch_size=max(1, data.batch // (config.accumulate * _processes(runtime))),
-        max_steps=data.steps,
         gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
-        warmup_steps=math.ceil(config.warmup * data.steps),
-        weight_decay=config.weight_decay,
+        optim="adamw_torch", learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+        lr_scheduler_type=config.schedule, warmup_steps=math.ceil(config.warmup * data.steps),
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
-        bf16=runtime.dtype == torch.bfloat16,
-        use_cpu=runtime.device == "cpu",
-        seed=runtime.seed,
-        eval_strategy="steps",
-        eval_steps=validations,
-        save_strategy="steps",
-        save_steps=validations if best else config.checkpoint_every or often,
-        save_total_limit=2,
-        load_best_model_at_end=best,
-        metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
+        eval_strategy="steps", eval_steps=validations,
+        save_strategy="steps", save_steps=validations if best else config.checkpoint_every or often, save_total_limit=2,
+        load_best_model_at_end=best, metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
         greater_is_better=config.early_stopping == "R@10" if best else None,
-        logging_steps=max(1, data.steps // 60),
-        report_to="none",
-        disable_tqdm=not runtime.progress,
-        remove_unused_columns=False,
-        dataloader_pin_memory=runtime.device == "cuda",
-        label_names=["labels"],
-    )
+        logging_steps=max(1, data.steps // 60), report_to="none", disable_tqdm=not runtime.progress,
+        use_cpu=runtime.device == "cpu", bf16=runtime.dtype == torch.bfloat16,
+        dataloader_pin_memory=runtime.device == "cuda", remove_unused_columns=False, label_names=["labels"],
+    )  # fmt: skip
 
 
 def _processes(runtime: Runtime) -> int:
@@ -275,14 +239,9 @@ def _processes(runtime: Runtime) -> int:
 
 
 def fit(
-    recommender: Recommender,
-    builder: TaskBuilder,
-    validation: Validation,
-    config: TrainConfig,
-    decode: DecodeConfig,
-    runtime: Runtime,
-    folder: Path,
-) -> list[dict[str, float]]:
+    recommender: Recommender, builder: TaskBuilder, validation: Validation, config: TrainConfig,
+    decode: DecodeConfig, runtime: Runtime, folder: Path,
+) -> list[dict[str, float]]:  # fmt: skip
     """Train in place; afterwards the model holds the best validated state (or the last, by recipe).
 
     Args:

@@ -23,6 +23,7 @@ from recnb.artifacts import write_atomic
 if TYPE_CHECKING:
     from recnb.recommenders.settings import SequentialConfig, TigerConfig
 
+Learn = Callable[[Any], tuple[Tensor, float, int]]  # a batch -> mean loss, sum of losses, number of targets
 SAVE_EVERY = 20.0  # seconds between states on disk; the last one is always kept
 
 
@@ -77,15 +78,9 @@ class EpochTraining:
     """
 
     def __init__(
-        self,
-        model: EpochModel,
-        config: SequentialConfig | TigerConfig,
-        steps: int,
-        rng: np.random.Generator,
-        keep: Path | None = None,
-        weight_decay: float = 0.0,
-        longest: float = 0.0,
-    ) -> None:
+        self, model: EpochModel, config: SequentialConfig | TigerConfig, steps: int, rng: np.random.Generator,
+        keep: Path | None = None, weight_decay: float = 0.0, longest: float = 0.0,
+    ) -> None:  # fmt: skip
         self.model, self.config, self.rng, self.keep, self.longest = model, config, rng, keep, longest
         rate, warm = config.learning_rate, 0.02 * (config.epochs * max(1, steps)) + 1
         self.optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=weight_decay, fused=True)
@@ -94,17 +89,14 @@ class EpochTraining:
         self._started = self._saved = time.monotonic()
 
     def run(
-        self,
-        batches: Callable[[], Iterable[Any]],
-        learn: Callable[[Any], tuple[Tensor, float, int]],
-        check: Callable[[], float] | None,
+        self, batches: Callable[[], Iterable[Any]], learn: Learn, check: Callable[[], float] | None,
         progress: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Train.
 
         Args:
             batches: those of an epoch, drawn when it begins.
-            learn: a batch -> its mean loss, the sum of its losses, and the number of its targets.
+            learn: what a batch costs.
             check: R@10 on validation; None: all epochs are run and the last weights stay.
             progress: show a bar.
         """
@@ -121,7 +113,7 @@ class EpochTraining:
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
 
-    def _epoch(self, batches: Iterable[Any], learn: Callable[[Any], tuple[Tensor, float, int]]) -> float:
+    def _epoch(self, batches: Iterable[Any], learn: Learn) -> float:
         """One pass; the mean loss per target."""
         self.model.train()
         total, targets = 0.0, 0

@@ -30,19 +30,10 @@ ENCODERS: dict[str, type[NextItemEncoder]] = {
 
 
 def fit_baseline(
-    name: str,
-    train: Sequences,
-    n_items: int,
-    config: BaselinesConfig,
-    length: int,
-    *,
-    seed: int,
-    validation: tuple[np.ndarray, np.ndarray],
-    codes: np.ndarray | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-    keep: Path | None = None,
-) -> tuple[Fitted, str]:
+    name: str, train: Sequences, n_items: int, config: BaselinesConfig, length: int, *, seed: int,
+    validation: tuple[np.ndarray, np.ndarray], codes: np.ndarray | None = None,
+    device: str = "cpu", progress: bool = False, keep: Path | None = None,
+) -> tuple[Fitted, str]:  # fmt: skip
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
     Args:

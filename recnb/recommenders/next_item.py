@@ -114,19 +114,10 @@ class NextItemEncoder(EpochModel):
 
 
 def train_sequential(
-    train: Sequences,
-    n_items: int,
-    config: SequentialConfig,
-    length: int = 20,
-    *,
-    seed: int,
-    encoder: type[NextItemEncoder],
-    device: str = "cpu",
-    validation: tuple[np.ndarray, np.ndarray] | None = None,
-    weight_decay: float = 0.0,
-    progress: bool = False,
-    keep: Path | None = None,
-) -> NextItemEncoder:
+    train: Sequences, n_items: int, config: SequentialConfig, length: int, *, seed: int,
+    encoder: type[NextItemEncoder], device: str = "cpu", validation: tuple[np.ndarray, np.ndarray] | None = None,
+    weight_decay: float = 0.0, progress: bool = False, keep: Path | None = None,
+) -> NextItemEncoder:  # fmt: skip
     """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences.
 
     Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
@@ -83,10 +84,9 @@ class TIGER(EpochModel):
         """The ``width`` most probable items of each user, by beam search over the tree.
 
         Args:
-            histories: (U, T') items filled with -1 on the left; the latest T count.
-            width: W, at most N: beams, and items returned.
+            histories: (U, T') items filled with -1 on the left; the latest T count, ``batch_size`` users at a time.
+            width: W: beams, and items returned.
             exclude: (U, N) sparse or dense; items that must not be listed; None: none.
-            batch_size: users at a time.
 
         Returns:
             (U, W) int64, best first, all different; -1 at the end where a user has fewer than W items left.
@@ -96,13 +96,11 @@ class TIGER(EpochModel):
         """
         if not 1 <= width <= self.trie.n_items:
             raise ValueError(f"width {width}: lists hold between 1 and N = {self.trie.n_items} items")
-        parts = [
-            _search(self, rows, width, None if exclude is None else exclude[start : start + batch_size])
-            for start, rows in zip(
-                range(0, len(histories), batch_size), self.latest(histories, batch_size), strict=True
-            )
-        ]
-        return np.concatenate([np.empty((0, width), np.int64), *parts])
+        parts = [np.empty((0, width), np.int64)]
+        for number, rows in enumerate(self.latest(histories, batch_size)):
+            users = slice(number * batch_size, (number + 1) * batch_size)
+            parts.append(_search(self, rows, width, None if exclude is None else exclude[users]))
+        return np.concatenate(parts)
 
 
 def told_apart(codes: np.ndarray) -> np.ndarray:
@@ -111,11 +109,8 @@ def told_apart(codes: np.ndarray) -> np.ndarray:
     >>> told_apart(np.array([[1, 7], [2, 7], [1, 7]])).tolist()
     [[1, 7, 0], [2, 7, 0], [1, 7, 1]]
     """
-    group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    number = np.empty(len(codes), codes.dtype)
-    number[order] = np.arange(len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
+    rows = pd.DataFrame(codes)
+    number = rows.groupby(list(rows)).cumcount().to_numpy(codes.dtype)
     return np.column_stack([codes, number]) if number.any() else codes
 
 
@@ -196,17 +191,9 @@ def _ranked(items: np.ndarray, scores: np.ndarray, width: int) -> np.ndarray:
 
 
 def train_tiger(
-    train: Sequences,
-    codes: np.ndarray,
-    config: TigerConfig,
-    length: int,
-    *,
-    seed: int,
-    validation: tuple[np.ndarray, np.ndarray] | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-    keep: Path | None = None,
-) -> TIGER:
+    train: Sequences, codes: np.ndarray, config: TigerConfig, length: int, *, seed: int, device: str = "cpu",
+    validation: tuple[np.ndarray, np.ndarray] | None = None, progress: bool = False, keep: Path | None = None,
+) -> TIGER:  # fmt: skip
     """Fit TIGER on every (history, next item) of the training sequences.
 
     Args:

@@ -19,7 +19,7 @@ SHARED = {"width": 16, "batch_size": 16, "learning_rate": 1e-2, "dropout": 0.1}
 ENCODERS: dict[str, tuple[type[NextItemEncoder], SequentialConfig]] = {
     "sasrec": (SASRec, SasrecConfig(**SHARED, blocks=1, epochs=10)),
     "gru4rec": (GRU4Rec, Gru4recConfig(**SHARED, hidden=16, epochs=12)),
-    "bert4rec": (BERT4Rec, Bert4recConfig(**SHARED, blocks=1, epochs=60, mask_share=0.3, last_share=0.3)),
+    "bert4rec": (BERT4Rec, Bert4recConfig(**SHARED, blocks=1, epochs=36, mask_share=0.3, last_share=0.3)),
 }
 each_encoder = pytest.mark.parametrize("name", ENCODERS)
 
@@ -49,8 +49,9 @@ def recall(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
     return float((rank_bounds(scores, targets)[1] < cutoff).mean())
 
 
-@each_encoder
-@pytest.mark.parametrize("negatives", [0, 6])
+@pytest.mark.parametrize(
+    ("name", "negatives"), [("sasrec", 0), ("sasrec", 6), ("gru4rec", 0), ("gru4rec", 6), ("bert4rec", 0)]
+)
 def test_learns_the_order_that_popularity_cannot_see(name: str, negatives: int) -> None:
     others = walks(seed=1).pad(T)
     following = (others[:, -1] + 1) % N

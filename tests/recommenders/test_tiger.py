@@ -18,7 +18,7 @@ from recnb.recommenders.tiger import START, TIGER, _Prefixes, told_apart, train_
 
 N, T = 12, 6
 CONFIG = TigerConfig(width=16, head_width=8, heads=2, encoder_layers=1, decoder_layers=2, feedforward=32, dropout=0.0,
-                     epochs=12, batch_size=32, learning_rate=1e-2, validation_users=30)  # fmt: skip
+                     epochs=9, batch_size=32, learning_rate=1e-2, validation_users=30)  # fmt: skip
 CODES = {
     2: np.stack([np.arange(N) // 4, np.arange(N) % 4], axis=1),
     3: np.stack([np.arange(N) % 2, np.arange(N) // 2 % 3, np.arange(N) // 6], axis=1),  # the last level has one child

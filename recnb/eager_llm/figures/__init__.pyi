@@ -23,9 +23,6 @@ from .maps import (
     map_grid as map_grid,
 )
 from .maps import (
-    neighbourhoods as neighbourhoods,
-)
-from .maps import (
     prefix_trees as prefix_trees,
 )
 from .maps import (

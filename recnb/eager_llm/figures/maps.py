@@ -15,7 +15,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.patches import Patch
 
-from recnb.index.health import category_table, nearest_neighbours, neighbours_together, query_rows
+from recnb.index.health import category_table, nearest_neighbours
 from recnb.index.kmeans import principal_components
 from recnb.style import PALETTE
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from recnb.eager_llm.recipe import MapConfig
-    from recnb.index.build import ItemIndex
 
 
 OTHER = (0.82, 0.82, 0.82)  # items of no named category
@@ -39,8 +38,10 @@ def learned_embeddings(backbone: PreTrainedModel, item_tokens: np.ndarray) -> np
     Returns:
         (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
     """
-    table = backbone.get_input_embeddings().weight.detach()
-    return table[torch.as_tensor(item_tokens, device=table.device)].float().cpu().numpy().reshape(len(item_tokens), -1)
+    table, device = backbone.get_input_embeddings(), next(backbone.parameters()).device
+    with torch.no_grad():
+        vectors = table(torch.as_tensor(item_tokens, device=device)).float().cpu().numpy()  # (N, L, d_model)
+    return vectors.reshape(len(vectors), -1)
 
 
 def project(x: np.ndarray, config: MapConfig, seed: int) -> np.ndarray:
@@ -89,23 +90,6 @@ def _nearest_order(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def neighbourhoods(spaces: dict[str, np.ndarray], index: ItemIndex, k: int, queries: int = 2000) -> dict[str, Any]:
-    """How well a code is a neighbourhood: of an item's k nearest neighbours, how many have its code.
-
-    Args:
-        spaces: name -> (N, d), the items in index order; neighbours are those in the space itself, not on a map.
-        queries: items asked, evenly spaced.
-
-    Returns:
-        space -> column -> ``share`` of the neighbours, and the same by ``chance``.
-    """
-    near = {name: nearest_neighbours(x, k, query_rows(len(x), queries)) for name, x in spaces.items()}
-    return {
-        name: {column: neighbours_together(index.column(column), *found) for column in index.columns}
-        for name, found in near.items()
-    }
-
-
 def main_category(categories: Sequence[Sequence[str]], most: int = 7) -> tuple[np.ndarray, list[str]]:
     """One category per item, for colours: the rarest that it has among the ``most`` common ones.
 
@@ -145,11 +129,9 @@ def _legend(figure: Figure, names: list[str]) -> None:
 
 
 def map_grid(
-    maps: dict[str, np.ndarray],
-    colours: dict[str, np.ndarray],
-    labels: dict[str, np.ndarray] | None = None,
-    legend: list[str] | None = None,
-) -> Figure:
+    maps: dict[str, np.ndarray], colours: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray] | None = None, legend: list[str] | None = None,
+) -> Figure:  # fmt: skip
     """Maps side by side: one column per space, one row per colouring.
 
     Args:
