@@ -3,21 +3,23 @@
 #   PYTHON   the interpreter that creates the environment      make report PYTHON=python3.12
 #   VENV     where the environment lives                       make report VENV=/data/envs/recnb
 #   RECIPE   the params file that `make report` runs           make report RECIPE=params/toy.yaml
+#   WORKERS  processes that the tests share (1 GB each)        make test WORKERS=4
 #
 # pip is called without options of our own: your index, proxy and certificate settings stay in force.
 
 PYTHON ?= python3
 VENV   ?= .venv
 RECIPE ?= params/quickstart.yaml
+WORKERS ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test lint lab gemma speed example example-beauty ledger clean distclean
+.PHONY: help env report test test-fast lint lab gemma speed example example-beauty ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
 # The stamp holds a checksum of what the environment is made of; a fresh clone or a touched file does not rebuild it.
 env: ## create or update the environment (nothing to do when lock and pyproject are unchanged)
@@ -42,7 +44,10 @@ report: env ## run the quickstart: environment, data, all stages, reports/quicks
 	@$(BIN)/recnb run $(RECIPE)
 
 test: env ## all tests, with coverage of recnb
-	@$(BIN)/python -m pytest --cov=recnb --cov-report=term --cov-fail-under=90
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov=recnb --cov-report=term --cov-fail-under=90
+
+test-fast: env ## what runs after each change: no notebooks, nothing slow
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow"
 
 lint: env ## ruff, mypy, and the one rule of the house: a wing imports only wings below it
 	@$(BIN)/python -m ruff check .
@@ -59,22 +64,23 @@ speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), wi
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[speed]'
 	@$(BIN)/recnb run params/speed.yaml
 
-# keep the pages of a recipe's report: (1) recipe, (2) folder, (3) the way from its notebooks/ to the project
+# keep a recipe's report, its notebooks as pages and as they were run: (1) recipe, (2) folder
 define KEEP
-	@mkdir -p $(2)/notebooks && rm -f $(2)/notebooks/0*.html  # what the last run of the benchmarks left stays
+	@mkdir -p $(2)/notebooks && rm -f $(2)/notebooks/0*  # what the last run of the benchmarks left stays
 	@cp reports/$(1)/index.html reports/$(1)/metrics.json $(2)/ && cp reports/$(1)/notebooks/*.html $(2)/notebooks/
-	@perl -pi -e 's{href="(\d\w*)\.ipynb"}{href="$(3)/notebooks/$$1.ipynb"}g' $(2)/notebooks/*.html
+	@$(BIN)/python -m recnb.report.keep params/$(1).yaml $(2)/notebooks
 endef
 
 example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, ledgers in README.md
 	@cp runs/quickstart/06_evaluate/ledger.json reports/example/
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
-		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; fi
-	$(call KEEP,quickstart,reports/example,../../..)
+		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; \
+		$(BIN)/python -m recnb.report.keep params/speed.yaml reports/example/notebooks 10_speed; fi
+	$(call KEEP,quickstart,reports/example)
 	@$(BIN)/python -m recnb.report.readme
 
-example-beauty: ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
-	$(call KEEP,beauty-cpu,reports/example/beauty,../../../..)
+example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
+	$(call KEEP,beauty-cpu,reports/example/beauty)
 
 ledger: env ## put the committed example's ledger into README.md
 	@$(BIN)/python -m recnb.report.readme

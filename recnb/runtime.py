@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NOTE = "RECNB_NOTE"  # environment variable: the file that `tell` writes to
 # glibc's numbers for M_MMAP_THRESHOLD (its largest value), M_TRIM_THRESHOLD and M_TOP_PAD, in bytes
 _MALLOPT = {-3: 32 * 2**20, -1: 2**30, -2: 16 * 2**20}
+# OpenMP's threads spin while they wait for each other; beside one busy process that makes small steps five to fifteen
+# times slower, asleep they cost a few per cent on a quiet machine (README, "threads").
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "OMP_WAIT_POLICY": "PASSIVE"}
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}  # x86 and Arm: what Linux calls them
 
 
@@ -84,11 +87,12 @@ def start(config: RuntimeConfig, seed: int) -> Runtime:
 
 
 def quiet() -> None:
-    """Silence what libraries say to each other and what would make two outputs of one notebook differ.
+    """Silence what libraries say to each other and what would make two outputs of one notebook differ, and let threads
+    sleep while they wait.
 
     Called when ``recnb`` is imported, since some libraries decide at their own import. A value set by the user stays.
     """
-    for name, value in {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not wants_progress():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -116,9 +120,9 @@ def choose_threads(asked: int) -> tuple[int, str]:
 
 def usable_cores() -> int:
     """Cores this process may use: its CPU affinity, its container's quota, hyperthreads counted once."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    limits = [allowed, _physical_cores() or allowed, _container_cores() or allowed]
-    return max(1, min(limits))
+    from joblib import cpu_count
+
+    return int(cpu_count(only_physical_cores=True))
 
 
 def memory_peak() -> int:
@@ -261,17 +265,3 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, size in _MALLOPT.items():
             mallopt(option, size)
-
-
-def _physical_cores() -> int | None:
-    """Cores without their hyperthreads, as Linux lists them; none where it does not."""
-    siblings = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
-    return len({path.read_text().strip() for path in siblings}) or None
-
-
-def _container_cores() -> int | None:
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if not quota.is_file():
-        return None
-    share, _, period = quota.read_text().partition(" ")
-    return max(1, int(share) // int(period)) if share.isdigit() and period.strip().isdigit() else None

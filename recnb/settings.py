@@ -147,6 +147,7 @@ class Recipe(Section):
 
     stages: ClassVar[tuple[StageSpec, ...]] = ()  # in the order of a run
     evaluation: ClassVar[str] = ""  # the stage that writes metrics.json, ledger.json and per_user.parquet
+    protocol: ClassVar[str] = ""  # a sentence for the report: what the evaluation ranks, of whom, among what
     pictures: ClassVar[tuple[str, ...]] = ()  # figures for the top of the report: how their names start
     judged: ClassVar[Mapping[str, Judged]] = {}  # what a comparison may judge, the usual first
 

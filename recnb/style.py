@@ -1,20 +1,25 @@
-"""One style for every figure, and the one way to show it: with alt text, and saved for the report page."""
+"""How things look: text that nobody checked made harmless, tables, and one style for every figure.
+
+Drawing is imported where something is drawn: text alone must not wait for it.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
-import pandas as pd
-import seaborn as sns
-from PIL import Image
-
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
+
+PALETTE = [  # seaborn's "colorblind"
+    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
+]  # fmt: skip
+_MARKUP = re.compile(r"[&<>\"'\\`*_{}\[\]()#+\-!|~$^:@]|(?<=www)\.|(?<=\d)\.(?=\s)", re.IGNORECASE)
 
 
 def percent(share: float) -> str:
@@ -37,7 +42,13 @@ def plain(text: str, limit: int = 60) -> str:
 
 def escape(text: str, limit: int = 60) -> str:
     """:func:`plain`, safe inside HTML and Markdown: shown as the characters it has, whatever they are."""
-    return re.sub(r"[&<>\"'\\`*_{}\[\]()#+\-!|~$^:]", lambda found: f"&#{ord(found.group())};", plain(text, limit))
+    return _MARKUP.sub(lambda found: f"&#{ord(found.group())};", plain(text, limit))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as a table for a terminal; the last column is not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def table(frame: pd.DataFrame, caption: str = "", index: bool = False) -> Any:
@@ -57,11 +68,11 @@ def table(frame: pd.DataFrame, caption: str = "", index: bool = False) -> Any:
     return HTML(f"<p><b>{escape(caption, 200)}</b></p>{body}" if caption else body)
 
 
-PALETTE = sns.color_palette("colorblind")
-
-
 def use_style() -> None:
     """Set the house style: colour-blind palette, readable at half width."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update(
         {"figure.dpi": 100, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False}
@@ -76,6 +87,7 @@ def show(figure: Figure, alt: str, save: Path | None = None) -> None:
         alt: one sentence that says what the figure shows; round the numbers in it.
         save: a path ending in ``.png``; the alt text is stored beside it as ``.txt`` for the report page.
     """
+    import matplotlib.pyplot as plt
     from IPython import get_ipython
     from IPython.display import display
 
@@ -92,9 +104,22 @@ def show(figure: Figure, alt: str, save: Path | None = None) -> None:
     display(bundle, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
-def _png(figure: Figure) -> bytes:
-    """The figure in 256 colours: a third of the bytes, and a report is mostly pictures."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+def small_png(picture: bytes, width: int = 0) -> bytes:
+    """A PNG in 256 colours, a third of the bytes; and, where a width is given, at most so many pixels wide."""
+    from PIL import Image
+
+    opened = Image.open(io.BytesIO(picture)).convert("RGBA")
+    image = Image.new("RGBA", opened.size, "white")
+    image.alpha_composite(opened)
+    image = image.convert("RGB")
+    if width and image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    small = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return small_png(drawn.getvalue())

@@ -17,12 +17,22 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sandbox import ROOT, STAGES, ToyRun, cpu_seconds, new_sandbox, papermill
+from sandbox import ROOT, STAGES, Again, ToyRun, cpu_seconds, nbval, new_sandbox, papermill
 from tiny import tiny_folder  # noqa: F401 - a fixture
 
 # A loaded machine is slow at random; that is no failure. In CI the same examples come every time.
 hypothesis.settings.register_profile("recnb", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("recnb")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares the toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
+    shared = {"toy_run", "toy_copy", "twin", "again"}
+    for item in items:
+        if shared & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("toy"))
+            item.add_marker(pytest.mark.e2e)
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture
@@ -44,6 +54,15 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
         if run.results[name].returncode:
             break
     return run
+
+
+@pytest.fixture(scope="session")
+def again(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    """The toy run once more, cell by cell, by nbval."""
+    root = tmp_path_factory.mktemp("again") / "copy"
+    shutil.copytree(toy_run.root, root)
+    copies = [root / "executed" / f"{name}.ipynb" for name in STAGES]
+    return Again(root, nbval(root, copies))
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from recnb.eager_llm.recipe import EagerLLM
 
@@ -46,6 +49,14 @@ def papermill(sandbox: Path, name: str, recipe: str = TOY, overrides: str = "[]"
                   "-y", f"overrides: {overrides}", "--no-progress-bar", cwd=sandbox)  # fmt: skip
 
 
+def walk(sandbox: Path, *walks: str) -> dict[str, str]:
+    """What the notebooks of some walks show, each ``recipe,stage,stage``: all in one process (``tests/walk.py``)."""
+    result = python(ROOT / "tests" / "walk.py", "shown.json", *walks, cwd=sandbox)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    shown: dict[str, str] = json.loads((sandbox / "shown.json").read_text(encoding="utf-8"))
+    return shown
+
+
 def recnb(sandbox: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run the console command inside a sandbox."""
     return python("-m", "recnb", *arguments, cwd=sandbox, timeout=timeout)
@@ -70,3 +81,24 @@ def cpu_seconds() -> float:
     """What all finished child processes have computed so far; a loaded machine's waiting does not count."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+@dataclass
+class Again:
+    """Every cell of an executed toy run, run once more in a copy of its folder and compared with what it showed."""
+
+    root: Path
+    outcome: dict[str, Any]
+
+
+def nbval(root: Path, files: list[Path]) -> dict[str, Any]:
+    """Run pytest --nbval on files; counts of passed and failed cells and the text of the run."""
+    report = root / "nbval.xml"
+    result = python("-m", "pytest", "--nbval", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider",
+                    "-p", "no:cov", "-c", "/dev/null", f"--rootdir={root}", f"--junitxml={report}", *files,
+                    cwd=root / "executed", timeout=900)  # fmt: skip
+    cases = ET.parse(report).getroot().findall(".//testcase")
+    bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
+    skipped = [c for c in cases if c.find("skipped") is not None]
+    passed = len(cases) - len(bad) - len(skipped)
+    return {"passed": passed, "failed": len(bad), "skipped": len(skipped), "text": result.stdout + result.stderr}

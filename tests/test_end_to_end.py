@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from sandbox import ROOT, STAGES, TOY, ToyRun, new_sandbox, papermill, python, recnb
+from sandbox import ROOT, STAGES, TOY, Again, ToyRun, new_sandbox, papermill, recnb, walk
 
 pytestmark = pytest.mark.e2e
 DETERMINISTIC = [spec.name for spec in STAGES.values() if spec.deterministic]
@@ -35,9 +34,14 @@ def hashes(root: Path, stage: str, recipe: str = "toy") -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A second toy run, in another folder, by ``recnb run``."""
-    root = new_sandbox(tmp_path_factory.mktemp("twin"))
+def twin(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The toy run in another folder, as `recnb run` leaves it: its pages and its report; and what the command printed."""
+    root = tmp_path_factory.mktemp("twin") / "copy"
+    shutil.copytree(toy_run.root, root)
+    pages = root / "reports" / "toy" / "notebooks"
+    pages.mkdir(parents=True, exist_ok=True)
+    for name in STAGES:
+        shutil.copy(toy_run.executed(name), pages / f"{name}.ipynb")
     result = recnb(root, "run", TOY)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return root, result.stdout + result.stderr
@@ -54,23 +58,26 @@ def twin_copy(twin: tuple[Path, str], tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", DETERMINISTIC)
-def test_twice_gives_identical_artifacts(stage: str, toy_run: ToyRun, twin: tuple[Path, str]) -> None:
-    """Plain papermill in one folder, `recnb run` in another: not a bit of difference."""
-    ours, theirs = hashes(toy_run.root, stage), hashes(twin[0], stage)
+def test_twice_gives_identical_artifacts(stage: str, toy_run: ToyRun, again: Again) -> None:
+    """Each notebook by papermill in one folder, all its cells once more in another: not a bit of difference."""
+    ours, theirs = hashes(toy_run.root, stage), hashes(again.root, stage)
     assert ours and ours == theirs
+    assert manifest(toy_run.root, stage)["finished"] < manifest(again.root, stage)["finished"], "it was made again"
 
 
-def test_twice_gives_identical_codes_and_metrics(toy_run: ToyRun, twin: tuple[Path, str]) -> None:
-    other = ToyRun(twin[0])
+@pytest.mark.slow
+def test_twice_gives_identical_codes_and_metrics(toy_run: ToyRun, again: Again) -> None:
+    other = ToyRun(again.root)
     codes = [np.load(run.artifact("03_index", "codes.npy")) for run in (toy_run, other)]
     assert np.array_equal(*codes) and len(np.unique(codes[0], axis=0)) == len(codes[0])
     texts = [run.artifact("06_evaluate", "metrics.json").read_text(encoding="utf-8") for run in (toy_run, other)]
     assert texts[0] == texts[1]
 
 
-def test_the_other_stages_make_the_same_files(toy_run: ToyRun, twin: tuple[Path, str]) -> None:
-    for spec in STAGES.values():
-        assert set(hashes(toy_run.root, spec.name)) == set(hashes(twin[0], spec.name))
+@pytest.mark.slow
+def test_the_other_stages_make_the_same_files(toy_run: ToyRun, again: Again) -> None:
+    for name in STAGES:
+        assert set(hashes(toy_run.root, name)) == set(hashes(again.root, name))
 
 
 def test_the_model_learned_the_toy(toy_run: ToyRun) -> None:
@@ -228,19 +235,6 @@ def test_killed_in_the_middle_of_training_it_goes_on_to_the_same_result(twin: tu
 
 POISON_STAGES = ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal")
 
-# Every code cell of the notebooks, in order, in one process: what Run All does, without a kernel start for each.
-RUN_ALL = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    from recnb.eager_llm.recipe import STAGES
-    from recnb.workflow.graph import stage_named
-    from recnb.workflow.launch import run_cells
-
-    for name in sys.argv[2:]:
-        run_cells(stage_named(name, STAGES).file(Path()), {"recipe": sys.argv[1], "overrides": []})
-""")
-
-
 def toy_events() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The toy catalogue as two tables: user_id, item_id, order; and the items."""
     from recnb.data.sources import load_dataset
@@ -267,8 +261,8 @@ def poisoned(events: pd.DataFrame, last: int, seed: int = 0) -> pd.DataFrame:
     return events
 
 
-def run_on(root: Path, name: str, events: pd.DataFrame, items: pd.DataFrame, early_stopping: str) -> None:
-    """Run stages 01 to 05 on these tables under recipe ``name``."""
+def prepare(root: Path, name: str, events: pd.DataFrame, items: pd.DataFrame, early_stopping: str) -> None:
+    """A recipe of this name on these tables."""
     folder = root / "data" / name
     folder.mkdir(parents=True)
     events.to_csv(folder / "interactions.csv", index=False)
@@ -277,21 +271,27 @@ def run_on(root: Path, name: str, events: pd.DataFrame, items: pd.DataFrame, ear
     )
     tree = yaml.safe_load((ROOT / TOY).read_text(encoding="utf-8"))
     tree |= {"name": name, "data": {"source": "files", "path": f"data/{name}", "max_history": 8}}
-    tree["train"]["early_stopping"] = early_stopping
+    tree["runtime"]["solutions"] = False
+    tree["train"] |= {"early_stopping": early_stopping, "epochs": 2, "evaluate_every": 1}
     (root / "params" / f"{name}.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    result = python("-c", RUN_ALL, f"params/{name}.yaml", *POISON_STAGES, cwd=root)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
 def poison_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four runs: clean and poisoned, with validation free to choose the epoch and without."""
+    """Four runs of stages 01 to 05: clean and poisoned, with validation free to choose the epoch and without; and two
+    stages of one with a training event swapped."""
     root = new_sandbox(tmp_path_factory.mktemp("poison"))
     events, items = toy_events()
     for early_stopping, last in (("R@10", 1), ("none", 2)):
         suffix = early_stopping[0].lower()
-        run_on(root, f"clean-{suffix}", events, items, early_stopping)
-        run_on(root, f"poisoned-{suffix}", poisoned(events, last), items, early_stopping)
+        prepare(root, f"clean-{suffix}", events, items, early_stopping)
+        prepare(root, f"poisoned-{suffix}", poisoned(events, last), items, early_stopping)
+    leaked, first = events.copy(), events.groupby("user_id").cumcount() == 0
+    leaked.loc[first, "item_id"] = np.roll(leaked.loc[first, "item_id"].to_numpy(), 1)
+    prepare(root, "leak", leaked, items, "R@10")
+    names = [f"{kind}-{suffix}" for suffix in "rn" for kind in ("clean", "poisoned")]
+    walk(root, *(",".join([f"params/{name}.yaml", *POISON_STAGES]) for name in names),
+         ",".join(["params/leak.yaml", *POISON_STAGES[:2]]))  # fmt: skip
     return root
 
 
@@ -327,19 +327,5 @@ def test_no_held_out_event_is_trained_on(stage: str, weights: str, poison_runs: 
 @pytest.mark.slow
 def test_the_poison_test_can_fail(poison_runs: Path) -> None:
     """A training event swapped does change embeddings: the comparison is not blind."""
-    events, items = toy_events()
-    first = events.groupby("user_id").cumcount() == 0
-    leaked = events.copy()
-    leaked.loc[first, "item_id"] = np.roll(leaked.loc[first, "item_id"].to_numpy(), 1)
-    root = poison_runs
-    run_on_stages = POISON_STAGES[:2]
-    folder = root / "data" / "leak"
-    shutil.copytree(root / "data" / "clean-r", folder)
-    leaked.to_csv(folder / "interactions.csv", index=False)
-    tree = yaml.safe_load((root / "params" / "clean-r.yaml").read_text(encoding="utf-8"))
-    tree |= {"name": "leak", "data": {**tree["data"], "path": "data/leak"}}
-    (root / "params" / "leak.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    result = python("-c", RUN_ALL, "params/leak.yaml", *run_on_stages, cwd=root)
-    assert result.returncode == 0, result.stderr[-3000:]
-    clean, leak = hashes(root, "02_embeddings", "clean-r"), hashes(root, "02_embeddings", "leak")
+    clean, leak = hashes(poison_runs, "02_embeddings", "clean-r"), hashes(poison_runs, "02_embeddings", "leak")
     assert clean["behaviour.npy"] != leak["behaviour.npy"] and clean["semantic.npy"] == leak["semantic.npy"]

@@ -1,14 +1,14 @@
-"""The notebooks: as written (cards, parameters, short cells, no outputs) and as executed (strictly compared)."""
+"""The notebooks: as written (cards, links, parameters, short cells, no outputs) and as executed (strictly compared)."""
 
 from __future__ import annotations
 
+import pkgutil
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nbformat
 import pytest
-from sandbox import ROOT, STAGES, ToyRun, python
+from sandbox import ROOT, STAGES, Again, ToyRun, nbval
 
 NOTEBOOKS = list(STAGES)
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
@@ -77,6 +77,37 @@ def test_card_names_its_neighbours(name: str) -> None:
     assert all(path.is_file() for path in linked)
 
 
+def prose(name: str) -> str:
+    return "\n".join(cell.source for cell in load(name).cells if cell.cell_type == "markdown")
+
+
+@each_notebook
+def test_links_lead_somewhere_and_are_called_what_is_there(name: str) -> None:
+    links = [(words, link) for words, link in re.findall(r"(?<!!)\[([^\[\]]+)\]\(([^)]+)\)", prose(name)) if "://" not in link]
+    places = {link: STAGES[name].file(ROOT).parent / link.partition("#")[0] for _, link in links}
+    assert not [link for link, place in places.items() if not place.is_file()]
+    titles = {spec.file(ROOT): load(other).cells[0].source.splitlines()[0].removeprefix("# ") for other, spec in STAGES.items()}
+    wrong = [(words, title) for words, link in links if (title := titles.get(places[link].resolve(), words)) != words]
+    assert links and not wrong
+
+
+@each_notebook
+def test_names_in_prose_exist(name: str) -> None:
+    """Modules and functions of recnb, recipes and notebooks that the text or a comment of the code mentions."""
+    text = "\n".join(cell.source for cell in load(name).cells)
+    missing = [found for found in re.findall(r"\brecnb(?:\.[a-zA-Z_]\w*)+", text) if not importable(found)]
+    files = re.findall(r"\b(?:params|notebooks)/[\w./-]+\.(?:yaml|ipynb|py)\b", text)
+    assert not missing + [file for file in files if not (ROOT / file).is_file()]
+
+
+def importable(dotted: str) -> bool:
+    try:
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 @each_notebook
 def test_second_cell_is_parameters(name: str) -> None:
     notebook = load(name)
@@ -89,6 +120,18 @@ def test_second_cell_is_parameters(name: str) -> None:
 
 
 @each_notebook
+def test_third_cell_is_for_colab(name: str) -> None:
+    """The same in every notebook but for the stage it reads from; what it does, `test_colab.py` says."""
+    notebook = load(name)
+    assert [tags(cell) for cell in notebook.cells].index(["colab"]) == 2
+    assert sum("colab" in tags(cell) for cell in notebook.cells) == 1
+    cell, first = notebook.cells[2], load(NOTEBOOKS[0]).cells[2].source
+    assert lines(cell) <= 8
+    before = STAGES[name].inputs[-1:]
+    assert cell.source == first.removesuffix(")") + "".join(f', to="{stage}"' for stage in before) + ")"
+
+
+@each_notebook
 def test_opens_and_closes_its_own_stage(name: str) -> None:
     code = "\n".join(cell.source for cell in code_cells(load(name)))
     assert re.search(rf'Stage\.open\(\s*"{name}",\s*recipe,\s*overrides', code)
@@ -97,9 +140,14 @@ def test_opens_and_closes_its_own_stage(name: str) -> None:
 
 @each_notebook
 def test_one_idea_per_cell(name: str) -> None:
-    sizes = [lines(cell) for cell in code_cells(load(name))]
-    assert max(sizes) <= 25
-    assert sum(size > 15 for size in sizes) <= 2, f"cells of more than 15 lines: {[s for s in sizes if s > 15]}"
+    long = [cell.source for cell in code_cells(load(name)) if lines(cell) > 15]
+    assert not long, "cells of more than 15 lines:\n\n" + "\n\n".join(long)
+
+
+@each_notebook
+def test_a_page_shows_whole_lines(name: str) -> None:
+    wide = [line for cell in code_cells(load(name)) for line in cell.source.splitlines() if len(line) > 100]
+    assert not wide, "lines of code of more than 100 characters:\n" + "\n".join(wide)
 
 
 @each_notebook
@@ -179,12 +227,11 @@ def test_every_picture_has_alt_text(name: str, toy_run: ToyRun) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_outputs_are_the_same_when_run_again(toy_run: ToyRun) -> None:
+def test_outputs_are_the_same_when_run_again(toy_run: ToyRun, again: Again) -> None:
     """nbval, strict: every cell of every executed copy runs again, and its outputs are compared one by one."""
-    outcome = nbval(toy_run.root, [toy_run.executed(name) for name in NOTEBOOKS])
-    assert not outcome["failed"], outcome["text"][-6000:]
+    assert not again.outcome["failed"], again.outcome["text"][-6000:]
     cells = {name: len(code_cells(nbformat.read(toy_run.executed(name), as_version=4))) for name in NOTEBOOKS}
-    assert outcome["passed"] == sum(cells.values()), "as many comparisons as cells"
+    assert again.outcome["passed"] == sum(cells.values()), "as many comparisons as cells"
 
 
 @pytest.mark.e2e
@@ -208,16 +255,3 @@ def test_a_stripped_copy_is_noticed(toy_copy: ToyRun) -> None:
         cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, path)
     assert cells_not_run(path)
-
-
-def nbval(root: Path, files: list[Path]) -> dict:
-    """Run pytest --nbval on files; counts of passed and failed cells and the text of the run."""
-    report = root / "nbval.xml"
-    result = python("-m", "pytest", "--nbval", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider",
-                    "-p", "no:cov", "-c", "/dev/null", f"--rootdir={root}", f"--junitxml={report}", *files,
-                    cwd=root / "executed", timeout=900)  # fmt: skip
-    cases = ET.parse(report).getroot().findall(".//testcase")
-    bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
-    skipped = [c for c in cases if c.find("skipped") is not None]
-    passed = len(cases) - len(bad) - len(skipped)
-    return {"passed": passed, "failed": len(bad), "skipped": len(skipped), "text": result.stdout + result.stderr}

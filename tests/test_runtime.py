@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -124,15 +125,20 @@ def test_threads_come_from_the_recipe_then_the_environment_then_the_machine(monk
     assert runtime.usable_cores() >= 1
 
 
-def test_cores_obey_affinity_container_and_hyperthreads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(runtime, "_physical_cores", lambda: 4)
-    monkeypatch.setattr(runtime, "_container_cores", lambda: None)
-    assert runtime.usable_cores() == 4
-    monkeypatch.setattr(runtime, "_container_cores", lambda: 2)
-    assert runtime.usable_cores() == 2
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {5}, raising=False)
-    assert runtime.usable_cores() == 1
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells a process where it may run")
+def test_cores_obey_the_affinity_of_the_process() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from recnb import runtime; print(runtime.usable_cores())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise() -> None:
+    """Set when recnb is imported, before any library brings OpenMP along; every process that we start inherits it."""
+    ask = [sys.executable, "-c", "import os, recnb; print(os.environ['OMP_WAIT_POLICY'])"]
+    for said, wanted in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | said
+        done = subprocess.run(ask, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == wanted
 
 
 @pytest.mark.parametrize(("value", "wanted"), [("1", True), ("0", False), ("", False)])

@@ -5,32 +5,27 @@ Shown in ``notebooks/01_data.ipynb``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
+from numpy.typing import NDArray
 
 from recnb.style import PALETTE
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
 
 def history_lengths(lengths: NDArray[np.int64]) -> Figure:
     """How many interactions users have: (U,) counts as a histogram with the median marked."""
     figure, axes = plt.subplots(figsize=(6, 3.5))
-    low, high = int(lengths.min()), int(lengths.max())
-    wide = high > 10 * low  # a long tail reads better on a log axis
-    bins = np.geomspace(low, high + 1, 31) if wide else np.arange(low, high + 2) - 0.5
-    axes.hist(lengths, bins=bins.tolist(), color=PALETTE[0])
+    wide = bool(lengths.max() > 10 * lengths.min())  # a long tail reads better on a log axis
+    bins = {"log_scale": True, "bins": 30} if wide else {"discrete": True}
+    sns.histplot(lengths, color=PALETTE[0], alpha=1, ax=axes, **bins)
     median = float(np.median(lengths))
     axes.axvline(median, color=PALETTE[3], linewidth=2, label=f"median {median:.0f}")
     axes.set(xlabel="interactions per user", ylabel="users")
     if wide:
-        axes.set_xscale("log", subs=[])
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.legend()

@@ -15,127 +15,83 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from recnb.artifacts import hash_artifact
 from recnb.data import tables
-from recnb.data.prepare import build_dataset, settle_items_without_text
-from recnb.data.schema import TEXT_FIELDS, Dataset
-from recnb.errors import DataError
-
-if TYPE_CHECKING:
-    from recnb.data.settings import TextField
+from recnb.data.schema import TEXT_FIELDS
+from recnb.data.settings import TextField
+from recnb.data.tables import Tables
+from recnb.errors import DataError, nearest
 
 
-INTERACTIONS = ("interactions.csv.gz", "interactions.csv")
-ITEMS = ("items.jsonl.gz", "items.jsonl", "items.csv.gz", "items.csv")
-
-
-def load_files(
-    interactions: Path,
-    items: Path,
-    k_core: int,
-    without_text: str = "error",
-    text_columns: Mapping[TextField, str] | None = None,
-) -> Dataset:
-    """A dataset from two files.
+def read_files(interactions: Path, items: Path, text_columns: Mapping[TextField, str]) -> Tables:
+    """Both files, checked.
 
     Args:
         interactions: who met what and when.
         items: what the items are.
-        k_core: see :func:`recnb.data.prepare.build_dataset`.
-        without_text: ``error``, ``drop`` or ``id``: what to do with items that have no text in any field.
         text_columns: text field -> the column it is read from, where that has another name.
 
     Raises:
         DataError: anything in the files is not as documented; file and line or column are named.
     """
-    events, catalogue, about = read_files(interactions, items, text_columns)
-    events, catalogue, silent = settle_items_without_text(events, catalogue, without_text, str(items))
-    about["items_without_text"] = {"policy": without_text, "items": silent}
-    provenance = {"source": "files", "licence": "as the owner of the files says", **about}
-    return build_dataset(interactions.resolve().parent.name, events, catalogue, k_core, provenance)
-
-
-def find_files(folder: Path, interactions: str | None = None, items: str | None = None) -> tuple[Path, Path]:
-    """Paths of both files in a folder: the named ones, or the first of the documented names that is there.
-
-    Raises:
-        DataError: no such folder, or no such file; the nearest name is given.
-    """
-    tables.check_folder(folder)
-    return (
-        folder / interactions if interactions else tables.find_file(folder, INTERACTIONS, "interactions"),
-        folder / items if items else tables.find_file(folder, ITEMS, "items"),
-    )
-
-
-def read_files(
-    interactions: Path, items: Path, text_columns: Mapping[TextField, str] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Both tables, checked, and their hashes.
-
-    Returns:
-        interactions (``user_id``, ``item_id``, ``time``, ``line``), items (its columns and ``line``), provenance.
-    """
-    events, clock = read_interactions(interactions)
+    table = tables.read_csv(interactions, ("user_id", "item_id"), ("timestamp", "order"))
+    clock = next((name for name in ("timestamp", "order") if name in table), None)
+    if clock is None:
+        found = f"{', '.join(table)}{nearest('timestamp', table)}"
+        raise DataError(f"{interactions}: no column 'timestamp' and no 'order'; found {found}")
+    tables.check_filled(table, ("user_id", "item_id"), interactions)
+    events = table[["user_id", "item_id"]].assign(time=tables.parse_times(table[clock], interactions))
     catalogue = read_items(items, text_columns)
     tables.check_known_items(events, catalogue, interactions, items)
-    hashes = {path.name: tables.sha256_file(path) for path in (interactions, items)}
-    return events, catalogue, {"clock": clock, "sha256": hashes, "text_columns": dict(text_columns or {})}
-
-
-def read_interactions(path: Path) -> tuple[pd.DataFrame, str]:
-    """``user_id``, ``item_id``, ``time`` and ``line`` of each row, in file order; and ``seconds`` or ``order``."""
-    table = tables.read_csv(path, ("user_id", "item_id"), one_of=("timestamp", "order"))
-    clock = "timestamp" if "timestamp" in table.columns else "order"
-    tables.check_filled(table, ("user_id", "item_id"), path)
-    time = tables.parse_times(table[clock], table["line"], path, clock)
-    events = table[["user_id", "item_id", "line"]].assign(time=time)
-    return events, "seconds" if clock == "timestamp" else "order"
+    about = {
+        "source": "files",
+        "licence": "as the owner of the files says",
+        "clock": "seconds" if clock == "timestamp" else "order",
+        "sha256": {path.name: hash_artifact(path) for path in (interactions, items)},
+        "text_columns": dict(text_columns),
+    }
+    return Tables(interactions.resolve().parent.name, events, catalogue, about)
 
 
 def read_items(path: Path, text_columns: Mapping[TextField, str] | None = None) -> pd.DataFrame:
-    """The columns of a catalogue, text cleaned, and ``line``; ``year`` is kept when it is there.
+    """The columns of a catalogue, text cleaned; ``year`` is kept when it is there.
 
     Args:
         path: ``.jsonl`` or ``.csv``, packed or not.
-        text_columns: text field -> the column it is read from instead of the one with its own name.
+        text_columns: as of :func:`read_files`.
     """
-    required = ["item_id", *(text_columns or {}).values()]
+    renamed = text_columns or {}
+    required = ["item_id", *renamed.values()]
     if ".csv" in path.suffixes:
-        table = tables.read_csv(path, required, [n for n in (*TEXT_FIELDS, "year") if n not in required])
+        table = tables.read_csv(path, required, (*TEXT_FIELDS, "year"))
     else:
-        table = tables.read_json_lines(path)
-        tables.check_columns(table.columns.drop("line"), required, path)
+        table = tables.read_json_lines(path, required)
     tables.check_filled(table, ["item_id"], path)
-    table = table.assign(**{name: table[column] for name, column in (text_columns or {}).items()})
-    if not set(TEXT_FIELDS) & set(table.columns):
+    table = table.assign(**{name: table[column] for name, column in renamed.items()})
+    if not set(TEXT_FIELDS) & set(table):
         raise DataError(
-            f"{path}: no text column; found {', '.join(table.columns.drop('line'))}; "
-            f"expected at least one of {', '.join(TEXT_FIELDS)}{tables.nearest('title', table.columns.drop('line'))}"
+            f"{path}: no text column; found {', '.join(table)}; "
+            f"expected at least one of {', '.join(TEXT_FIELDS)}{nearest('title', table)}"
         )
-    columns = {name: _text_column(table, name, path) for name in TEXT_FIELDS}
-    extra = {"year": table["year"]} if "year" in table.columns else {}
-    items = pd.DataFrame({"item_id": table["item_id"].astype(str), **columns, "line": table["line"], **extra})
+    texts = {name: _text_column(table, name, path) for name in TEXT_FIELDS}
+    items = table[["item_id", *(["year"] if "year" in table else [])]].astype({"item_id": str}).assign(**texts)
     tables.check_unique_items(items, path)
     return items
 
 
-def _text_column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    values: list[Any]
-    if name not in table.columns:
-        values = [[] if name == "categories" else "" for _ in range(len(table))]
-    else:
-        values = [as_names(value) if name == "categories" else as_text(value) for value in table[name]]
-        bad = next((place for place, value in enumerate(values) if value is None), None)
-        if bad is not None:
-            expected = "a list of text, or text with '|' between the names" if name == "categories" else "text"
-            raise DataError(
-                f"{path}: line {table['line'].iloc[bad]}: '{name}' is {table[name].iloc[bad]!r}; expected {expected}"
-            )
-    return pd.Series(values, index=table.index, dtype=object if name == "categories" else str)
+def _text_column(table: pd.DataFrame, name: str, path: Path) -> list[Any]:
+    read = as_names if name == "categories" else as_text
+    column = table[name] if name in table else [None] * len(table)
+    values = [read(value) for value in column]
+    if None in values:
+        bad = values.index(None)
+        expected = "a list of text, or text with '|' between the names" if name == "categories" else "text"
+        raise DataError(f"{path}: line {table.index[bad]}: '{name}' is {table[name].iloc[bad]!r}; expected {expected}")
+    return values
 
 
 def _is_missing(value: Any) -> bool:

@@ -10,30 +10,25 @@ Shown in ``notebooks/01_data.ipynb``.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from recnb.data.files import find_files, read_files
-from recnb.data.prepare import build_dataset
-from recnb.data.schema import Dataset
-from recnb.data.tables import check_known_items, check_unique_items, decode, sha256, sha256_file
+from recnb.artifacts import hash_artifact
+from recnb.data.files import read_files
+from recnb.data.locate import source_files
+from recnb.data.tables import Tables, check_known_items, check_unique_items, decode, parse_times, read_bytes
 from recnb.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 NAME = "MovieLens-100K"
 LICENCE = "GroupLens: research use, no redistribution without permission; cite Harper and Konstan (2015)"
@@ -48,136 +43,91 @@ GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-_TIMEOUT = 300  # seconds for a download of 2 to 5 MB
 
 
-@dataclass(frozen=True)
-class Tables:
-    """One copy as read: ratings in file order, films, and where they came from."""
-
-    interactions: pd.DataFrame
-    items: pd.DataFrame
-    provenance: dict[str, Any]
-
-
-def load_movielens(path: Path | None, cache: Path, download: bool, k_core: int) -> Dataset:
-    """MovieLens-100K as a dataset: 943 users, 1,682 films, 100,000 interactions; every rating counts as one.
+def read_movielens(path: Path | None, cache: Path, download: bool) -> Tables:
+    """943 users, 1,682 films, 100,000 interactions: every rating counts as one.
 
     Args:
         path: a copy to use: a folder in the format of :mod:`recnb.data.files`, the official folder or ``ml-100k.zip``,
             or the recbole wheel; none: look in ``cache``, then fetch.
         cache: folder for downloads.
         download: may fetch.
-        k_core: 0: off, as usual for this set.
 
     Raises:
         DataError: ``path`` is not a copy, or no way led to one; the message lists every way and why it failed.
     """
-    tables = read_copy(path) if path is not None else _first_copy(cache, download)
-    order = np.argsort(tables.interactions["user_id"].astype(int).to_numpy(), kind="stable")
-    interactions = tables.interactions.iloc[order]  # users by number in every copy; ties in time keep file order
-    return build_dataset(NAME, interactions, _clean(tables.items), k_core, tables.provenance)
+    _, interactions, films, about = _read_copy(path) if path is not None else _first_copy(cache, download)
+    in_order = interactions.sort_values("user_id", key=lambda ids: ids.astype(int), kind="stable")  # in every copy
+    return Tables(NAME, in_order, _clean(films), about)
 
 
-def read_copy(path: Path) -> Tables:
-    """Read a copy in any of its four forms.
-
-    Raises:
-        DataError: it is none of them, or damaged.
-    """
-    if path.is_dir():
-        inner = _official_folder(path)
-        if inner is not None:
-            return _read_official(lambda name: _read_plain(inner / name), str(inner))
-        interactions, items, about = read_files(*find_files(path))
-        return Tables(interactions, items, {"source": "movielens-100k, local copy", "licence": LICENCE, **about})
-    if not path.is_file():
+def _read_copy(path: Path) -> Tables:
+    """A copy in any of its four forms; ratings in file order."""
+    if not path.exists():
         raise DataError(f"{path}: no such file or folder. Ways to {NAME}: {_ways(None)}")
-    return _read_zip(path)
-
-
-def movielens_files(path: Path) -> list[Path]:
-    """The files that :func:`read_copy` reads at ``path``."""
     if not path.is_dir():
-        return [path]
-    inner = _official_folder(path)
-    return [inner / "u.data", inner / "u.item"] if inner is not None else list(find_files(path))
+        raw = _unzipped(path)
+        return _read_wheel(raw, path) if "ml-100k.inter" in raw else _read_official(raw, path)
+    first, second = source_files("movielens-100k", path)
+    if first.name == "u.data":
+        return _read_official({file.name: read_bytes(file) for file in (first, second)}, first.parent)
+    copy = read_files(first, second, {})
+    return copy._replace(provenance=copy.provenance | {"source": "movielens-100k, local copy", "licence": LICENCE})
 
 
-def _official_folder(path: Path) -> Path | None:
-    return next((folder for folder in (path, path / "ml-100k") if (folder / "u.data").is_file()), None)
-
-
-def _read_plain(path: Path) -> bytes:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; the official folder holds u.data and u.item")
-    return path.read_bytes()
-
-
-def _read_zip(path: Path) -> Tables:
+def _unzipped(path: Path) -> dict[str, bytes]:
+    """Ratings and films of the wheel or the official archive, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rsplit("/", 1)[-1]: name for name in archive.namelist() if "ml-100k/" in name}
-            if "ml-100k.inter" in names:
-                return _read_wheel(lambda name: archive.read(names[name]), str(path))
-            if "u.data" in names:
-                return _read_official(lambda name: archive.read(names[name]), str(path))
+            for pair in (("ml-100k.inter", "ml-100k.item"), ("u.data", "u.item")):
+                if pair[0] in names:
+                    return {name: archive.read(names[name]) for name in pair}
     except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
         raise DataError(f"{path}: not a readable zip with {NAME} ({error}); remove it, fetch again") from None
     raise DataError(f"{path}: a zip without ml-100k/u.data and without ml-100k/ml-100k.inter")
 
 
-def _read_official(read: Callable[[str], bytes], where: str) -> Tables:
+def _read_official(raw: dict[str, bytes], where: Path) -> Tables:
     """GroupLens's own files: ``u.data`` (user, film, rating, seconds) and ``u.item`` (latin-1, 19 genre flags)."""
-    raw = {name: read(name) for name in ("u.data", "u.item")}
     ratings = _split(raw["u.data"].decode("ascii", "replace"), "\t", 4, f"{where}/u.data")
     films = _split(raw["u.item"].decode("latin-1"), "|", 24, f"{where}/u.item")
-    flags = films.iloc[:, 5:24].to_numpy() == "1"  # (N, 19)
-    items = pd.DataFrame({"item_id": films[0], "title": films[1], "line": films["line"]})
-    items["categories"] = _lists([[GENRES[g] for g in np.flatnonzero(row)] for row in flags])
-    return _tables(ratings, items, raw, "movielens-100k, official files", where)
+    flags = films.iloc[:, 5:].to_numpy() == "1"  # (N, 19)
+    genres = [[GENRES[g] for g in np.flatnonzero(row)] for row in flags]
+    items = films[[0, 1]].set_axis(["item_id", "title"], axis=1).assign(categories=genres)
+    return _checked(ratings, items, raw, "movielens-100k, official files", where)
 
 
-def _read_wheel(read: Callable[[str], bytes], where: str) -> Tables:
+def _read_wheel(raw: dict[str, bytes], where: Path) -> Tables:
     """recbole's atomic files: tab separated with a typed header, the year in a column of its own, UTF-8."""
-    raw = {name: read(name) for name in ("ml-100k.inter", "ml-100k.item")}
-    ratings = _split(decode(raw["ml-100k.inter"], where), "\t", 4, f"{where}/ml-100k.inter", header=True)
-    films = _split(decode(raw["ml-100k.item"], where), "\t", 4, f"{where}/ml-100k.item", header=True)
-    items = pd.DataFrame({"item_id": films[0], "title": films[1], "line": films["line"], "year": films[2]})
-    items["categories"] = _lists([genres.split() for genres in films[3]])
-    return _tables(ratings, items, raw, "movielens-100k, recbole 1.2.1 wheel", where)
+    ratings, films = (_split(decode(raw[name], where), "\t", 4, f"{where}/{name}", header=True) for name in raw)
+    items = films.set_axis(["item_id", "title", "year", "categories"], axis=1)
+    items = items.assign(categories=items["categories"].str.split())
+    return _checked(ratings, items, raw, "movielens-100k, recbole 1.2.1 wheel", where)
 
 
 def _split(text: str, separator: str, columns: int, where: str, header: bool = False) -> pd.DataFrame:
-    """(rows, columns) of text and ``line``; the first row with another number of columns is an error."""
+    """(rows, columns) of text by line; the first row with another number of columns is an error."""
     lines = pd.Series(text.split("\n")).str.rstrip("\r")
+    lines.index += 1
     lines = lines[lines != ""].iloc[int(header) :]
-    short = (lines.str.count(re.escape(separator)) != columns - 1).to_numpy()
-    if short.any() or lines.empty:
-        number = int(lines.index.to_numpy()[np.argmax(short)]) + 1 if len(lines) else 1
-        raise DataError(f"{where}: line {number}: expected {columns} columns; the file is cut or not {NAME}")
-    table = lines.str.split(separator, expand=True, regex=False)
-    return table.assign(line=table.index + 1).reset_index(drop=True)
+    bad = lines.str.count(re.escape(separator)) != columns - 1
+    if bad.any() or lines.empty:
+        line = bad.idxmax() if len(lines) else 1
+        raise DataError(f"{where}: line {line}: expected {columns} columns; the file is cut or not {NAME}")
+    return lines.str.split(separator, expand=True, regex=False)
 
 
-def _tables(
-    ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], source: str, where: str
-) -> Tables:
-    """Check what both forms share; columns 0, 1 and 3 of ``ratings`` are user, film and seconds."""
+def _checked(ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], source: str, where: Path) -> Tables:
+    """What both forms share; the columns of ``ratings`` are user, film, rating and seconds."""
     interactions = ratings[[0, 1, 3]].set_axis(["user_id", "item_id", "time"], axis=1)
-    times = pd.to_numeric(interactions["time"], errors="coerce").astype(np.float64)
-    if not np.isfinite(times).all():
-        line = ratings["line"][~np.isfinite(times)].iloc[0]
-        raise DataError(f"{where}: line {line}: the time is not a number of seconds")
-    interactions = interactions.assign(time=times, line=ratings["line"])
+    interactions["time"] = parse_times(interactions["time"], where)
     check_unique_items(items, where)
     check_known_items(interactions, items, where, where)
-    hashes = {name: sha256(content) for name, content in raw.items()}
-    return Tables(interactions, items, {"source": source, "licence": LICENCE, "clock": "seconds", "sha256": hashes})
-
-
-def _lists(values: list[list[str]]) -> pd.Series:
-    return pd.Series(values, dtype=object)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in raw.items()}
+    about = {"source": source, "licence": LICENCE, "clock": "seconds", "sha256": hashes}
+    return Tables(NAME, interactions, items, about)
 
 
 _ARTICLES = "The|A|An|Les|Le|La|L'|Il|Lo|El|Los|Las|Das|Der|Die|O|Un|Une"
@@ -197,8 +147,7 @@ def film_title(raw: str, year: str | float | None = None) -> str:
     "L'Enfer (1994)"
     """
     title = raw.strip()
-    in_title = _YEAR.search(title)
-    if in_title:
+    if in_title := _YEAR.search(title):
         title, year = title[: in_title.start()], in_title.group(1)
     title = _LATE_ARTICLE.sub(_article_first, title).strip()
     title = {"unkonwn": "unknown"}.get(title, title)  # misspelt in one of the copies
@@ -213,31 +162,26 @@ def _article_first(match: re.Match[str]) -> str:
 
 def _clean(items: pd.DataFrame) -> pd.DataFrame:
     """Film titles in natural order; the genre ``unknown`` is no genre."""
-    years = items["year"].tolist() if "year" in items.columns else [None] * len(items)
-    titles = [film_title(title, year) for title, year in zip(items["title"], years, strict=True)]
+    titles = map(film_title, items["title"], items.get("year", [None] * len(items)))
     genres = [[genre for genre in row if genre != "unknown"] for row in items["categories"]]
-    return items.assign(title=titles, description="", brand="", categories=_lists(genres).set_axis(items.index))
+    return items.assign(title=list(titles), description="", brand="", categories=genres)
 
 
 def _first_copy(cache: Path, download: bool) -> Tables:
-    failures: list[str] = []
-    for label, way in _attempts(cache, download):
+    ways: dict[str, Callable[[], Path]] = {
+        "cached wheel": lambda: _known(cache / WHEEL, WHEEL_SHA256),
+        "cached archive": lambda: _known(cache / ARCHIVE, ARCHIVE_SHA256),
+    }
+    if download:
+        ways[f"pip download {WHEEL_REQUIREMENT}"] = lambda: _fetched(cache / WHEEL, WHEEL_SHA256, _pip_download)
+        ways[ARCHIVE_URL] = lambda: _fetched(cache / ARCHIVE, ARCHIVE_SHA256, _download_archive)
+    failures = []
+    for label, way in ways.items():
         try:
-            return read_copy(way())
+            return _read_copy(way())
         except (DataError, OSError, subprocess.SubprocessError) as error:
             failures.append(f"  - {label}: {error}")
     raise DataError(f"no copy of {NAME}. Tried:\n" + "\n".join(failures) + f"\nWays to get it: {_ways(cache)}")
-
-
-def _attempts(cache: Path, download: bool) -> list[tuple[str, Callable[[], Path]]]:
-    ways: list[tuple[str, Callable[[], Path]]] = [
-        ("cached wheel", lambda: _checked(cache / WHEEL, WHEEL_SHA256)),
-        ("cached archive", lambda: _checked(cache / ARCHIVE, ARCHIVE_SHA256)),
-    ]
-    if download:
-        ways.append((f"pip download {WHEEL_REQUIREMENT}", lambda: _pip_download(cache)))
-        ways.append((ARCHIVE_URL, lambda: _fetch_archive(cache)))
-    return ways
 
 
 def _ways(cache: Path | None) -> str:
@@ -249,35 +193,35 @@ def _ways(cache: Path | None) -> str:
     )
 
 
-def _checked(path: Path, expected: str) -> Path:
+def _known(path: Path, expected: str) -> Path:
     """The path itself, if the file is there and is the one we know."""
     if not path.is_file():
         raise DataError(f"{path} is not there")
-    found = sha256_file(path)
+    found = hash_artifact(path)
     if found != expected:
         raise DataError(f"{path} has sha256 {found}, expected {expected}: damaged or another version, not used")
     return path
 
 
-def _pip_download(cache: Path) -> Path:
-    """The wheel, fetched by this interpreter's own pip, checked, then moved into the cache."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        command += ["--disable-pip-version-check", "--dest", folder, WHEEL_REQUIREMENT]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"]
-            raise DataError(lines[-1])
-        os.replace(_checked(Path(folder) / WHEEL, WHEEL_SHA256), cache / WHEEL)
-    return cache / WHEEL
+def _fetched(path: Path, expected: str, fetch: Callable[[Path], object]) -> Path:
+    """A download, checked before it is moved to its place in the cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        fetch(part)
+        os.replace(_known(part, expected), path)
+    return path
 
 
-def _fetch_archive(cache: Path) -> Path:
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        part = Path(folder) / ARCHIVE
-        with urllib.request.urlopen(ARCHIVE_URL, timeout=60) as answer:
-            part.write_bytes(answer.read())
-        os.replace(_checked(part, ARCHIVE_SHA256), cache / ARCHIVE)
-    return cache / ARCHIVE
+def _pip_download(part: Path) -> None:
+    """The wheel, by this interpreter's own pip."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--dest", str(part.parent), WHEEL_REQUIREMENT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise DataError((done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1])
+
+
+def _download_archive(part: Path) -> None:
+    with urllib.request.urlopen(ARCHIVE_URL, timeout=60) as answer:
+        part.write_bytes(answer.read())

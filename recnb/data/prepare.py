@@ -2,57 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from recnb.data.schema import ITEM_COLUMNS, SHORTEST, Dataset, item_text, offsets_of
+from recnb.data.schema import ITEM_COLUMNS, SHORTEST, Dataset, has_text, offsets_of
+from recnb.data.tables import Tables
 from recnb.errors import DataError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def build_dataset(
-    name: str,
-    interactions: pd.DataFrame,
-    items: pd.DataFrame,
-    k_core: int,
-    provenance: dict[str, Any],
-) -> Dataset:
+def build_dataset(tables: Tables, k_core: int) -> Dataset:
     """Filter, sort and number.
 
     Args:
-        name: of the data set.
-        interactions: rows in file order with ``user_id``, ``item_id`` and ``time`` (finite); checked by its reader.
-        items: one row per item with the columns of :class:`Dataset`, at least those that survive the k-core; with
-            ``k_core`` 0 the items that nobody met stay in the catalogue.
-        k_core: keep users and items with at least this many interactions, repeatedly; 0: off.
-        provenance: what the reader knows; the effect of filtering is added.
+        tables: what a reader made of its source.
+        k_core: keep users and items with at least this many interactions, repeatedly; 0: off, and the items that nobody
+            met stay in the catalogue.
 
     Returns:
-        Users in order of first appearance in ``interactions``, items in the order of ``items``. Events of one user
-        with the same time keep their file order.
+        Users in order of first appearance, items in the order of the catalogue. Events of one user with the same time
+        keep their file order. What was filtered stands in the provenance.
 
     Raises:
         DataError: nothing is left.
     """
+    name, interactions, items, provenance = tables
     user, user_ids = pd.factorize(interactions["user_id"])
     keep, effect = _filter(name, user, pd.factorize(interactions["item_id"])[0], k_core)
     item = pd.Index(items["item_id"]).get_indexer(interactions["item_id"][keep])  # row of ``items``
     kept_items = np.unique(item) if k_core else np.arange(len(items))
     kept_users, user = np.unique(user[keep], return_inverse=True)
     time = interactions["time"].to_numpy(np.float64)[keep]
-    order = np.lexsort((time, user))  # stable: ties keep file order
+    order = np.lexsort((time, user))  # stable
     return Dataset(
         name=name,
         items=items.iloc[kept_items].reset_index(drop=True)[list(ITEM_COLUMNS)],
         user_ids=np.asarray(user_ids, dtype=object)[kept_users],
-        offsets=offsets_of(user, len(kept_users)),
+        offsets=offsets_of(user[order]),
         sequence=np.searchsorted(kept_items, item[order]).astype(np.int32),
         times=time[order],
-        provenance={**provenance, "filter": effect},
+        provenance=provenance | {"filter": effect},
     )
 
 
@@ -75,64 +66,52 @@ def k_core_mask(user: NDArray[np.int64], item: NDArray[np.int64], k: int) -> tup
 def _filter(
     name: str, user: NDArray[np.int64], item: NDArray[np.int64], k_core: int
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    keep, rounds = k_core_mask(user, item, k_core)
-    counts = np.bincount(user[keep], minlength=user.max(initial=-1) + 1)
+    """(n,) rows that stay, and what the filter did."""
+    dense, rounds = k_core_mask(user, item, k_core)
+    counts = np.bincount(user[dense], minlength=user.max(initial=-1) + 1)
     short = (counts > 0) & (counts < SHORTEST)
-    final = keep & ~short[user]
-    if not final.any():
-        raise DataError(_nothing_left(name, len(user), int(keep.sum()), k_core))
-    return final, {
+    keep = dense & ~short[user]
+    before, after = len(user), int(dense.sum())
+    if before and not after:
+        none = f"none of {before} interactions survives"
+        raise DataError(f"{name}: {none} data.k_core = {k_core}; a smaller k keeps more")
+    if not keep.any():
+        raise DataError(
+            f"{name}: no user has {SHORTEST} interactions (one each for training, validation and test); "
+            f"{before} interactions in the source, {after} after data.k_core = {k_core}"
+        )
+    return keep, {
         "k_core": k_core,
         "rounds": rounds,
-        "dropped_by_k_core": int(len(user) - keep.sum()),
+        "dropped_by_k_core": before - after,
         "short_users": int(short.sum()),
-        "dropped_with_short_users": int(keep.sum() - final.sum()),
+        "dropped_with_short_users": after - int(keep.sum()),
     }
 
 
-def _nothing_left(name: str, before: int, after: int, k_core: int) -> str:
-    if after == 0 and before:
-        return f"{name}: none of {before} interactions survives data.k_core = {k_core}; a smaller k keeps more"
-    return (
-        f"{name}: no user has {SHORTEST} interactions (one each for training, validation and test); "
-        f"{before} interactions in the source, {after} after data.k_core = {k_core}"
-    )
-
-
-def settle_items_without_text(
-    interactions: pd.DataFrame, items: pd.DataFrame, policy: str, where: str
-) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+def settle_items_without_text(tables: Tables, policy: str, path: Path) -> Tables:
     """Refuse, drop or count the items that have no text in any field.
 
     Args:
-        interactions: with ``item_id``.
-        items: with the columns of :class:`Dataset`, and ``line`` when the source has lines.
+        tables: the index of its items is their line in the file, 0 for an item that does not stand there.
         policy: ``error``, ``drop`` (the items and their interactions go) or ``id`` (they stay as they are: people are
             shown their id, and no model reads it as if it were text).
-        where: the file, for the message.
-
-    Returns:
-        both tables, and the number of items concerned.
+        path: the file of the items, for the message.
 
     Raises:
         DataError: policy ``error`` and such an item exists.
     """
-    silent = np.array([not text for text in item_text(items, ITEM_COLUMNS[1:])], dtype=bool)
-    if not silent.any():
-        return interactions, items, 0
-    if policy == "error":
-        raise DataError(_silent_message(items[silent], len(items), where))
-    if policy == "id":
-        return interactions, items, int(silent.sum())
-    gone = items.loc[silent, "item_id"]
-    return interactions[~interactions["item_id"].isin(gone)], items[~silent], int(silent.sum())
-
-
-def _silent_message(silent: pd.DataFrame, total: int, where: str) -> str:
-    first = silent.iloc[0]
-    line = f", line {first['line']}" if "line" in silent.columns else ""
-    return (
-        f"{where}{line}: item '{first['item_id']}' has no text ({len(silent)} of {total} items): "
-        "expected a title, description, brand or categories; "
-        "data.without_text: drop removes such items, id keeps them without text"
-    )
+    name, interactions, items, provenance = tables
+    told = has_text(items)
+    silent = items[~told]
+    if policy == "error" and len(silent):
+        where = f"{path}, line {silent.index[0]}" if silent.index[0] else f"{path}"
+        raise DataError(
+            f"{where}: item '{silent['item_id'].iloc[0]}' has no text ({len(silent)} of {len(items)} items): "
+            "expected a title, description, brand or categories; "
+            "data.without_text: drop removes such items, id keeps them without text"
+        )
+    if policy == "drop":
+        items, interactions = items[told], interactions[~interactions["item_id"].isin(silent["item_id"])]
+    found = {"items_without_text": {"policy": policy, "items": len(silent)}}
+    return Tables(name, interactions, items, provenance | found)

@@ -5,21 +5,16 @@ Shown in ``notebooks/01_data.ipynb``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from recnb.artifacts import Artifacts
 from recnb.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence as Listing
-
-    from numpy.typing import NDArray
-
-    from recnb.artifacts import Artifacts
-
 
 TEXT_FIELDS = ("title", "description", "brand", "categories")
 ITEM_COLUMNS = ("item_id", *TEXT_FIELDS)
@@ -54,14 +49,23 @@ class Dataset:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        missing = [column for column in ITEM_COLUMNS if column not in self.items.columns]
+        missing = [column for column in ITEM_COLUMNS if column not in self.items]
+        events, users, offsets = len(self.sequence), len(self.user_ids), self.offsets
+        wrong = ""
         if missing:
-            raise DataError(f"{self.name}: items lack the columns {missing}; expected {list(ITEM_COLUMNS)}")
-        _check_offsets(self.name, self.offsets, len(self.sequence), len(self.user_ids))
-        if len(self.times) != len(self.sequence):
-            raise DataError(f"{self.name}: {len(self.times)} times for {len(self.sequence)} interactions")
-        if not 0 <= int(self.sequence.min()) <= int(self.sequence.max()) < len(self.items):
-            raise DataError(f"{self.name}: item numbers outside 0..{len(self.items) - 1}")
+            wrong = f"items lack the columns {missing}; expected {list(ITEM_COLUMNS)}"
+        elif users == 0:
+            wrong = f"no user has the {SHORTEST} interactions that a leave-one-out split needs"
+        elif len(offsets) != users + 1 or offsets[0] != 0 or offsets[-1] != events:
+            wrong = f"offsets must run from 0 to {events} in {users + 1} steps"
+        elif self.lengths.min() < SHORTEST:
+            wrong = f"each user needs {SHORTEST} interactions (training, validation, test)"
+        elif len(self.times) != events:
+            wrong = f"{len(self.times)} times for {events} interactions"
+        elif not 0 <= self.sequence.min() <= self.sequence.max() < len(self.items):
+            wrong = f"item numbers outside 0..{len(self.items) - 1}"
+        if wrong:
+            raise DataError(f"{self.name}: {wrong}")
 
     @property
     def n_users(self) -> int:
@@ -82,15 +86,6 @@ class Dataset:
     def lengths(self) -> NDArray[np.int64]:
         """(U,) events per user, held-out ones included."""
         return np.diff(self.offsets)
-
-
-def _check_offsets(name: str, offsets: NDArray[np.int64], events: int, users: int) -> None:
-    if users == 0:
-        raise DataError(f"{name}: no user has the {SHORTEST} interactions that a leave-one-out split needs")
-    if len(offsets) != users + 1 or offsets[0] != 0 or offsets[-1] != events:
-        raise DataError(f"{name}: offsets must run from 0 to {events} in {users + 1} steps")
-    if int(np.diff(offsets).min()) < SHORTEST:
-        raise DataError(f"{name}: each user needs {SHORTEST} interactions (training, validation, test)")
 
 
 @dataclass(frozen=True)
@@ -126,31 +121,22 @@ class Sequences:
 def left_padded(
     items: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64], length: int
 ) -> NDArray[np.int32]:
-    """Windows ``items[max(start, end - length):end]`` as (U, length), -1 on the left."""
+    """Windows ``items[max(start, end - length):end]`` as (U, length) int32, -1 on the left."""
     positions = ends[:, None] - length + np.arange(length)  # (U, length)
     inside = positions >= starts[:, None]
     return np.where(inside, items[np.where(inside, positions, 0)], -1).astype(np.int32)
 
 
-def item_text(items: pd.DataFrame, fields: Listing[str]) -> list[str]:
+def item_text(items: pd.DataFrame, fields: Sequence[str]) -> list[str]:
     """One line of text per item: the chosen fields that it has, joined by ``". "``; categories are joined by ``", "``.
 
-    Args:
-        items: with the columns of :class:`Dataset`.
-        fields: any of title, description, brand, categories; in this order.
-
-    Returns:
-        N texts; ``""`` where the item has none of the fields.
+    ``""`` where an item of ``items`` (columns as of :class:`Dataset`) has none of the fields.
     """
-    columns = [_field_text(items, name) for name in fields]
-    return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
-
-
-def _field_text(items: pd.DataFrame, name: str) -> list[str]:
-    if name not in TEXT_FIELDS:
-        raise DataError(f"items have no text field '{name}'; valid: {', '.join(TEXT_FIELDS)}")
-    values = items[name].tolist()
-    return [", ".join(value) for value in values] if name == "categories" else values
+    for name in fields:
+        if name not in TEXT_FIELDS:
+            raise DataError(f"items have no text field '{name}'; valid: {', '.join(TEXT_FIELDS)}")
+    columns = [items[name].map(", ".join) if name == "categories" else items[name] for name in fields]
+    return [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
 
 
 def titles_of(items: pd.DataFrame) -> list[str]:
@@ -195,13 +181,13 @@ def read_dataset(stage: Artifacts) -> Dataset:
         name=about["name"],
         items=items,
         user_ids=np.asarray(users, dtype=object),
-        offsets=offsets_of(codes, len(users)),
+        offsets=offsets_of(codes),
         sequence=events["item"].to_numpy(np.int32),
         times=events["time"].to_numpy(np.float64),
         provenance=about["provenance"],
     )
 
 
-def offsets_of(users: NDArray[np.int64], n_users: int) -> NDArray[np.int64]:
-    """(U+1,) start of each user's rows, from sorted user numbers."""
-    return np.concatenate([[0], np.cumsum(np.bincount(users, minlength=n_users))]).astype(np.int64)
+def offsets_of(users: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(U+1,) start of each user's rows, from sorted user numbers 0..U-1 that all occur."""
+    return np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)

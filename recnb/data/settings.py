@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recnb.data.locate import source_files
 from recnb.errors import DataError
 from recnb.settings import Positive, Problem, Section, Share
 
@@ -62,14 +63,11 @@ class DataConfig(Section):
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """The source is not here, and may not be fetched."""
-        from recnb.data.sources import source_files
-
         try:
-            here = self.source == "toy" or bool(source_files(self, root))
+            found = source_files(self.source, self.folder(root), self.interactions, self.items)
         except DataError as error:
             way = "put the files there, or name their folder: --set data.path=..."
             return [Problem(f"its data ({self.source}) is not here: {error}", way)]
-        if here or self.download:
+        if found or self.source == "toy" or self.download:
             return []
-        what = f"its data ({self.source}) is not here and data.download is off"
-        return [Problem(what, "--set data.download=true")]
+        return [Problem(f"its data ({self.source}) is not here and data.download is off", "--set data.download=true")]

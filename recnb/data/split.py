@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from recnb.data.schema import Dataset, Sequences, left_padded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 Split = Literal["valid", "test"]
 _FROM_END = {"valid": 2, "test": 1}
@@ -26,24 +23,18 @@ def training_sequences(dataset: Dataset) -> Sequences:
     """Everything but the last two items of each user, U rows of length >= 1."""
     last = np.repeat(dataset.offsets[1:], dataset.lengths)
     keep = np.arange(dataset.n_interactions) < last - 2
-    offsets = dataset.offsets - 2 * np.arange(dataset.n_users + 1)
-    return Sequences(offsets, dataset.sequence[keep])
+    return Sequences(dataset.offsets - 2 * np.arange(dataset.n_users + 1), dataset.sequence[keep])
 
 
 def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """What a model is shown, and what it should then recommend.
 
-    Args:
-        dataset: any.
-        split: ``valid``: the target is the last item but one; ``test``: it is the last.
-        max_history: T; only the latest T items before the target are shown.
-
     Returns:
-        histories (U, T) int32, filled with -1 on the left, and targets (U,) int32.
+        the latest T = ``max_history`` items before each target, (U, T) int32 with -1 on the left; and the targets,
+        (U,) int32: a user's last item (``test``) or last but one (``valid``).
     """
     target = _target_positions(dataset, split)
-    shown = left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history)
-    return shown, dataset.sequence[target]
+    return left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history), dataset.sequence[target]
 
 
 def seen_items(dataset: Dataset, split: Split) -> sparse.csr_matrix:
@@ -51,10 +42,9 @@ def seen_items(dataset: Dataset, split: Split) -> sparse.csr_matrix:
     target = _target_positions(dataset, split)
     user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
     before = np.arange(dataset.n_interactions) < target[user]
-    keys = np.unique(user[before] * dataset.n_items + dataset.sequence[before])  # a repeated item counts once
-    rows, columns = np.divmod(keys, dataset.n_items)
+    met = np.ones(int(before.sum()), dtype=bool)  # a repeated item counts once: True + True is True
     shape = (dataset.n_users, dataset.n_items)
-    return sparse.csr_matrix((np.ones(len(keys), dtype=bool), (rows, columns)), shape=shape)
+    return sparse.csr_matrix((met, (user[before], dataset.sequence[before])), shape=shape)
 
 
 def replace_heldout(dataset: Dataset, rng: np.random.Generator) -> Dataset:

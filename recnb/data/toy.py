@@ -7,19 +7,14 @@ home group and walks its items in the group's own hidden order, then goes on to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from recnb.data.prepare import build_dataset
-from recnb.data.schema import Dataset
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from recnb.data.settings import ToyConfig
-
+from recnb.data.settings import ToyConfig
+from recnb.data.tables import Tables
 
 _THEMES = {
     "kitchen": ("Hearthstone", ["kettle", "whisk", "saucepan", "ladle", "toaster"]),
@@ -37,16 +32,11 @@ _QUALITIES = ["classic", "compact", "sturdy", "light", "folding", "large", "trav
 _DAY = 86_400.0
 
 
-def toy_dataset(config: ToyConfig, k_core: int, seed: int) -> Dataset:
-    """Generate users and items; ``provenance["truth"]`` holds what was hidden.
-
-    Args:
-        config: sizes and noise.
-        k_core: as for every source; 0: off.
-        seed: of everything drawn here.
+def toy_tables(config: ToyConfig, seed: int) -> Tables:
+    """Generate users and items from one seed.
 
     Returns:
-        A dataset whose ``provenance["truth"]`` has, by id, ``group`` and ``place`` (the position in its group's walk)
+        tables whose ``provenance["truth"]`` has, by id, ``group`` and ``place`` (the position in its group's walk)
         of every item, and ``home`` of every user.
     """
     rng = np.random.default_rng(seed)
@@ -55,23 +45,19 @@ def toy_dataset(config: ToyConfig, k_core: int, seed: int) -> Dataset:
     items = _catalogue(rng, group)
     interactions = _events(rng, walks, items["item_id"].to_numpy(object))
     users = interactions["user_id"].drop_duplicates()
-    truth: dict[str, Any] = {
+    truth = {
         "group": dict(zip(items["item_id"], group.tolist(), strict=True)),
         "place": dict(zip(items["item_id"], place.tolist(), strict=True)),
         "home": dict(zip(users, home.tolist(), strict=True)),
     }
     about = {"source": "toy", "licence": "generated, free of rights", "clock": "seconds", "seed": seed}
-    return build_dataset("toy", interactions, items, k_core, {**about, "truth": truth})
+    return Tables("toy", interactions, items, {**about, "truth": truth})
 
 
 def _hidden_structure(rng: np.random.Generator, config: ToyConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(N,) group of each item, groups mixed through the catalogue, and its place in the walk of the group."""
-    groups = min(config.groups, config.items)
-    group = rng.permutation(np.arange(config.items) % groups)
-    order = np.lexsort((rng.random(config.items), group))
-    starts = np.searchsorted(group[order], group[order])
-    place = np.empty(config.items, dtype=np.int64)
-    place[order] = np.arange(config.items) - starts
+    group = rng.permutation(np.arange(config.items) % min(config.groups, config.items))
+    place = pd.Series(rng.random(config.items)).groupby(group).rank().to_numpy(np.int64) - 1
     return group, place
 
 
@@ -94,20 +80,16 @@ def _walks(
 
 
 def _catalogue(rng: np.random.Generator, group: NDArray[np.int64]) -> pd.DataFrame:
-    themes = list(_THEMES)
-    rank_in_group = pd.Series(group).groupby(group).cumcount().to_numpy()
+    places = zip(group, pd.Series(group).groupby(group).cumcount(), strict=True)  # group, rank in the group
     qualities = rng.permutation(_QUALITIES)
-    rows = [_toy_item(themes, qualities, int(g), int(r)) for g, r in zip(group, rank_in_group, strict=True)]
-    items = pd.DataFrame(rows)
-    items.insert(0, "item_id", [f"i{number:04d}" for number in range(len(items))])
-    return items
+    rows = [{"item_id": f"i{i:04d}", **_toy_item(qualities, int(g), int(r))} for i, (g, r) in enumerate(places)]
+    return pd.DataFrame(rows)
 
 
-def _toy_item(themes: list[str], qualities: NDArray[Any], group: int, rank: int) -> dict[str, Any]:
+def _toy_item(qualities: NDArray[Any], group: int, rank: int) -> dict[str, Any]:
     """Text of one item: theme and brand tell its group, noun and quality tell it apart inside the group."""
-    theme = themes[group % len(themes)]
-    brand, nouns = _THEMES[theme]
-    series = group // len(themes)  # more groups than themes: numbered series of a theme
+    series, number = divmod(group, len(_THEMES))  # more groups than themes: numbered series of a theme
+    theme, (brand, nouns) = list(_THEMES.items())[number]
     noun, step = nouns[rank % len(nouns)], rank // len(nouns)
     quality, edition = qualities[step % len(qualities)], step // len(qualities)
     mark = "".join([f" series {series + 1}" if series else "", f" mark {edition + 1}" if edition else ""])
@@ -121,9 +103,6 @@ def _toy_item(themes: list[str], qualities: NDArray[Any], group: int, rank: int)
 
 
 def _events(rng: np.random.Generator, walks: list[NDArray[np.int64]], item_ids: NDArray[Any]) -> pd.DataFrame:
-    lengths = np.array([len(walk) for walk in walks])
-    user = np.repeat(np.arange(len(walks)), lengths)
-    gaps = np.ceil(rng.exponential(_DAY, len(user)))  # a step takes a day on average
-    times = 1_000_000_000.0 + np.cumsum(gaps)
-    ids = np.array([f"u{number:04d}" for number in range(len(walks))], dtype=object)
-    return pd.DataFrame({"user_id": ids[user], "item_id": item_ids[np.concatenate(walks)], "time": times})
+    users = [f"u{number:04d}" for number, walk in enumerate(walks) for _ in walk]
+    times = 1_000_000_000.0 + np.cumsum(np.ceil(rng.exponential(_DAY, len(users))))  # a step takes a day on average
+    return pd.DataFrame({"user_id": users, "item_id": item_ids[np.concatenate(walks)], "time": times})

@@ -126,16 +126,15 @@ def numbers_of(ids: Sequence[str] | np.ndarray, wanted: Sequence[str], key: str)
 
 
 def explain_search(
-    model: nn.Module, prompt: np.ndarray, trie: Trie, width: int, target: int,
-    normalisation: Normalisation = "full", pad_id: int = 0,
-) -> Walk:  # fmt: skip
+    model: nn.Module, prompt: np.ndarray, trie: Trie, width: int, target: int, normalisation: Normalisation = "full"
+) -> Walk:
     """Search for one user and keep what is needed to say why.
 
     Args:
         prompt: (S,) token ids; the others as of :func:`recnb.llm.beam.beam_search`.
         target: the item the user really took next.
     """
-    found = beam_search(model, [prompt], trie, width, normalisation, pad_id, return_trace=True)
+    found = beam_search(model, [prompt], trie, width, normalisation)
     best = int(found.items[0, 0])
     tokens = score_tokens(model, [prompt], trie, normalisation, [target, best])[0]  # (2, L)
     scores = catalogue_scores(model, prompt, trie, normalisation)

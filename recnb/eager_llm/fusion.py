@@ -23,7 +23,8 @@ from recnb.errors import ArtifactError
 from recnb.evaluation.metrics import metrics, target_ranks
 from recnb.index.trie import Trie
 from recnb.llm.backbone import inference, pad_left
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
+from recnb.llm.prior import Prior
 from recnb.llm.settings import DecodeConfig
 from recnb.recommenders.interface import Scorer, top_items
 from recnb.recommenders.next_item import marks
@@ -41,7 +42,6 @@ class ItemHead:
         items: (N, d) behavioural embeddings.
         temperature: the one it was trained with.
         prompts: histories (B, T) -> B arrays of token ids.
-        pad_id: fills shorter prompts.
 
     Raises:
         ArtifactError: the model was trained without the head.
@@ -49,13 +49,13 @@ class ItemHead:
 
     def __init__(
         self, model: Any, folder: Path, items: np.ndarray, temperature: float,
-        prompts: Callable[[np.ndarray], Sequence[np.ndarray]], pad_id: int,
+        prompts: Callable[[np.ndarray], Sequence[np.ndarray]],
     ) -> None:  # fmt: skip
         path = folder / "projectors.safetensors"
         stored = load_file(path) if path.is_file() else {}
         if f"{NEXT}.weight" not in stored:
             raise ArtifactError(f"{path}: no item head; train with train.lambda_next > 0 (04_train)")
-        self.model, self.prompts, self.pad_id, self.temperature = model, prompts, pad_id, temperature
+        self.model, self.prompts, self.temperature = model, prompts, temperature
         self.weight, self.bias = stored[f"{NEXT}.weight"], stored[f"{NEXT}.bias"]
         self.items = F.normalize(torch.as_tensor(items, dtype=torch.float32), dim=1)
 
@@ -63,7 +63,7 @@ class ItemHead:
         """(B, N) float32 for histories (B, T) padded with -1."""
         with inference(self.model) as causal:
             device = next(causal.parameters()).device
-            ids, mask = (part.to(device) for part in pad_left(self.prompts(histories), self.pad_id))
+            ids, mask = (part.to(device) for part in pad_left(self.prompts(histories)))
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             body = causal.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
             states = body.last_hidden_state[:, -1].float().cpu()
@@ -122,7 +122,7 @@ def fused_lists(
     model: Any, prompts: Sequence[np.ndarray], histories: np.ndarray, trie: Trie, decode: DecodeConfig,
     partner: Scorer, weight: float, exclude: Any = None, progress: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """:func:`recnb.llm.beam.recommend_lists` with a partner's scores in the trie (:class:`recnb.llm.beam.Prior`).
+    """Lists of :func:`recnb.llm.beam.recommend` with a partner's scores in the trie (:class:`recnb.llm.prior.Prior`).
 
     Args:
         histories: (U, T), those of the prompts, for the partner; its scores are read as logits.
@@ -131,8 +131,8 @@ def fused_lists(
     Returns:
         (U, W) int64.
     """
-    prior = (lambda rows: partner.scores(histories[rows])) if weight else None
-    return recommend_lists(model, prompts, trie, decode, exclude, progress, prior=prior, prior_weight=weight)
+    prior = (lambda rows: Prior(partner.scores(histories[rows]), weight)) if weight else None
+    return recommend(model, prompts, trie, decode, exclude, prior, progress)[0]
 
 
 def choose_weight(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -43,12 +43,12 @@ def joined(*parts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def seqrec_prompts(
-    vocabulary: Vocabulary, histories: np.ndarray, config: TasksConfig, con_before: bool = False
+    vocabulary: Vocabulary, histories: Iterable[np.ndarray], config: TasksConfig, con_before: bool = False
 ) -> list[np.ndarray]:
     """Prompts that ask for the next item.
 
     Args:
-        histories: (U, T) item numbers, -1 where there is none.
+        histories: U rows of item numbers, oldest first; -1 where there is none.
         con_before: the model was trained with ``con_position: before_response``; the prompt then ends with [CON].
 
     Returns:

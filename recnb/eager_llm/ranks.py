@@ -1,6 +1,6 @@
 """What a comparison judges: the rank of each user's validation item, in the lists of a trained model or a baseline.
 
-Seen items are kept, as in the papers. :mod:`recnb.studies.compare` asks here, by the names in the system's recipe.
+Seen items are kept, as in the papers. :mod:`recnb.studies.comparisons` asks here, by the names in the system's recipe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recnb.eager_llm.recipe import EagerLLM
 from recnb.evaluation.metrics import target_ranks
 from recnb.index.build import read_index
 from recnb.index.trie import Trie
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import ranked_lists
 
@@ -38,9 +38,8 @@ def model_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int = 0)
     before = recipe.train.con_position == "before_response"
     prompts = seqrec_prompts(vocabulary, chosen.histories, recipe.tasks, before)
     trie = Trie.from_tokens(vocabulary.item_tokens)
-    return target_ranks(
-        recommend_lists(model, prompts, trie, recipe.decode, progress=stage.runtime.progress), chosen.targets
-    )
+    lists, _ = recommend(model, prompts, trie, recipe.decode, progress=stage.runtime.progress)
+    return target_ranks(lists, chosen.targets)
 
 
 def baseline_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int = 0) -> np.ndarray:

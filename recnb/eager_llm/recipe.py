@@ -292,6 +292,7 @@ class EagerLLM(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "06_evaluate"
+    protocol: ClassVar[str] = "Leave-one-out: the last item of every user, ranked among all items."
     pictures: ClassVar[tuple[str, ...]] = (
         "06_evaluate-metrics", "07_case_studies-tree", "08_prefix_map", "04_train-losses", "03_index-meaning",
     )  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from recnb.data.schema import Sequences, has_text, titles_of
-from recnb.data.tables import check_columns, read_json_lines
+from recnb.data.tables import read_json_lines
 from recnb.eager_llm.prompts import Pieces, joined
 from recnb.eager_llm.recipe import TasksConfig
 from recnb.eager_llm.templates import TEMPLATES
@@ -122,16 +122,15 @@ def load_preferences(path: Path, user_ids: Sequence[str]) -> dict[int, str]:
     Raises:
         DataError: the file is missing or damaged, a line is not such an object, or a user is unknown; names the line.
     """
-    rows = read_json_lines(path)
-    check_columns(rows.columns, ("user_id", "preference"), path)
+    rows = read_json_lines(path, ("user_id", "preference"))
     number = {str(user): place for place, user in enumerate(user_ids)}
     spoilt = rows["user_id"].isna() | ~rows["preference"].map(lambda value: isinstance(value, str))
-    for line in rows["line"][spoilt]:
+    for line in rows.index[spoilt]:
         raise DataError(f'{path}: line {line}: expected {{"user_id": ..., "preference": "a sentence"}}')
     users = rows["user_id"].astype(str)
-    for line, user in zip(rows["line"], users, strict=True):
+    for line, user in users.items():
         if user not in number:
-            raise DataError(f"{path}: line {line}: unknown user '{user}'{nearest(user, number, likeness=0.3)}")
+            raise DataError(f"{path}: line {line}: unknown user '{user}'{nearest(user, number)}")
     return dict(zip(users.map(number).tolist(), rows["preference"], strict=True))
 
 

@@ -34,9 +34,9 @@ from recnb.eager_llm.tasks import Sample, TaskBuilder
 from recnb.evaluation.metrics import per_user, target_ranks
 from recnb.index.trie import Trie
 from recnb.llm.backbone import pad_left
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
-from recnb.llm.trainer import LogAtCheckpoints, _load_weights, _since_best, last_whole_checkpoint
+from recnb.llm.trainer import LogAtCheckpoints, last_whole_checkpoint, load_weights, since_best
 from recnb.llm.vocabulary import Vocabulary
 from recnb.runtime import Runtime
 
@@ -131,7 +131,7 @@ def validate(
 ) -> dict[str, float]:  # fmt: skip
     """R@10 and N@10 of the validation items in beam-searched lists (full ranking, seen items kept)."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
-    lists = recommend_lists(model, prompts, Trie.from_tokens(vocabulary.item_tokens), decode)
+    lists, _ = recommend(model, prompts, Trie.from_tokens(vocabulary.item_tokens), decode)
     recall, ndcg = per_user(target_ranks(lists, data.targets), min(10, lists.shape[1]))
     return {"R@10": float(recall.mean()), "N@10": float(ndcg.mean())}
 
@@ -147,7 +147,7 @@ def validation_loss(
     device, total, length = model.get_input_embeddings().weight.device, 0.0, answers.shape[1]
     whole = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
     for start in range(0, len(whole), batch_size):
-        ids, mask = (part.to(device) for part in pad_left(whole[start : start + batch_size], vocabulary.pad_id))
+        ids, mask = (part.to(device) for part in pad_left(whole[start : start + batch_size]))
         logits = model(
             input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=False,
             logits_to_keep=length + 1,
@@ -193,18 +193,18 @@ class RecommenderTrainer(Trainer):
         return metrics
 
     def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:  # type: ignore[no-untyped-def]
-        _load_weights(self.accelerator.unwrap_model(model or self.model), Path(checkpoint))
+        load_weights(self.accelerator.unwrap_model(model or self.model), Path(checkpoint))
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
-            _load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
+            load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
 
     def go_on(self, folder: Path, stopping: EarlyStoppingCallback) -> None:
         """Train, from the last whole checkpoint of ``folder`` if there is one."""
         last, metric = last_whole_checkpoint(folder), self.args.metric_for_best_model
         if last and metric:  # Trainer forgets, on resuming, for how long nothing got better
             self.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-            waited = _since_best(self.state, metric, bool(self.args.greater_is_better))
+            waited = since_best(self.state, metric, bool(self.args.greater_is_better))
             stopping.early_stopping_patience_counter = waited
         if last and stopping.early_stopping_patience_counter >= stopping.early_stopping_patience:
             self._load_best_model()  # killed after it had stopped

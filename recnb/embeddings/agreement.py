@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from sklearn.preprocessing import MultiLabelBinarizer
 
 _ROWS = 2048  # rows of a similarity matrix held at once
 
@@ -37,20 +38,18 @@ class Agreement:
         return asdict(self)
 
 
-def agreement(a: np.ndarray, b: np.ndarray, k: int = 10, seed: int = 0, shuffles: int = 5) -> Agreement:
+def agreement(a: np.ndarray, b: np.ndarray, k: int = 10, seed: int = 0) -> Agreement:
     """Compare two embeddings of the same items.
 
     Args:
-        a: (N, d_a), at least three items.
-        b: (N, d_b), the same items in the same order.
+        a, b: (N, d_a) and (N, d_b) of the same items in the same order, at least three.
         k: neighbours per item; at most N - 1 are used.
-        seed: of the shuffles.
-        shuffles: how many the chance value of CKA is the mean of.
+        seed: of five shuffles, whose mean is the chance value of CKA.
     """
     k = min(k, len(a) - 1)
     overlap = shared_neighbours(cosine_neighbours(a, k), cosine_neighbours(b, k)).mean() / k
     rng = np.random.default_rng(seed)
-    chance = np.mean([linear_cka(a, b[rng.permutation(len(b))]) for _ in range(shuffles)])
+    chance = np.mean([linear_cka(a, b[rng.permutation(len(b))]) for _ in range(5)])
     return Agreement(len(a), k, float(overlap), k / (len(a) - 1), linear_cka(a, b), float(chance))
 
 
@@ -63,7 +62,8 @@ def cosine_neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
     n = len(vectors)
     if not 1 <= k < n:
         raise ValueError(f"k = {k}: expected 1 to N - 1 = {n - 1}")
-    unit = unit_rows(vectors)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)  # so that an inner product is a cosine
     found = np.empty((n, k), dtype=np.int64)
     for start in range(0, n, _ROWS):
         rows = np.arange(start, min(start + _ROWS, n))
@@ -102,18 +102,8 @@ def label_agreement(neighbours: np.ndarray, labels: list[set[str]]) -> np.ndarra
 
     An item without labels, and a neighbour without, count as nothing in common.
     """
-    names = sorted(set().union(*labels)) if labels else []
-    place = {name: number for number, name in enumerate(names)}
-    member = np.zeros((len(labels), len(names)), dtype=np.float32)
-    for item, own in enumerate(labels):
-        member[item, [place[name] for name in own]] = 1
+    member = MultiLabelBinarizer().fit_transform(labels).astype(np.float32)  # (N, labels)
     sizes = member.sum(axis=1)
     common = np.stack([(member * member[column]).sum(axis=1) for column in neighbours.T], axis=1)  # (N, k)
     union = sizes[:, None] + sizes[neighbours] - common
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0).mean(axis=1).astype(np.float64)
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, so that an inner product is a cosine; a zero row stays zero: (N, d) float32."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)

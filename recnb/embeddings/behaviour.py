@@ -11,8 +11,6 @@ Only training sequences come in, so no validation or test item can leak. Shown i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from scipy import sparse
@@ -21,39 +19,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from recnb.data.schema import Sequences, left_padded
+from recnb.embeddings.settings import BehaviourConfig
 from recnb.errors import DataError
 from recnb.recommenders.epochs import seeded
 from recnb.recommenders.losses import NegativeSampler, sampled_softmax
-from recnb.recommenders.next_item import train_sequential
+from recnb.recommenders.next_item import NextItemEncoder, train_sequential
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.settings import SasrecConfig
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.embeddings.settings import BehaviourConfig
-
 
 Log = list[dict[str, float]]
 ACTIVATION_WIDTH = 32  # hidden units of the activation unit, as in the DIN paper's 36 (a power of two is faster)
 
 
 def embed_behaviour(
-    train: Sequences,
-    n_items: int,
-    config: BehaviourConfig,
-    seed: int,
-    device: str = "cpu",
-    progress: bool = False,
+    train: Sequences, n_items: int, config: BehaviourConfig, seed: int, device: str = "cpu", progress: bool = False
 ) -> tuple[np.ndarray, Log]:
     """Behavioural embedding of every item.
 
     Args:
-        train: training sequences, oldest first; nothing else is looked at.
-        n_items: N.
+        train, n_items: training sequences of N items, oldest first; nothing else is looked at.
         config: encoder, width, window and optimisation.
         seed: of initialisation, order and negatives; no global generator is touched.
-        device: where to train.
-        progress: show a bar.
+        device, progress: where to train, and whether to show a bar.
 
     Returns:
         (N, d_beh) float32, and one row per epoch with its loss (empty for ``svd``). An item without any training
@@ -67,10 +55,9 @@ def embed_behaviour(
     log: Log = []
     if config.encoder == "svd":
         table = svd_embedding(train, n_items, config.width, config.window, seed)
-    elif config.encoder == "sasrec":
-        table, log = _sasrec_table(train, n_items, config, seed, device, progress)
     else:
-        model = train_din(train, n_items, config, seed, device, progress)
+        fit = train_din if config.encoder == "din" else _train_sasrec
+        model = fit(train, n_items, config, seed, device, progress)
         table, log = model.item_table(), model.log
     seen = np.bincount(train.items, minlength=n_items) > 0
     table[~seen] = table[seen].mean(axis=0)
@@ -124,7 +111,6 @@ class DeepInterestNetwork(nn.Module):
 
     def __init__(self, n_items: int, width: int, behaviours: int) -> None:
         super().__init__()
-        self.n_items = n_items
         self.log: Log = []
         self.items = nn.Embedding(n_items, width)
         self.bias = nn.Parameter(torch.zeros(n_items))
@@ -155,23 +141,9 @@ class DeepInterestNetwork(nn.Module):
         """(N, d) float32."""
         return self.items.weight.float().cpu().numpy().copy()
 
-    @torch.no_grad()
-    def scores(self, histories: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """Score of every item as the next one: histories (U, T) filled with -1 on the left -> (U, N) float32."""
-        latest = np.ascontiguousarray(histories[:, -len(self.recency) :], dtype=np.int64)
-        windows = torch.from_numpy(latest).to(self.bias.device)
-        candidates = torch.arange(self.n_items, device=self.bias.device)
-        parts = [self.shared(windows, some) for some in candidates.split(batch_size)]
-        return torch.cat(parts, dim=1).float().cpu().numpy()
-
 
 def train_din(
-    train: Sequences,
-    n_items: int,
-    config: BehaviourConfig,
-    seed: int,
-    device: str = "cpu",
-    progress: bool = False,
+    train: Sequences, n_items: int, config: BehaviourConfig, seed: int, device: str = "cpu", progress: bool = False
 ) -> DeepInterestNetwork:
     """Fit DIN: every training item that has one before it is a target once per epoch.
 
@@ -183,9 +155,8 @@ def train_din(
     targets = np.delete(np.arange(len(train.items)), train.offsets[:-1][train.lengths > 0])  # all but the first ones
     with seeded(seed, device):
         model = DeepInterestNetwork(n_items, config.width, config.window - 1).to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=device != "mps"
-    )
+    options = {"weight_decay": config.weight_decay, "fused": device != "mps"}
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, **options)
     steps = config.epochs * -(-len(targets) // config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in tqdm(range(1, config.epochs + 1), desc="DIN", disable=not progress):
@@ -224,9 +195,7 @@ def behaviours_before(train: Sequences, events: np.ndarray, count: int) -> np.nd
            [-1,  1,  2]])
     """
     starts = train.offsets[np.searchsorted(train.offsets, events, side="right") - 1]
-    positions = events[:, None] - count + np.arange(count)
-    inside = positions >= starts[:, None]
-    return np.where(inside, train.items[np.where(inside, positions, 0)], -1).astype(np.int64)
+    return left_padded(train.items, starts, events, count).astype(np.int64)
 
 
 def cooccurrence(train: Sequences, n_items: int, window: int) -> sparse.csr_matrix:
@@ -234,22 +203,19 @@ def cooccurrence(train: Sequences, n_items: int, window: int) -> sparse.csr_matr
     owner = np.repeat(np.arange(len(train)), train.lengths)
     counts = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
     for distance in range(1, min(window, len(owner))):
-        same = owner[distance:] == owner[:-distance]
-        pairs = (train.items[:-distance][same], train.items[distance:][same])
-        counts = counts + sparse.csr_matrix((np.ones(int(same.sum())), pairs), shape=counts.shape)
-    counts = (counts + counts.T).tolil()
-    counts.setdiag(0)
-    return counts.tocsr()
+        first, second = train.items[:-distance], train.items[distance:]
+        near = (owner[distance:] == owner[:-distance]) & (first != second)
+        counts += sparse.csr_matrix((np.ones(int(near.sum())), (first[near], second[near])), shape=counts.shape)
+    return counts + counts.T
 
 
 def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Positive pointwise mutual information of co-occurrence counts: max(0, log(c_ij n / (c_i c_j)))."""
-    entries = counts.tocoo()
-    row, column = np.asarray(counts.sum(axis=1)).ravel(), np.asarray(counts.sum(axis=0)).ravel()
-    values = np.log(entries.data * counts.sum() / (row[entries.row] * column[entries.col]))
-    keep = values > 0
-    shape = counts.shape
-    return sparse.csr_matrix((values[keep], (entries.row[keep], entries.col[keep])), shape=shape)
+    """Positive pointwise mutual information of symmetric counts: max(0, log(c_ij n / (c_i c_j)))."""
+    entries, total = counts.tocoo(), np.asarray(counts.sum(axis=1)).ravel()
+    values = np.log(entries.data * total.sum() / (total[entries.row] * total[entries.col]))
+    positive = sparse.csr_matrix((np.maximum(values, 0), (entries.row, entries.col)), shape=counts.shape)
+    positive.eliminate_zeros()
+    return positive
 
 
 def svd_embedding(train: Sequences, n_items: int, width: int, window: int, seed: int) -> np.ndarray:
@@ -268,17 +234,16 @@ def svd_embedding(train: Sequences, n_items: int, width: int, window: int, seed:
     return np.pad(columns, ((0, 0), (0, width - rank))).astype(np.float32)
 
 
-def _sasrec_table(
+def _train_sasrec(
     train: Sequences, n_items: int, config: BehaviourConfig, seed: int, device: str, progress: bool
-) -> tuple[np.ndarray, Log]:
+) -> NextItemEncoder:
     """SASRec of one block, sampled softmax; ``batch_size`` counts targets, as for DIN, and a window holds T of them."""
     length = config.window - 1
     settings = SasrecConfig(
         width=config.width, blocks=1, dropout=config.dropout, epochs=config.epochs, learning_rate=config.learning_rate,
         batch_size=max(1, config.batch_size // length), negatives=config.negatives, temperature=config.temperature,
     )  # fmt: skip
-    model = train_sequential(
+    return train_sequential(
         train, n_items, settings, length, seed=seed, encoder=SASRec, device=device, weight_decay=config.weight_decay,
         progress=progress,
-    )
-    return model.item_table(), model.log
+    )  # fmt: skip

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import hypergeom
 
 from recnb.style import PALETTE, use_style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+INTERVAL = ("se", 1.96)  # 95 % over items
 
 
 def agreement_figure(shared: np.ndarray, k: int, popularity: np.ndarray) -> Figure:
@@ -27,7 +26,9 @@ def agreement_figure(shared: np.ndarray, k: int, popularity: np.ndarray) -> Figu
     use_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     _shared_bars(left, shared, k)
-    _by_popularity(right, shared / k, popularity, k / max(1, len(shared) - 1))
+    _by_popularity(right, shared / k, popularity)
+    right.axhline(k / max(1, len(shared) - 1), color=PALETTE[3], linestyle="--", label="chance")
+    right.legend(frameon=False)
     return figure
 
 
@@ -41,22 +42,13 @@ def labels_figure(values: dict[str, np.ndarray], what: str, k: int) -> Figure:
     """
     use_style()
     figure, axis = plt.subplots(figsize=(6, 0.7 * len(values) + 1.2), layout="constrained")
-    means = [float(v.mean()) for v in values.values()]
-    errors = [1.96 * float(v.std()) / max(1, len(v)) ** 0.5 for v in values.values()]
-    axis.barh(list(values), means, xerr=errors, color=PALETTE[: len(values)])
-    axis.invert_yaxis()
+    sns.barplot(values, orient="h", errorbar=INTERVAL, saturation=1, ax=axis)
     axis.set(xlabel=f"{what} shared with the {k} nearest (mean Jaccard)", xlim=(0, None))
-    axis.grid(axis="y", visible=False)
     return figure
 
 
 def losses_figure(log: list[dict[str, float]], name: str) -> Figure:
-    """Training loss per epoch.
-
-    Args:
-        log: rows with ``epoch`` and ``loss``.
-        name: of the encoder, for the title.
-    """
+    """Training loss per epoch, from rows with ``epoch`` and ``loss``, of the encoder that is named."""
     use_style()
     figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
     axis.plot([row["epoch"] for row in log], [row["loss"] for row in log], marker="o")
@@ -74,15 +66,10 @@ def _shared_bars(axis: Axes, shared: np.ndarray, k: int) -> None:
     axis.legend(frameon=False)
 
 
-def _by_popularity(axis: Axes, share: np.ndarray, popularity: np.ndarray, chance: float) -> None:
-    groups = np.array_split(np.argsort(popularity, kind="stable"), min(5, len(share)))
-    names = [f"{popularity[g].min()}–{popularity[g].max()}" for g in groups]
-    means = [float(share[g].mean()) for g in groups]
-    errors = [1.96 * float(share[g].std()) / len(g) ** 0.5 for g in groups]
-    axis.errorbar(range(len(groups)), means, yerr=errors, marker="o", capsize=3, color=PALETTE[0])
-    axis.axhline(chance, color=PALETTE[3], linestyle="--", label="chance")
-    axis.set(
-        xlabel="training interactions of the item (fifths)", ylabel="share of neighbours in common", ylim=(0, None)
-    )
-    axis.set_xticks(range(len(groups)), names)
-    axis.legend(frameon=False)
+def _by_popularity(axis: Axes, share: np.ndarray, popularity: np.ndarray) -> None:
+    fifths = np.array_split(np.argsort(popularity, kind="stable"), min(5, len(share)))
+    sns.pointplot([share[items] for items in fifths], errorbar=INTERVAL, capsize=0.1, color=PALETTE[0], ax=axis)
+    names = [f"{popularity[items].min()}–{popularity[items].max()}" for items in fifths]
+    axis.set_xticks(range(len(fifths)), names)
+    axis.set(xlabel="training interactions of the item (fifths)", ylabel="share of neighbours in common")
+    axis.set_ylim(bottom=0)

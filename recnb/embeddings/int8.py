@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,34 +32,33 @@ def in_int8(network: nn.Module, show: Callable[[nn.Module], Any]) -> nn.Module:
         ResourceError: this torch has no dynamic quantisation.
     """
     network = copy.deepcopy(network)
-    with _largest_inputs(network) as largest:
-        show(network)
+    largest = _largest_inputs(network, show)
     divisors = {name: _even_columns(network.get_submodule(name), seen) for name, seen in largest.items()}
     _quantise(network)
     for name, divisor in divisors.items():
-        network.get_submodule(name).register_forward_pre_hook(_Divide(divisor))
+        network.get_submodule(name).register_forward_pre_hook(partial(_scale, 1 / divisor))
     return network
 
 
-@contextmanager
-def _largest_inputs(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """While open: name of each linear layer that is used -> (in,) largest absolute value of each input column."""
+def _largest_inputs(network: nn.Module, show: Callable[[nn.Module], Any]) -> dict[str, Tensor]:
+    """Name of each linear layer that is used -> (in,) largest absolute value of each input column."""
     largest: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen = inputs[0].detach().abs().flatten(0, -2).amax(0)
-            largest[name] = torch.maximum(largest.get(name, seen), seen)
-
-        return hook
+    def watch(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen = inputs[0].detach().abs().flatten(0, -2).amax(0)
+        largest[name] = torch.maximum(largest.get(name, seen), seen)
 
     linear = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in linear]
-    try:
-        yield largest
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = [layer.register_forward_pre_hook(partial(watch, name)) for name, layer in linear]
+    show(network)
+    for hook in hooks:
+        hook.remove()
+    return largest
+
+
+def _scale(factor: Tensor, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Before a layer: its input, column by column, times a factor."""
+    return (inputs[0] * factor, *inputs[1:])
 
 
 @torch.no_grad()
@@ -80,13 +79,3 @@ def _quantise(network: nn.Module) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this part of torch will move
         quantize_dynamic(network, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)
-
-
-class _Divide:
-    """A hook before a layer: its input, column by column, over a divisor."""
-
-    def __init__(self, divisor: Tensor) -> None:
-        self.factor = 1 / divisor
-
-    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0] * self.factor, *inputs[1:])

@@ -47,7 +47,6 @@ class SemanticConfig(Section):
         return 0 if self.encoder == "none" else count_weights(self.model, root)
 
 
-
 class BehaviourConfig(Section):
     """02_embeddings: training interactions to (N, d_beh)."""
 

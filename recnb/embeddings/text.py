@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from recnb import distributed
 from recnb.embeddings.int8 import in_int8
+from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import DataError, RecipeError, ResourceError
 from recnb.llm.pretrained import load_causal_lm, load_sentence_encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
-
-    from recnb.embeddings.settings import SemanticConfig
 
 
 TOKENS_IN_CACHE = 1024  # tokens per pass on a CPU: their activations and a layer's weights stay in its cache
@@ -48,10 +49,9 @@ def embed_items(
     """Semantic embedding of every item.
 
     Args:
-        items: one row per item; text columns as in ``Dataset.items`` (missing: ``""`` or ``[]``).
+        items: one row per item; text columns as of :class:`recnb.data.Dataset`.
         config: encoder, model, fields, batch size and cut.
-        device: where the encoder runs.
-        dtype: of the encoder's weights.
+        device, dtype: where the encoder runs, and the type of its weights.
         progress: show a bar.
         cache: folder for converted models; see :func:`recnb.llm.pretrained.locate`.
 
@@ -65,18 +65,13 @@ def embed_items(
         ResourceError: ``precision: int8`` on anything but a CPU in float32.
         RecipeError: ``precision: int8`` with an encoder that only sentence-transformers can run.
     """
-    return item_vectors(
-        items, config.fields, lambda texts: embed_texts(texts, config, device, dtype, progress, cache)
-    )
+    return item_vectors(items, config.fields, lambda texts: embed_texts(texts, config, device, dtype, progress, cache))
 
 
 def item_vectors(
     items: pd.DataFrame, fields: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray]
 ) -> np.ndarray:
-    """:func:`embed_items` with any encoder: n distinct texts -> (n, d).
-
-    Fields repeat (a genre list, a brand): each distinct text is encoded once.
-    """
+    """:func:`embed_items` with any encoder, n texts -> (n, d); each distinct text (a genre list, a brand) goes once."""
     texts, rows = field_texts(items, fields)
     if not texts:
         raise DataError(
@@ -96,13 +91,15 @@ def embed_texts(
     cache: Path | None = None,
 ) -> np.ndarray:
     """Embed texts as they stand: (n, d_sem) float32, in the order given. Arguments as in :func:`embed_items`."""
-    _check_precision(config, device, dtype)
+    int8 = config.precision == "int8"
+    if int8 and (device != "cpu" or dtype != torch.float32):
+        here = f"{device} in {str(dtype).removeprefix('torch.')}"
+        raise ResourceError(f"{INT8} is for CPUs in float32, and this run is on {here}: expected auto")
     encoder = load_encoder(config, device, dtype, cache)
     if isinstance(encoder, TextEncoder):
-        if config.precision == "int8":
-            encoder = encoder_in_int8(encoder, texts, config.max_tokens)
+        encoder = encoder_in_int8(encoder, texts, config.max_tokens) if int8 else encoder
         return pooled_states(texts, encoder, config.batch_size, config.max_tokens, progress)
-    if config.precision == "int8":
+    if int8:
         raise RecipeError(f"{INT8} needs a plain encoder, and {config.model} has modules of its own: expected auto")
     vectors = encoder.encode(list(texts), batch_size=config.batch_size, show_progress_bar=progress)
     return np.asarray(vectors, dtype=np.float32)
@@ -123,6 +120,11 @@ class TextEncoder:
     tokenizer: PreTrainedTokenizerBase
     pooling: Literal["mean", "cls"] = "mean"
     normalise: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        return next(self.backbone.parameters()).device
 
 
 def load_encoder(
@@ -157,18 +159,15 @@ def encoder_in_int8(encoder: TextEncoder, texts: Sequence[str], max_tokens: int 
     tokens = _token_ids(list(texts)[:: max(1, len(texts) // TEXTS_SHOWN)], encoder, max_tokens)
 
     def show(network: torch.nn.Module) -> None:  # all of it in every process: they must agree
-        for rows in _batches(tokens, len(tokens), network):
-            _one_pass(tokens, rows, replace(encoder, backbone=network))
+        shown = replace(encoder, backbone=network)
+        for rows in _batches(tokens, len(tokens), shown):
+            _one_pass(tokens, rows, shown)
 
     return replace(encoder, backbone=in_int8(encoder.backbone, show))
 
 
 def pooled_states(
-    texts: Sequence[str],
-    encoder: TextEncoder,
-    batch_size: int = 64,
-    max_tokens: int = 128,
-    progress: bool = False,
+    texts: Sequence[str], encoder: TextEncoder, batch_size: int = 64, max_tokens: int = 128, progress: bool = False
 ) -> np.ndarray:
     """One vector per text from the last hidden states of its tokens.
 
@@ -177,8 +176,7 @@ def pooled_states(
     the paper's release.
 
     Args:
-        texts: n texts.
-        encoder: network, tokenizer and pooling.
+        texts, encoder: n texts, and what reads them.
         batch_size: most texts per pass; on a CPU a pass holds at most :data:`TOKENS_IN_CACHE` tokens besides.
         max_tokens: a text is cut here.
         progress: show a bar.
@@ -188,7 +186,7 @@ def pooled_states(
     """
     tokens = _token_ids(texts, encoder, max_tokens)
     vectors = np.zeros((len(tokens), encoder.backbone.config.get_text_config().hidden_size), dtype=np.float32)
-    batches = _batches(tokens, batch_size, encoder.backbone)
+    batches = _batches(tokens, batch_size, encoder)
     for rows in tqdm(distributed.share(batches), desc="embedding texts", disable=not progress):
         vectors[rows] = _one_pass(tokens, rows, encoder)
     return distributed.gather_rows(vectors, batches)
@@ -205,33 +203,22 @@ def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None 
     >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]
     [[1], [3, 0], [4]]
     """
-    order = np.argsort(-lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    batches, start = [], 0
-    while start < len(order):
-        fitting = batch_size if max_tokens is None else max_tokens // int(lengths[order[start]])
-        stop = start + max(1, min(batch_size, fitting))
-        batches.append(order[start:stop])
-        start = stop
+    order, batches = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)], []
+    while len(order):
+        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // int(lengths[order[0]])))
+        batches.append(order[:size])
+        order = order[size:]
     return batches
 
 
 def field_texts(items: pd.DataFrame, fields: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """The texts that are present, field by field, and the item each belongs to.
+    """The n texts that are present, field by field, and the items (n,) int64 that they belong to.
 
     A list (categories) is joined by ``", "``. White space counts as missing.
-
-    Returns:
-        n texts, and (n,) int64 item numbers.
     """
-    texts: list[str] = []
-    rows: list[np.ndarray] = []
-    for field in fields:
-        column = items[field].map(_as_text) if field in items else pd.Series("", index=items.index)
-        present = np.flatnonzero(column.to_numpy(dtype=object) != "")
-        texts += column.iloc[present].tolist()
-        rows.append(present.astype(np.int64))
-    return texts, np.concatenate(rows)
+    columns = [map(_as_text, items[field]) for field in fields if field in items]
+    found = [(text, row) for column in columns for row, text in enumerate(column) if text]
+    return [text for text, _ in found], np.array([row for _, row in found], dtype=np.int64)
 
 
 def mean_by_row(vectors: np.ndarray, rows: np.ndarray, n_rows: int) -> np.ndarray:
@@ -255,17 +242,15 @@ def text_coverage(items: pd.DataFrame, fields: Sequence[str]) -> dict[str, int]:
     >>> text_coverage(pd.DataFrame({"title": ["Heat", ""], "categories": [["Crime"], []]}), ["title", "categories"])
     {'title': 1, 'categories': 1, 'without_text': 1}
     """
-    counts = {field: len(field_texts(items, [field])[1]) for field in fields}
-    with_text = np.unique(field_texts(items, fields)[1])
-    return counts | {"without_text": len(items) - len(with_text)}
+    counts = {field: len(field_texts(items, [field])[0]) for field in fields}
+    return counts | {"without_text": len(items) - len(np.unique(field_texts(items, fields)[1]))}
 
 
 def _as_text(value: object) -> str:
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, list | tuple | np.ndarray):
-        return ", ".join(text for text in map(_as_text, value) if text)
-    return ""
+    names = value if isinstance(value, list | tuple | np.ndarray) else []
+    return ", ".join(filter(None, map(_as_text, names)))
 
 
 def _token_ids(texts: Sequence[str], encoder: TextEncoder, max_tokens: int) -> list[list[int]]:
@@ -273,35 +258,24 @@ def _token_ids(texts: Sequence[str], encoder: TextEncoder, max_tokens: int) -> l
     return encoder.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
 
 
-def _batches(tokens: list[list[int]], batch_size: int, network: torch.nn.Module) -> list[np.ndarray]:
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    return length_batches(np.array([len(ids) for ids in tokens]), batch_size, TOKENS_IN_CACHE if on_cpu else None)
+def _batches(tokens: list[list[int]], batch_size: int, encoder: TextEncoder) -> list[np.ndarray]:
+    limit = TOKENS_IN_CACHE if encoder.device.type == "cpu" else None
+    return length_batches(np.array([len(ids) for ids in tokens]), batch_size, limit)
 
 
 @torch.inference_mode()
 def _one_pass(tokens: list[list[int]], rows: np.ndarray, encoder: TextEncoder) -> np.ndarray:
     """Vectors of these rows: (b, d) float32."""
-    device = next(encoder.backbone.parameters()).device
-    ids, mask = _right_padded([tokens[i] for i in rows], encoder.tokenizer.pad_token_id or 0, device)
-    hidden = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, S, d)
-    return _pooled(hidden.float(), mask, encoder).cpu().numpy()
-
-
-def _right_padded(tokens: list[list[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, both (B, S) int64."""
-    ids = [torch.tensor(row, dtype=torch.long) for row in tokens]
-    mask = [torch.ones_like(row) for row in ids]
-    padded = torch.nn.utils.rnn.pad_sequence
-    return (
-        padded(ids, batch_first=True, padding_value=pad).to(device),
-        padded(mask, batch_first=True, padding_value=0).to(device),
-    )
-
-
-def _check_precision(config: SemanticConfig, device: str, dtype: torch.dtype) -> None:
-    if config.precision == "int8" and (device != "cpu" or dtype != torch.float32):
-        here = f"{device} in {str(dtype).removeprefix('torch.')}"
-        raise ResourceError(f"{INT8} is for CPUs in float32, and this run is on {here}: expected auto")
+    ids = pad_sequence([torch.tensor(tokens[i]) for i in rows], batch_first=True, padding_value=-1).to(encoder.device)
+    mask = (ids >= 0).long()  # (b, S)
+    ids = ids.masked_fill(ids < 0, encoder.tokenizer.pad_token_id or 0)
+    hidden = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # (b, S, d)
+    if encoder.pooling == "cls":
+        vectors = hidden[:, 0]
+    else:
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        vectors = (hidden * weights).sum(1) / weights.sum(1)
+    return (functional.normalize(vectors, dim=-1) if encoder.normalise else vectors).cpu().numpy()
 
 
 def _as_text_encoder(sentence: SentenceTransformer) -> TextEncoder | None:
@@ -317,13 +291,3 @@ def _as_text_encoder(sentence: SentenceTransformer) -> TextEncoder | None:
     if any(special) or pooling.pooling_mode not in ("mean", "cls") or transformer.backend != "torch":
         return None
     return TextEncoder(transformer.auto_model.eval(), sentence.tokenizer, pooling.pooling_mode, len(kinds) == 3)
-
-
-def _pooled(hidden: torch.Tensor, mask: torch.Tensor, encoder: TextEncoder) -> torch.Tensor:
-    """(B, S, d), (B, S) -> (B, d)."""
-    if encoder.pooling == "cls":
-        vectors = hidden[:, 0]
-    else:
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        vectors = (hidden * weights).sum(1) / weights.sum(1)
-    return torch.nn.functional.normalize(vectors, dim=-1) if encoder.normalise else vectors

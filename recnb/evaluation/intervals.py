@@ -1,28 +1,24 @@
-"""Intervals: the bootstrap over users, and differences between runs that know of seeds too. Shown in ``06_evaluate``.
-
-A comparison (:mod:`recnb.studies.compare`) and a table (:mod:`recnb.studies.table`) ask here.
-"""
+"""Intervals: a bootstrap over users, and differences between runs that know of seeds too. Shown in ``06_evaluate``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from recnb.evaluation.metrics import metrics, per_user_metrics
 
-if TYPE_CHECKING:
-    pass
-
-
+RESAMPLES = 2000
+LEVEL = 0.95  # of every interval
 _CELLS = 4_000_000  # numbers held at once by a bootstrap chunk: 32 MB of float64
+SeedRanks = Mapping[int, np.ndarray]  # seed -> (U,) ranks of the same users
 
 
-# --- intervals -------------------------------------------------------------------------------------------------------
+# --- users alone -----------------------------------------------------------------------------------------------------
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -39,6 +35,9 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
 
     Returns:
         (resamples,) float64.
+
+    Raises:
+        ValueError: there is no user.
     """
     distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     users, rng = int(counts.sum()), np.random.default_rng(seed)
@@ -52,23 +51,18 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return np.concatenate(parts) / users
 
 
-def mean_interval(values: np.ndarray, resamples: int, seed: int, level: float = 0.95) -> dict[str, float]:
-    """Mean over users with its percentile bootstrap interval.
-
-    Returns:
-        ``{"mean", "low", "high"}``. All users equal: an interval of no width, not an error.
+def mean_interval(values: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
+    """``mean`` over users with its 95 % percentile interval, ``low`` and ``high``; arguments as of
+    :func:`bootstrap_means`. All users equal: an interval of no width, not an error.
 
     >>> mean_interval(np.ones(8), resamples=100, seed=0)
     {'mean': 1.0, 'low': 1.0, 'high': 1.0}
     """
-    low, high = _percentiles(bootstrap_means(values, resamples, seed), level)
-    return {"mean": float(np.mean(values)), "low": low, "high": high}
+    return {"mean": float(np.mean(values)), **_percentiles(bootstrap_means(values, resamples, seed))}
 
 
-def paired_bootstrap(
-    a: np.ndarray, b: np.ndarray, resamples: int, seed: int, level: float = 0.95
-) -> dict[str, float]:
-    """Difference of means a - b over the same users, with interval and two-sided p.
+def paired_bootstrap(a: np.ndarray, b: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
+    """Difference of means a - b over the same users, with 95 % interval and two-sided p.
 
     The users are resampled, and with a user both systems' values: what makes a user easy for both cancels out. p is
     twice the smaller share of resampled differences on the other side of zero, counting one more resample so that it
@@ -76,7 +70,7 @@ def paired_bootstrap(
 
     Args:
         a, b: (U,) per-user values of two systems, same users in the same order.
-        resamples, seed, level: as in :func:`mean_interval`.
+        resamples, seed: as of :func:`bootstrap_means`.
 
     Returns:
         ``{"diff", "low", "high", "p"}``.
@@ -88,15 +82,14 @@ def paired_bootstrap(
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"expected two (U,) arrays of the same users, found {a.shape} and {b.shape}")
     means = bootstrap_means(a - b, resamples, seed)
-    low, high = _percentiles(means, level)
     tail = min((means <= 0).sum(), (means >= 0).sum())
     p = min(1.0, 2 * (int(tail) + 1) / (resamples + 1))
-    return {"diff": float((a - b).mean()), "low": low, "high": high, "p": p}
+    return {"diff": float((a - b).mean()), **_percentiles(means), "p": p}
 
 
-def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _percentiles(means: np.ndarray) -> dict[str, float]:
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"low": float(low), "high": float(high)}
 
 
 def paired_differences(
@@ -105,7 +98,7 @@ def paired_differences(
     """Paired bootstrap of our system against each other one, metric by metric.
 
     Args:
-        ours: per-user metrics as of :func:`per_user_metrics`.
+        ours: per-user metrics as of :func:`recnb.evaluation.metrics.per_user_metrics`.
         others: the same for each system, by its name.
 
     Returns:
@@ -119,8 +112,7 @@ def paired_differences(
     return pd.DataFrame(rows, columns=["against", "metric", "diff", "low", "high", "p"])
 
 
-CUTOFFS = (5, 10)
-RESAMPLES = 2000
+# --- users and seeds -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -139,11 +131,8 @@ class Spread:
 UNKNOWN = Spread({}, 0)
 
 
-def summary(ranks: Mapping[int, np.ndarray]) -> dict[str, Any]:
+def summary(ranks: SeedRanks) -> dict[str, Any]:
     """Metrics of one choice over its seeds.
-
-    Args:
-        ranks: seed -> (U,) ranks of the same users.
 
     Returns:
         the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin`` (half the 95 % interval of R@10 over users,
@@ -152,50 +141,42 @@ def summary(ranks: Mapping[int, np.ndarray]) -> dict[str, Any]:
     >>> summary({42: np.array([0, 30])})["R@10"]
     0.5
     """
-    per_seed = {seed: metrics(each, CUTOFFS) for seed, each in ranks.items()}
-    means = {m: float(np.mean([scores[m] for scores in per_seed.values()])) for m in next(iter(per_seed.values()))}
+    per_seed = _per_seed(ranks)
+    means = {metric: float(np.mean(values)) for metric, values in per_seed.items()}
     users = len(next(iter(ranks.values())))
     margin = 1.96 * (means["R@10"] * (1 - means["R@10"]) / users) ** 0.5
-    return means | {"margin": margin, "users": users, "seeds": list(ranks), "per_seed": per_seed}
+    return means | {"margin": margin, "users": users, "seeds": list(ranks), "per_seed": per_seed.to_dict("index")}
 
 
-def seed_spread(*choices: Mapping[int, np.ndarray]) -> Spread:
-    """Standard deviation of each metric over seeds, pooled over choices that are taken to vary alike.
-
-    Args:
-        choices: each seed -> (U,) ranks; one with a single seed tells nothing and counts for nothing.
+def seed_spread(*choices: SeedRanks) -> Spread:
+    """Standard deviation of each metric over seeds, pooled over choices that are taken to vary alike; a choice with a
+    single seed tells nothing and counts for nothing.
 
     >>> seed_spread({1: np.array([0, 0]), 2: np.array([0, 20])}, {1: np.array([0, 0]), 2: np.array([0, 0])}).degrees
     2
     """
-    several = [[metrics(each, CUTOFFS) for each in ranks.values()] for ranks in choices if len(ranks) > 1]
+    several = [_per_seed(ranks) for ranks in choices if len(ranks) > 1]
     if not several:
         return UNKNOWN
     degrees = sum(len(scores) - 1 for scores in several)
-    squares = {m: sum(np.var([s[m] for s in scores]) * len(scores) for scores in several) for m in several[0][0]}
-    return Spread({m: float((total / degrees) ** 0.5) for m, total in squares.items()}, degrees)
+    squares = sum(scores.var(ddof=0) * len(scores) for scores in several)
+    return Spread(((squares / degrees) ** 0.5).to_dict(), degrees)
 
 
-def paired_spread(ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray]) -> Spread:
+def paired_spread(ranks: SeedRanks, first: SeedRanks) -> Spread:
     """The spread of a difference whose two sides come from the same runs, seed by seed, as :func:`difference` wants it.
 
     A mixture and its partner share that partner, so their luck does not add up: what varies is asked of the difference
-    itself, and half of its variance given to each side.
-
-    Returns:
-        :data:`UNKNOWN` for fewer than two shared seeds.
+    itself, and half of its variance given to each side. :data:`UNKNOWN` for fewer than two shared seeds.
     """
     shared = sorted(ranks.keys() & first.keys())
     if len(shared) < 2:
         return UNKNOWN
-    own, base = ([metrics(side[seed], CUTOFFS) for seed in shared] for side in (ranks, first))
-    changes = {m: [one[m] - other[m] for one, other in zip(own, base, strict=True)] for m in own[0]}
-    return Spread({m: float(np.std(found, ddof=1) / 2**0.5) for m, found in changes.items()}, len(shared) - 1)
+    changes = (_per_seed(ranks) - _per_seed(first)).loc[shared]
+    return Spread((changes.std() / 2**0.5).to_dict(), len(shared) - 1)
 
 
-def difference(
-    ranks: Mapping[int, np.ndarray], first: Mapping[int, np.ndarray], spread: Spread = UNKNOWN, seed: int = 0
-) -> dict[str, dict[str, float]]:
+def difference(ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN) -> dict[str, dict[str, float]]:
     """How far a choice is from the first one, with an interval over users *and* seeds.
 
     Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),
@@ -208,7 +189,6 @@ def difference(
     Args:
         ranks, first: seed -> (U,) ranks of the same users.
         spread: of :func:`seed_spread` or :func:`paired_spread`.
-        seed: of the bootstrap.
 
     Returns:
         metric -> ``diff``, ``low``, ``high`` (95 %) and ``over`` ("users and seeds" or "users").
@@ -220,7 +200,7 @@ def difference(
     found: dict[str, Any] = {}
     for metric, values in own.items():
         change = values - base[metric]
-        of_users = float(bootstrap_means(change, RESAMPLES, seed).var())
+        of_users = float(bootstrap_means(change, RESAMPLES, seed=0).var())
         of_seeds = spread.sd.get(metric, 0.0) ** 2 * (1 / len(ranks) + 1 / len(first))
         half, mean = _half_width(of_users, of_seeds, spread.degrees), float(change.mean())
         found[metric] = {"diff": mean, "low": mean - half, "high": mean + half, "over": over}
@@ -228,11 +208,17 @@ def difference(
 
 
 def _half_width(of_users: float, of_seeds: float, degrees: float) -> float:
-    """Of a 95 % interval, from the variance of the users' part and of the seeds', the latter not known exactly."""
+    """Of an interval, from the variance of the users' part and of the seeds', the latter not known exactly."""
     free = degrees * (1 + of_users / of_seeds) ** 2 if of_seeds else np.inf
-    return float(stats.t.ppf(0.975, free) * (of_users + of_seeds) ** 0.5)
+    return float(stdtrit(free, (1 + LEVEL) / 2) * (of_users + of_seeds) ** 0.5)
 
 
-def _user_means(ranks: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
-    every: Sequence[dict[str, np.ndarray]] = [per_user_metrics(r, CUTOFFS) for r in ranks.values()]
+def _per_seed(ranks: SeedRanks) -> pd.DataFrame:
+    """A row per seed, a column per metric."""
+    return pd.DataFrame.from_dict({seed: metrics(each) for seed, each in ranks.items()}, orient="index")
+
+
+def _user_means(ranks: SeedRanks) -> dict[str, np.ndarray]:
+    """(U,) means over seeds of each metric."""
+    every = [per_user_metrics(each) for each in ranks.values()]
     return {metric: np.mean([values[metric] for values in every], axis=0) for metric in every[0]}

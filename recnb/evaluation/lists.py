@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from recnb.evaluation.intervals import mean_interval
 from recnb.evaluation.metrics import NO_ITEM
-
-if TYPE_CHECKING:
-    pass
-
-
-# --- where a system is good, and what its lists look like ------------------------------------------------------------
 
 
 def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[str]]:
@@ -38,13 +31,8 @@ def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[s
     return label, [f"{low}-{high}" if low < high else f"{low}" for low, high in bounds]
 
 
-def by_group(
-    values: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int
-) -> pd.DataFrame:
-    """Mean and interval of a per-user metric inside each group.
-
-    Args:
-        values: (U,); group: (U,) numbers into ``names``.
+def by_group(values: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
+    """Mean and interval of a per-user metric (U,) inside each group, (U,) numbers into ``names``.
 
     Returns:
         one row per non-empty group: group, users, mean, low, high.

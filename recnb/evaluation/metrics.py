@@ -1,4 +1,4 @@
-"""Full-ranking metrics on items, paired bootstrap, and what the lists look like as a whole.
+"""Full-ranking metrics on items.
 
 Every system, ours or a baseline, enters as ranked lists of item numbers ``(U, W)``; a hit is an equal item number,
 never an equal string, so an index in which items share a code earns nothing by it. Shown in ``06_evaluate``.
@@ -7,15 +7,12 @@ never an equal string, so an index in which items share a code earns nothing by 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-
-
 NO_ITEM = -1
+CUTOFFS = (5, 10)
+PROTOCOLS = {"kept": "seen items kept (the papers)", "removed": "seen items removed"}
 
 
 def target_ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -39,17 +36,12 @@ def target_ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected lists (U, W) and targets (U,), found {lists.shape} and {targets.shape}")
     if (targets < 0).any():
         raise ValueError("a target is not an item number (it is negative)")
-    _refuse_repeats(lists)
+    ordered = np.sort(lists, axis=1)
+    repeated = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).any(axis=1)
+    if repeated.any():
+        raise ValueError(f"the list in row {repeated.argmax()} names an item twice: a list must hold distinct items")
     hit = lists == targets[:, None]  # (U, W)
     return np.where(hit.any(axis=1), hit.argmax(axis=1), lists.shape[1]).astype(np.int64)
-
-
-def _refuse_repeats(lists: np.ndarray) -> None:
-    ordered = np.sort(lists, axis=1)
-    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)
-    if repeated.any():
-        user = int(repeated.any(axis=1).argmax())
-        raise ValueError(f"the list in row {user} names an item twice: a list must hold distinct items")
 
 
 def per_user(ranks: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +55,7 @@ def per_user(ranks: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     not in the list has r = W and counts 0 only if W >= k: take k <= W, or the metric is that of a shorter list.
 
     Args:
-        ranks: (U,) as returned by :func:`target_ranks`.
+        ranks: (U,) of :func:`target_ranks`.
         k: cutoff, at least 1.
 
     Returns:
@@ -80,19 +72,19 @@ def per_user(ranks: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return inside.astype(np.float64), np.where(inside, 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
-def per_user_metrics(ranks: np.ndarray, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
+def per_user_metrics(ranks: np.ndarray, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, np.ndarray]:
     """All metrics of each user: ``{"R@5": (U,), ..., "N@5": (U,), ...}``, recalls first as the papers print them."""
     both = {k: per_user(ranks, k) for k in cutoffs}
     return {f"{letter}@{k}": pair[side] for side, letter in enumerate("RN") for k, pair in both.items()}
 
 
-def metrics(ranks: np.ndarray, cutoffs: Iterable[int] = (5, 10)) -> dict[str, float]:
+def metrics(ranks: np.ndarray, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, float]:
     """Means over all users of R@k and N@k; see :func:`per_user` for the formulas.
 
     Raises:
         ValueError: there is no user.
 
-    >>> {name: round(value, 3) for name, value in metrics(np.array([0, 7]), [5, 10]).items()}
+    >>> {name: round(value, 3) for name, value in metrics(np.array([0, 7])).items()}
     {'R@5': 0.5, 'R@10': 1.0, 'N@5': 0.5, 'N@10': 0.658}
     """
     if len(ranks) == 0:
@@ -130,7 +122,7 @@ def expected_per_user(best: np.ndarray, worst: np.ndarray, k: int) -> tuple[np.n
     """Expected R@k and N@k of each user if ties are broken at random: the mean of both over ranks best..worst.
 
     Args:
-        best, worst: (U,) from :func:`rank_bounds`.
+        best, worst: (U,) of :func:`rank_bounds`.
         k: cutoff, at least 1.
 
     >>> recall, ndcg = expected_per_user(np.array([0]), np.array([3]), k=2)

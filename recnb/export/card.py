@@ -13,11 +13,20 @@ from typing import Any
 
 import yaml
 
-CARD = "README.md"
-_PUNCTUATION = re.compile(r"([!-'*+./:-@\[-`{-~])")  # all of ASCII's but the brackets, comma and hyphen of plain prose
+from recnb.style import escape, plain
+
+FRONT_MATTER = {  # what the Hugging Face hub reads; the licence is that of data and backbone
+    "library_name": "transformers",
+    "pipeline_tag": "text-generation",
+    "license": "other",
+    "license_name": "terms-of-data-and-backbone",
+    "tags": ["recommendation", "sequential-recommendation", "generative-recommendation", "semantic-ids", "eager-llm",
+             "recnb"],
+}  # fmt: skip
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}")
 _SYSTEMS = {"eager-llm": "trained, with adapter", "eager-llm-no-adapter": "trained, without adapter"}
 _SOURCES = {"both": "text and behaviour", "semantic": "text", "behaviour": "behaviour", "random": "chance"}
+_LONGEST = 2000  # characters of a text on the card
 
 
 class Fixed(str):
@@ -33,34 +42,10 @@ def model_card(about: dict[str, Any], item_ids: Sequence[str]) -> str:
     """
     plain = [item for item in item_ids[:1000] if _PLAIN_ID.fullmatch(item)]
     example = [*plain[:2], "FIRST_ITEM_ID", "NEXT_ITEM_ID"][:2]
-    front = yaml.safe_dump(front_matter(about), sort_keys=False, allow_unicode=True)
-    return str(_template().render(about, front=Fixed(front), example=example))
-
-
-def front_matter(about: dict[str, Any]) -> dict[str, Any]:
-    """What the Hugging Face hub reads: library, task, tags; the licence is that of data and backbone."""
     base = about["training"]["base_model"]
-    return {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "license": "other",
-        "license_name": "terms-of-data-and-backbone",
-        **({"base_model": base} if base else {}),
-        "tags": ["recommendation", "sequential-recommendation", "generative-recommendation", "semantic-ids",
-                 "eager-llm", "recnb"],
-    }  # fmt: skip
-
-
-def as_text(value: Any) -> Any:
-    """A value as text that Markdown prints and does not read; what is marked as markup, and numbers, stay.
-
-    >>> print(as_text("# a <b>title</b>"))
-    \\# a \\<b\\>title\\<\\/b\\>
-    """
-    if isinstance(value, Fixed | int):
-        return value
-    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
-    return Fixed(_PUNCTUATION.sub(r"\\\1", " ".join(text.split())))
+    matter = FRONT_MATTER | ({"base_model": base} if base else {})
+    front = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)
+    return str(_template().render(about, front=Fixed(front), example=example))
 
 
 def _rows(measured: dict[str, Any]) -> list[list[Fixed]]:
@@ -77,19 +62,25 @@ def _rows(measured: dict[str, Any]) -> list[list[Fixed]]:
 
 def _code(value: Any) -> Fixed:
     """A value in backticks; what would end the code is left out."""
-    return Fixed("`" + "".join(c for c in str(value) if c.isprintable() and c != "`") + "`")
+    return Fixed(f"`{plain(value, _LONGEST).replace('`', '')}`")
+
+
+def _escaped(value: Any) -> Any:
+    """What the template does to each value: text is escaped, numbers and text of ours are not."""
+    return value if isinstance(value, Fixed | int) else Fixed(escape(value, _LONGEST))
 
 
 def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(  # not HTML: `finalize` escapes for Markdown
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
-        finalize=as_text,
+        finalize=_escaped,
         keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.trim_blocks = environment.lstrip_blocks = True
     environment.globals["sources"] = _SOURCES
     environment.filters |= {"code": _code, "rows": _rows, "ours": Fixed}
     return environment.get_template("card.md.j2")

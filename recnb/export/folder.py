@@ -2,16 +2,74 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from recnb.artifacts import hash_artifact
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recnb.artifacts import artifact_size, hash_artifact, hash_or_none
 from recnb.errors import ArtifactError, nearest
-from recnb.export.card import CARD
+from recnb.llm.settings import DecodeConfig
 
-ABOUT, ITEMS, INDEX, ADAPTER = "recnb.json", "items.jsonl", "index.json", "adapter"
+ABOUT, ITEMS, INDEX, ADAPTER, CARD = "recnb.json", "items.jsonl", "index.json", "adapter", "README.md"
 FORMAT, VERSION = "recnb-export", 1
+
+
+class AdapterUse(BaseModel):
+    """Whether there is an adapter, and whether validation preferred the model with it, so that it is used."""
+
+    present: bool
+    chosen_on_validation: bool
+
+
+class Inference(BaseModel):
+    """What a prompt and a search depend on, beside the weights."""
+
+    max_history: int
+    separator: str
+    instruction: tuple[str, str]
+    con_before: bool
+    decode: DecodeConfig
+    adapter: AdapterUse
+
+
+class About(BaseModel):
+    """What ``recnb.json`` must say for the folder to be of use; all else in it is for its reader."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    format: Literal["recnb-export"]
+    version: Literal[1]
+    commit: str
+    dtype: str
+    inference: Inference
+    measured: dict[str, Any] | None
+    files: dict[str, dict[str, Any]]  # by path: sha256 and bytes
+
+
+def read_about(folder: Path) -> About:
+    """``recnb.json`` of an exported folder.
+
+    Raises:
+        ArtifactError: no such folder, not an export, or one that this version does not read; names the key.
+    """
+    expected = f"expected a folder that `recnb export` wrote, with config.json, model.safetensors, {ITEMS} and {ABOUT}"
+    if not folder.is_dir():
+        beside = [path.parent.name for path in folder.absolute().parent.glob(f"*/{ABOUT}")]
+        raise ArtifactError(f"{folder}: no such folder{nearest(folder.name, beside, 0.3)}; {expected}")
+    try:
+        return About.model_validate_json((folder / ABOUT).read_bytes())
+    except OSError:
+        raise ArtifactError(f"{folder}: not an export; {expected}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+    key = ".".join(map(str, problem["loc"]))
+    if key == "version" and problem["type"] != "missing":
+        raise ArtifactError(f"{folder}: an export of version {problem['input']}; this recnb reads version {VERSION}")
+    if key in ("", "format", "version"):
+        raise ArtifactError(f"{folder}: not an export; {expected}")
+    raise ArtifactError(f"{folder / ABOUT}: {key}: {problem['msg']}; export again")
 
 
 def check_target(target: Path) -> None:
@@ -25,7 +83,7 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: is a file; {expected}")
     there = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
     try:
-        known = {ABOUT, CARD, *_read_about(target)["files"]} if there else set()
+        known = {ABOUT, CARD, *read_about(target).files} if there else set()
     except ArtifactError:
         raise ArtifactError(f"{target}: is not empty and not an export of ours; {expected}. Nothing written") from None
     if foreign := sorted(there - known):
@@ -33,48 +91,26 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: holds files that no export wrote ({named}); move them away. Nothing written")
 
 
-def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and size of every file of a folder, by its path within."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): {"sha256": hash_artifact(path), "bytes": path.stat().st_size}
+        path.relative_to(folder).as_posix(): {"sha256": hash_artifact(path), "bytes": artifact_size(path)}
         for path in files
     }
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def check_files(folder: Path, about: About, names: Iterable[str]) -> None:
+    """Files of an exported folder must be there and as they were written.
 
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    """``recnb.json`` of an exported folder."""
-    expected = f"expected a folder that `recnb export` wrote, with config.json, model.safetensors, {ITEMS} and {ABOUT}"
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder}: no such folder{_nearest_folder(folder)}; {expected}")
-    try:
-        about = _read_json(folder / ABOUT)
-        known = about["format"] == FORMAT and {"version", "files", "inference"} <= about.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        known = False
-    if not known:
-        raise ArtifactError(f"{folder}: not an export; {expected}")
-    if about["version"] != VERSION:
-        raise ArtifactError(f"{folder}: an export of version {about['version']}; this recnb reads version {VERSION}")
-    return dict(about)
-
-
-def _check_files(folder: Path, about: dict[str, Any], names: set[str]) -> None:
+    Raises:
+        ArtifactError: one is gone, damaged or changed.
+    """
     for name in sorted(names):
-        path = folder / name
-        if not path.is_file():
-            raise ArtifactError(f"{path} is gone; export again, or fetch the whole folder again")
-        if hash_artifact(path) != about["files"].get(name, {}).get("sha256"):
-            raise ArtifactError(f"{path} does not match its checksum in {ABOUT}: damaged or changed, so it is not used")
-
-
-def _nearest_folder(folder: Path) -> str:
-    """The end of a message: the export beside the folder that is not there."""
-    return nearest(folder.name, [path.parent.name for path in folder.absolute().parent.glob(f"*/{ABOUT}")], 0.3)
+        found = hash_or_none(folder / name)
+        if found is None:
+            raise ArtifactError(f"{folder / name} is gone; export again, or fetch the whole folder again")
+        if found != about.files.get(name, {}).get("sha256"):
+            raise ArtifactError(
+                f"{folder / name} does not match its checksum in {ABOUT}: damaged or changed, so it is not used"
+            )

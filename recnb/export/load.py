@@ -6,22 +6,20 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
 from recnb.eager_llm.recipe import TasksConfig
 from recnb.eager_llm.templates import TEMPLATES
-from recnb.errors import ArtifactError, RecnbError, ResourceError
-from recnb.export.folder import ABOUT, ADAPTER, INDEX, ITEMS, _check_files, _read_about
-from recnb.llm.settings import DecodeConfig
+from recnb.errors import ArtifactError, RecnbError, ResourceError, nearest
+from recnb.export.folder import ADAPTER, INDEX, ITEMS, About, check_files, read_about
+from recnb.style import aligned, plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,27 +28,14 @@ if TYPE_CHECKING:
     from recnb.llm.vocabulary import Vocabulary
 
 
-WIDEST = 60  # characters of an item's title in a table
-
-
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Recommendation:
-    """One place of a list.
+    """One place of a list."""
 
-    Attributes:
-        place: 1 for the best.
-        item_id: as in the source.
-        title: the item's short text.
-        log_probability: of the item's tokens after the prompt, in nats.
-    """
-
-    place: int
-    item_id: str
-    title: str
-    log_probability: float
+    place: int  # 1 for the best
+    item_id: str  # as in the source
+    title: str  # the item's short text
+    log_probability: float  # of the item's tokens after the prompt, in nats
 
 
 @dataclass(frozen=True)
@@ -63,16 +48,14 @@ class Exported:
         item_ids, titles: N texts each.
         codes: (N, L) integers.
         device: ``cpu``, ``cuda`` or ``mps``.
-        decode: the run's beam width, normalisation and batch size.
     """
 
     folder: Path
-    about: dict[str, Any]
+    about: About
     item_ids: list[str]
     titles: list[str]
     codes: np.ndarray
     device: str
-    decode: DecodeConfig
 
     def recommend(
         self,
@@ -106,8 +89,11 @@ class Exported:
         for width in np.unique(widths).tolist():  # one value, but for tiny catalogues
             users = np.flatnonzero(widths == width).tolist()
             items, scores = self._search([rows[u] for u in users], width, [seen[u] for u in users])
-            for user, line, values in zip(users, items[:, :top].tolist(), scores.tolist(), strict=True):
-                found[user] = self._listed(line, values)
+            for user, line, values in zip(users, items[:, :top].tolist(), scores[:, :top].tolist(), strict=True):
+                found[user] = [
+                    Recommendation(place, self.item_ids[item], self.titles[item], score)
+                    for place, (item, score) in enumerate(zip(line, values, strict=True), 1)
+                ]
         return found
 
     def numbers(self, history: Sequence[str]) -> np.ndarray:
@@ -118,13 +104,9 @@ class Exported:
         """
         if isinstance(history, str) or not len(history):
             raise RecnbError("the history is empty: expected at least one item id, oldest first")
-        for item in history:
-            if item not in self._number:
-                close = difflib.get_close_matches(item, self.item_ids, n=3, cutoff=0.0)
-                raise RecnbError(
-                    f"no item {item!r} among the {len(self.item_ids)} of {self.folder}; nearest: "
-                    + ", ".join(map(repr, close))
-                )
+        if unknown := [item for item in history if item not in self._number]:
+            among = f"among the {len(self.item_ids)} of {self.folder}"
+            raise RecnbError(f"no item {unknown[0]!r} {among}{nearest(unknown[0], self.item_ids)}")
         return np.array([self._number[item] for item in history], dtype=np.int64)
 
     def split(self, values: Sequence[str]) -> list[str]:
@@ -138,7 +120,7 @@ class Exported:
 
     def _width(self, top: int, beam: int | None, room: int) -> int:
         """Beams for one search; never more than there are items to list."""
-        asked = self.decode.beam if beam is None else beam
+        asked = self.about.inference.decode.beam if beam is None else beam
         if min(top, asked) < 1:
             raise RecnbError(f"top {top}, beam {asked}: expected at least 1 of each")
         if top > room:
@@ -155,24 +137,13 @@ class Exported:
         from recnb.llm.beam import recommend
 
         model, vocabulary, trie = self._loaded
-        settings = self.about["inference"]
-        shown = np.full((len(rows), settings["max_history"]), -1)  # (U, T), filled on the left
-        for place, row in enumerate(rows):
-            latest = row[-shown.shape[1] :]
-            shown[place, shown.shape[1] - len(latest) :] = latest
-        tasks = TasksConfig(separator=settings["separator"])
-        prompts = seqrec_prompts(vocabulary, shown, tasks, settings["con_before"])
-        ends = np.cumsum([0, *map(len, seen)])
-        columns = np.concatenate(seen)
+        settings = self.about.inference
+        latest = [row[-settings.max_history :] for row in rows]
+        prompts = seqrec_prompts(vocabulary, latest, TasksConfig(separator=settings.separator), settings.con_before)
+        columns, ends = np.concatenate(seen), np.cumsum([0, *map(len, seen)])
         exclude = csr_matrix((np.ones(len(columns), bool), columns, ends), (len(rows), len(self.item_ids)))
-        config = self.decode.model_copy(update={"beam": width})
-        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None, pad_id=vocabulary.pad_id)
-
-    def _listed(self, items: list[int], scores: list[float]) -> list[Recommendation]:
-        return [
-            Recommendation(place, self.item_ids[item], self.titles[item], score)
-            for place, (item, score) in enumerate(zip(items, scores, strict=False), 1)
-        ]
+        config = settings.decode.model_copy(update={"beam": width})
+        return recommend(model, prompts, trie, config, exclude if exclude.nnz else None)
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Vocabulary, Trie]:
@@ -183,9 +154,9 @@ class Exported:
         from recnb.index.trie import Trie
 
         _check_device(self.device)
-        _check_files(self.folder, self.about, set(self.about["files"]))
-        adapter = self.folder / ADAPTER if self.about["inference"]["adapter"]["chosen_on_validation"] else None
-        dtype = torch.float32 if self.device == "cpu" else getattr(torch, self.about["dtype"])
+        check_files(self.folder, self.about, self.about.files)
+        adapter = self.folder / ADAPTER if self.about.inference.adapter.chosen_on_validation else None
+        dtype = torch.float32 if self.device == "cpu" else getattr(torch, self.about.dtype)
         model, vocabulary = read_model(self.folder, self.codes, adapter, self.device, dtype)
         return model, vocabulary, Trie.from_tokens(vocabulary.item_tokens)
 
@@ -202,41 +173,28 @@ def load_export(folder: str | Path, device: str = "cpu") -> Exported:
             catalogue does not match its checksum.
     """
     folder = Path(folder).expanduser()
-    about = _read_about(folder)
-    _check_files(folder, about, {ITEMS, INDEX})
+    about = read_about(folder)
+    check_files(folder, about, (ITEMS, INDEX))
+    if about.inference.instruction != TEMPLATES["seqrec"][0]:
+        raise ArtifactError(
+            f"{folder} was trained on the instruction {about.inference.instruction[0]!r}, which this recnb no longer "
+            f"writes; use recnb at commit {about.commit}, or train and export again"
+        )
     with (folder / ITEMS).open(encoding="utf-8", newline="\n") as lines:
         rows = [json.loads(line) for line in lines]
-    try:
-        decode = DecodeConfig.model_validate(about["inference"]["decode"])
-    except (KeyError, ValidationError):
-        raise ArtifactError(f"{folder / ABOUT}: no usable settings under inference.decode; export again") from None
-    if about["inference"]["instruction"] != list(TEMPLATES["seqrec"][0]):
-        raise ArtifactError(
-            f"{folder} was trained on the instruction {about['inference']['instruction'][0]!r}, which this recnb no "
-            f"longer writes; use recnb at commit {about['commit']}, or train and export again"
-        )
-    codes = np.array([row["codes"] for row in rows], dtype=np.int64)
-    ids, titles = ([row[name] for row in rows] for name in ("item_id", "title"))
-    return Exported(folder, about, ids, titles, codes, device, decode)
+    ids, titles, codes = ([row[name] for row in rows] for name in ("item_id", "title", "codes"))
+    return Exported(folder, about, ids, titles, np.array(codes, dtype=np.int64), device)
 
 
 def as_table(found: Sequence[Recommendation]) -> str:
     """A list for a terminal: place, item id, title, log-probability; control characters in texts are not printed."""
-    rows = [("place", "item_id", "title", "log-probability")]
-    rows += [(str(r.place), _printable(r.item_id), _printable(r.title), f"{r.log_probability:.4f}") for r in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows)
+    rows = [(str(r.place), plain(r.item_id), plain(r.title), f"{r.log_probability:.4f}") for r in found]
+    return aligned([("place", "item_id", "title", "log-probability"), *rows])
 
 
 def as_json(history: Sequence[str], found: Sequence[Recommendation]) -> str:
     """A list for another program."""
     return json.dumps({"history": list(history), "recommendations": [asdict(r) for r in found]}, indent=1)
-
-
-def _printable(text: str) -> str:
-    """One line of at most ``WIDEST`` characters."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= WIDEST else line[: WIDEST - 1] + "…"
 
 
 def _check_device(device: str) -> None:

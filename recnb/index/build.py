@@ -8,20 +8,18 @@ N <= K^levels. Within each source, that is; more sources add meaning, not unique
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
+from recnb.artifacts import Artifacts
 from recnb.errors import ArtifactError, IndexGateError, RecipeError
-from recnb.index.assignment import BLOCK, blocks, capacitated_assignment, squared_distances, unique_assignment
-from recnb.index.kmeans import balanced_kmeans, first_axis, group_means, kmeans_centroids, principal_components, spread
-
-if TYPE_CHECKING:
-    from recnb.artifacts import Artifacts
-    from recnb.index.settings import IndexConfig
-
+from recnb.index.assignment import BLOCK, blocks, capacitated_assignment, squared_distances
+from recnb.index.kmeans import balanced_kmeans, group_means, kmeans_centroids, lined_up, principal_components
+from recnb.index.settings import IndexConfig
 
 LETTERS = {"semantic": "s", "behaviour": "b", "random": "r"}
 ALIGNMENT_ROUNDS = 4  # assignment and residual codebook take turns; the gain is below a percent after three
@@ -36,9 +34,8 @@ class ItemIndex:
         codes: (N, L) int32 in [0, K).
         columns: what each position of a code is, e.g. ``("s1", "s2", "b1", "b2")``.
         codes_per_level: K.
-        centroids: column -> (K, d_source) float32, what each code stands for in the space of its source: the mean
-            embedding of its items on the first level, their mean residual below. Unused rows are zero. A random
-            column stands for nothing and has no entry.
+        centroids: column -> (K, d_source) float32, what each code stands for (:func:`code_centroids`). A random column
+            stands for nothing and has no entry.
     """
 
     codes: np.ndarray
@@ -97,16 +94,16 @@ def build_index(embeddings: dict[str, np.ndarray], config: IndexConfig, seed: in
     n = _check_embeddings(embeddings, sources, given)
     k = _common_k(n, config, sources, given)
     levels = {source: given[source].shape[1] if source in given else config.levels for source in sources}
-    columns = column_order(levels, config)
+    names = {source: [f"{LETTERS[source]}{level + 1}" for level in range(levels[source])] for source in sources}
+    columns = _in_order([name for own in names.values() for name in own], config.order)
     parts: dict[str, np.ndarray] = {}
     centroids: dict[str, np.ndarray] = {}
     for number, source in enumerate(sources):
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         codes = given[source] if source in given else _source_codes(source, n, k, embeddings, config, own_seed)
-        names = [f"{LETTERS[source]}{level + 1}" for level in range(levels[source])]
-        parts |= dict(zip(names, codes.T, strict=True))
+        parts |= dict(zip(names[source], codes.T, strict=True))
         if source in embeddings:
-            centroids |= dict(zip(names, code_centroids(embeddings[source], codes, k), strict=True))
+            centroids |= dict(zip(names[source], code_centroids(embeddings[source], codes, k), strict=True))
     codes = np.stack([parts[name] for name in columns], axis=1).astype(np.int32)
     if set(sources) <= set(given):
         _check_distinct(codes, config)
@@ -152,11 +149,12 @@ def codes_per_level(n: int, config: IndexConfig) -> int:
     Raises:
         IndexGateError: K^levels < n; the message says the smallest K and the smallest number of levels that fit.
     """
-    smallest = _smallest_base(n, config.levels)
+    near = max(2, round(n ** (1 / config.levels)) - 1)
+    smallest = next(k for k in count(near) if k**config.levels >= n)
     if config.codes == "auto":
         return smallest
     if smallest > config.codes:
-        levels = next(level for level in range(1, 64) if config.codes**level >= n)
+        levels = next(level for level in count(1) if config.codes**level >= n)
         raise IndexGateError(
             f"index.codes = {config.codes}, index.levels = {config.levels}: {config.codes}^{config.levels} = "
             f"{config.codes**config.levels} codes for {n} items; expected index.codes >= {smallest} with "
@@ -165,25 +163,9 @@ def codes_per_level(n: int, config: IndexConfig) -> int:
     return config.codes
 
 
-def _smallest_base(n: int, levels: int) -> int:
-    base = max(2, int(round(n ** (1 / levels))) - 1)
-    while base**levels < n:
-        base += 1
-    return base
-
-
-def column_order(levels: dict[str, int], config: IndexConfig) -> tuple[str, ...]:
-    """Columns of a code in the recipe's order; by default source by source.
-
-    Args:
-        levels: source -> its number of levels.
-        config: the order.
-
-    Raises:
-        RecipeError: the order does not name each column exactly once.
-    """
-    columns = [f"{LETTERS[source]}{level + 1}" for source, own in levels.items() for level in range(own)]
-    order = config.order or columns
+def _in_order(columns: list[str], order: list[str]) -> tuple[str, ...]:
+    """Columns of a code in the recipe's order, which must name each exactly once; by default source by source."""
+    order = order or columns
     if sorted(order) != sorted(columns):
         wrong = [name for name in order if name not in columns] or [name for name in columns if name not in order]
         what = f"'{wrong[0]}' is {'unknown' if wrong[0] in order else 'missing'}" if wrong else "one is given twice"
@@ -204,9 +186,8 @@ def hierarchical_codes(x: np.ndarray, k: int, levels: int, seed: int, second_lev
         x: (N, d), N <= k^levels.
         k: codes per level.
         levels: number of codes.
-        seed: of k-means++.
+        seed, iterations: as of :func:`recnb.index.kmeans.balanced_kmeans`.
         second_level: ``local`` or ``aligned``.
-        iterations: Lloyd steps.
 
     Returns:
         (N, levels) int64, rows distinct. Beyond what :func:`balanced_kmeans` holds, memory is two copies of ``x``.
@@ -226,38 +207,27 @@ def hierarchical_codes(x: np.ndarray, k: int, levels: int, seed: int, second_lev
 
 
 def local_codes(x: np.ndarray, group: np.ndarray, k: int, seed: int, iterations: int = 25) -> np.ndarray:
-    """Split each group on its own: x (N, d), group (N,) -> (N,) codes in [0, k).
+    """Split each group on its own: x (N, d), group (N,) from 0, without gaps -> (N,) codes in [0, k).
 
     A group of at most k items is lined up along its first principal axis, one code each, evenly spread over [0, k);
     each group starts at another phase, so that no code is left over for want of full groups. A larger group is
     clustered into k parts whose sizes differ by at most one.
     """
-    groups = int(group.max()) + 1
-
-    def split(members: np.ndarray, number: int) -> np.ndarray:
-        if len(members) > k:
-            return balanced_kmeans(x[members], k, seed, iterations)[0]
-        labels = np.empty(len(members), np.int64)
-        labels[np.argsort(first_axis(x[members]), kind="stable")] = spread(len(members), k, (number + 0.5) / groups)
-        return labels
-
-    return _per_group(group, split)
+    groups, codes = int(group.max()) + 1, np.empty(len(group), np.int64)
+    own = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    for number, members in enumerate(own):  # groups, not items
+        few, phase = len(members) <= k, (number + 0.5) / groups
+        codes[members] = lined_up(x[members], k, phase) if few else balanced_kmeans(x[members], k, seed, iterations)[0]
+    return codes
 
 
 def aligned_codes(residual: np.ndarray, group: np.ndarray, k: int, seed: int,
                   iterations: int = 25) -> tuple[np.ndarray, np.ndarray]:
     """Codes from one codebook that all groups share, so that a code means the same everywhere.
 
-    Args:
-        residual: (N, d). group: (N,) from 0, without gaps.
-        k: codewords.
-        seed: of k-means++.
-        iterations: Lloyd steps for the codebook.
-
-    Returns:
-        codes (N,), distinct within a group of at most k items, else at most ceil(n / k) items to a code; and the
-        codebook (k, d), each row the mean of its items' residuals. With more than LEARNERS items all but the last
-        round see a sample of the groups.
+    With residual (N, d) and group (N,) from 0, without gaps. Returns codes (N,), distinct within a group of at most k
+    items, else at most ceil(n / k) items to a code; and the codebook (k, d), each row the mean of its items' residuals.
+    With more than LEARNERS items all but the last round see a sample of the groups.
     """
     codebook = kmeans_centroids(residual, k, seed, iterations // 2)
     learners = _whole_groups(group, seed)
@@ -295,24 +265,12 @@ def _assign_codewords(residual: np.ndarray, group: np.ndarray, codebook: np.ndar
 def _distinct(cost: np.ndarray) -> np.ndarray:
     """Distinct columns for the rows of ``cost`` (n, k); with n > k each column at most ceil(n / k) times; (n,)."""
     n, k = cost.shape
-    return unique_assignment(cost) if n <= k else capacitated_assignment(cost, np.full(k, -(-n // k)))[0]
-
-
-def _per_group(group: np.ndarray, work: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
-    """Call ``work(members, number)`` for each group and put its labels in place; (N,) int64."""
-    order = np.argsort(group, kind="stable")
-    labels = np.empty(len(group), np.int64)
-    for number, members in enumerate(np.split(order, np.cumsum(np.bincount(group))[:-1])):
-        labels[members] = work(members, number)
-    return labels
+    return linear_sum_assignment(cost)[1] if n <= k else capacitated_assignment(cost, np.full(k, -(-n // k)))[0]
 
 
 def random_codes(n: int, k: int, levels: int, seed: int) -> np.ndarray:
-    """Codes that mean nothing, in a tree as balanced as a learned one: the ablation changes meaning, not shape.
-
-    Returns:
-        (n, levels) int64, rows distinct; n <= k^levels.
-    """
+    """Codes (n, levels) that mean nothing, in a tree as balanced as a learned one: the ablation changes meaning, not
+    shape. Rows are distinct; n <= k^levels."""
     rng = np.random.default_rng(seed)
     rest, codes, group = rng.permutation(n), [], np.zeros(n, np.int64)
     for _ in range(levels):
@@ -327,6 +285,7 @@ def code_centroids(embedding: np.ndarray, codes: np.ndarray, k: int) -> list[np.
     """What each code of one source stands for: embedding (N, d), codes (N, levels) -> levels arrays (k, d) float32.
 
     The mean embedding of the items that carry it on the first level; below, the mean of what the earlier levels leave.
+    The row of an unused code is zero.
     """
     rest, centroids = embedding.astype(np.float64), []
     for labels in codes.T:
@@ -341,20 +300,18 @@ def _check_embeddings(embeddings: dict[str, np.ndarray], sources: tuple[str, ...
     """N, after making sure that every source is there, finite and of the same N; a given one needs no embedding."""
     if sources == ("random",) and embeddings:
         return len(next(iter(embeddings.values())))
+    used = {source: embeddings[source] for source in sources if source in embeddings}
     for source in sources:
-        if source not in embeddings:
-            if source in given:
-                continue
+        if source not in used and source not in given:
             raise IndexGateError(f"index.source needs '{source}' embeddings; given: {', '.join(embeddings) or 'none'}")
-        x = embeddings[source]
+    for source, x in used.items():
         if x.ndim != 2 or not x.size:
             raise IndexGateError(f"{source} embeddings have shape {x.shape}; expected (N, d) with N, d >= 1")
         bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
         if len(bad):
             raise IndexGateError(f"{source} embeddings: {len(bad)} of {len(x)} rows are not finite (first: item "
                                  f"{bad[0]}); expected finite numbers")  # fmt: skip
-    sizes = {source: len(embeddings[source]) for source in sources if source in embeddings}
-    sizes |= {f"{source} codes": len(codes) for source, codes in given.items()}
+    sizes = {source: len(x) for source, x in used.items()} | {f"{s} codes": len(codes) for s, codes in given.items()}
     if len(set(sizes.values())) > 1:
         raise IndexGateError(f"embeddings differ in their number of items: {sizes}; expected the same N for both")
     return next(iter(sizes.values()))
@@ -375,11 +332,7 @@ def write_index(index: ItemIndex, stage: Artifacts, health: dict[str, Any] | Non
 
 
 def read_index(stage: Artifacts) -> ItemIndex:
-    """The index that notebook 03_index wrote.
-
-    Raises:
-        ArtifactError: a file is missing or damaged, or codes and columns do not fit.
-    """
+    """The index that 03_index wrote; an ArtifactError where a file is missing or damaged, or they do not fit."""
     about = stage.read("03_index", "index.json")
     codes, centroids = stage.read("03_index", "codes.npy"), stage.read("03_index", "centroids.safetensors")
     if len(codes) != about["items"]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from recnb.index.build import ItemIndex
 from recnb.style import PALETTE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from recnb.index.build import ItemIndex
-
 
 COLOURS = {"s": PALETTE[0], "b": PALETTE[1], "r": PALETTE[7]}  # one colour per source, by a column's first letter
 
@@ -31,13 +27,8 @@ def points_with_codes(points: np.ndarray, codes: np.ndarray) -> Figure:
 
 
 def cluster_sizes(free: np.ndarray, balanced: np.ndarray, capacity: int) -> Figure:
-    """Sizes of first-level clusters, largest first: ordinary against balanced k-means, and what a level can tell apart.
-
-    Args:
-        free: (K,) sizes of ordinary k-means.
-        balanced: (K,) sizes of ours.
-        capacity: items that the remaining levels can give codes to.
-    """
+    """Sizes (K,) of first-level clusters, largest first: ordinary against balanced k-means, and the ``capacity`` of the
+    remaining levels: to how many items they can give codes."""
     figure, axes = plt.subplots(figsize=(6, 3.5))
     rank = np.arange(1, len(free) + 1)
     axes.bar(rank, np.sort(free)[::-1], width=1.0, color=PALETTE[7], label="ordinary k-means")
@@ -63,12 +54,8 @@ def code_usage(index: ItemIndex) -> Figure:
 
 
 def tree_widths(branching: list[dict[str, float]], columns: tuple[str, ...]) -> Figure:
-    """The prefix tree from the root down: how many nodes a level has, and how many children to choose from.
-
-    Args:
-        branching: as :func:`recnb.index.health.branching` gives it.
-        columns: names of the L columns.
-    """
+    """The prefix tree from the root down, by :func:`recnb.index.health.branching` and the names of the L columns: how
+    many nodes a level has, and how many children to choose from."""
     figure, axes = plt.subplots(figsize=(6, 3.5))
     place = np.arange(len(columns))
     nodes = [level["nodes"] for level in branching]
@@ -81,44 +68,38 @@ def tree_widths(branching: list[dict[str, float]], columns: tuple[str, ...]) -> 
 
 
 def meaning(health: dict[str, Any]) -> Figure:
-    """What codes say: category purity and neighbours kept, per column, each against chance.
-
-    Args:
-        health: as :func:`recnb.index.health.index_health` gives it.
-    """
+    """What codes say, by :func:`recnb.index.health.index_health`: category purity and neighbours kept, per column, each
+    against chance."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    columns = list(health["columns"])
-    purity = [(health["columns"][name]["purity"] or 0.0) for name in columns]
-    chance = [(health["columns"][name]["purity_chance"] or 0.0) for name in columns]
-    _against_chance(left, columns, purity, chance, [COLOURS[name[0]] for name in columns])
-    left.set(xlabel="column", ylabel="category purity", ylim=(0, 1.05))
-    if all(health["columns"][name]["purity"] is None for name in columns):
-        left.clear()
-        left.axis("off")
-        left.text(0.5, 0.5, "no categories in this catalogue", ha="center", va="center")
-    sources = list(health["neighbours"])
-    width = 0.8 / max(len(sources), 1)
-    for number, source in enumerate(sources):
-        share = [health["neighbours"][source][name]["share"] for name in columns]
-        offset = (number - (len(sources) - 1) / 2) * width
-        right.bar(np.arange(len(columns)) + offset, share, width, color=COLOURS[source[0]], label=source)
-    kept = health["neighbours"][sources[0]]
-    _chance_marks(right, [kept[name]["chance"] for name in columns])
-    right.set_xticks(range(len(columns)), columns)
-    right.set(xlabel="column", ylabel="neighbours with the same code")
-    right.legend(title="neighbours by")
+    _purity(left, health["columns"])
+    _neighbours(right, health["neighbours"])
     figure.tight_layout()
     return figure
 
 
-def _against_chance(axes: Axes, names: list[str], values: list[float], chance: list[float], colours: list[Any]) -> None:
-    axes.bar(range(len(names)), values, color=colours)
-    _chance_marks(axes, chance)
-    axes.set_xticks(range(len(names)), names)
+def _purity(axes: Axes, columns: dict[str, Any]) -> None:
+    if all(column["purity"] is None for column in columns.values()):
+        axes.axis("off")
+        axes.text(0.5, 0.5, "no categories in this catalogue", ha="center", va="center")
+        return
+    axes.bar(range(len(columns)), [c["purity"] for c in columns.values()], color=[COLOURS[name[0]] for name in columns])
+    _chance(axes, {name: column["purity_chance"] for name, column in columns.items()})
+    axes.set(ylabel="category purity", ylim=(0, 1.05))
     axes.legend()
 
 
-def _chance_marks(axes: Axes, chance: list[float]) -> None:
-    for number, value in enumerate(chance):
-        axes.plot([number - 0.45, number + 0.45], [value, value], color="black", linewidth=2,
-                  label="chance" if number == 0 else None)  # fmt: skip
+def _neighbours(axes: Axes, kept: dict[str, dict[str, Any]]) -> None:
+    width = 0.8 / len(kept)
+    for number, (source, columns) in enumerate(kept.items()):
+        place = np.arange(len(columns)) + (number - (len(kept) - 1) / 2) * width
+        axes.bar(place, [c["share"] for c in columns.values()], width, color=COLOURS[source[0]], label=source)
+    _chance(axes, {name: column["chance"] for name, column in columns.items()})
+    axes.set(ylabel="neighbours with the same code")
+    axes.legend(title="neighbours by")
+
+
+def _chance(axes: Axes, columns: dict[str, float]) -> None:
+    place = np.arange(len(columns))
+    axes.hlines(list(columns.values()), place - 0.45, place + 0.45, color="black", linewidth=2, label="chance")
+    axes.set_xticks(place, columns)
+    axes.set(xlabel="column")

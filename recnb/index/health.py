@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from recnb.errors import IndexGateError
 from recnb.index.build import ItemIndex
-
-if TYPE_CHECKING:
-    from recnb.index.settings import GateConfig
-
+from recnb.index.settings import GateConfig
 
 TOO_COMMON = 0.5  # a category that more items than this carry tells nothing apart ("Beauty" in a beauty shop)
+QUERIES = 2000  # items at most whose neighbours are looked up, evenly spaced
+SHUFFLES = 10  # of the items, averaged for chance purity
 
 
 def index_health(index: ItemIndex, embeddings: dict[str, np.ndarray], categories: Sequence[Sequence[str]], seed: int,
-                 neighbours: int = 10, queries: int = 2000) -> dict[str, Any]:
+                 neighbours: int = 10) -> dict[str, Any]:
     """Everything worth knowing about an index before a model learns it; plain numbers, ready for JSON.
 
     Args:
@@ -28,7 +28,6 @@ def index_health(index: ItemIndex, embeddings: dict[str, np.ndarray], categories
         categories: N lists of category names; empty lists are skipped.
         seed: of the shuffles that give chance purity.
         neighbours: k of neighbour preservation.
-        queries: neighbours are looked up for at most so many items, evenly spaced.
 
     Returns:
         ``items``, ``codes_per_level``, ``unique`` (share of items whose code is theirs alone), ``unique_by_source``,
@@ -36,21 +35,21 @@ def index_health(index: ItemIndex, embeddings: dict[str, np.ndarray], categories
         :func:`neighbours_together`), ``explained`` (source -> share of the embedding's variance that the centroids of
         levels 1..l add up to), ``branching`` (:func:`branching`), ``compression`` (:func:`compression`).
     """
-    near = {source: nearest_neighbours(x, neighbours, query_rows(len(x), queries)) for source, x in embeddings.items()}
+    near = {source: nearest_neighbours(x, neighbours, query_rows(len(x), QUERIES)) for source, x in embeddings.items()}
     own = [source for source in index.sources if source in embeddings]
+    columns = {name: index.column(name) for name in index.columns}
     return {
         "items": index.n_items,
         "codes_per_level": index.codes_per_level,
         "unique": unique_share(index.codes),
         "unique_by_source": {source: unique_share(index.source_codes(source)) for source in index.sources},
         "columns": {
-            name: column_usage(index.column(name), index.codes_per_level)
-            | category_purity(index.column(name), categories, seed)
-            for name in index.columns
+            name: column_usage(labels, index.codes_per_level) | category_purity(labels, categories, seed)
+            for name, labels in columns.items()
         },
         "neighbours": {
-            source: {name: neighbours_together(index.column(name), *near[source]) for name in index.columns}
-            for source in embeddings
+            source: {name: neighbours_together(labels, *found) for name, labels in columns.items()}
+            for source, found in near.items()
         },
         "explained": {source: explained_variance(index, source, embeddings[source]) for source in own},
         "branching": branching(index.codes),
@@ -65,8 +64,7 @@ def check_gate(health: dict[str, Any], gate: GateConfig) -> None:
         IndexGateError: a number is below the recipe's floor; one line each, with the column and what would help.
     """
     k, columns = health["codes_per_level"], health["columns"]
-    least_used = min(columns, key=lambda name: columns[name]["usage"])
-    most_uneven = min(columns, key=lambda name: columns[name]["entropy"])
+    least_used, most_uneven = (min(columns, key=lambda name: columns[name][what]) for what in ("usage", "entropy"))
     usage, entropy = columns[least_used]["usage"], columns[most_uneven]["entropy"]
     problems = []
     if health["unique"] < gate.min_unique:
@@ -109,19 +107,12 @@ def column_usage(labels: np.ndarray, k: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def category_purity(labels: np.ndarray, categories: Sequence[Sequence[str]], seed: int,
-                    shuffles: int = 10) -> dict[str, float | None]:
-    """How well items with the same code agree on a category.
+def category_purity(labels: np.ndarray, categories: Sequence[Sequence[str]], seed: int) -> dict[str, float | None]:
+    """How well items with the same code agree on a category: labels (N,), N lists of names.
 
     Purity is the share of items that carry the commonest category among the items of their code. Small groups are
     pure by chance, so chance is measured: the same groups with shuffled items. Categories that more than half of the
     items carry do not count.
-
-    Args:
-        labels: (N,).
-        categories: N lists of names.
-        seed: of the shuffles.
-        shuffles: averaged for chance.
 
     Returns:
         ``purity`` and ``purity_chance``; both None if no item has a category that counts.
@@ -132,19 +123,16 @@ def category_purity(labels: np.ndarray, categories: Sequence[Sequence[str]], see
         return {"purity": None, "purity_chance": None}
     table, labels = table[has], labels[has]
     rng = np.random.default_rng(seed)
-    chance = [_purity(rng.permutation(labels), table) for _ in range(shuffles)]
+    chance = [_purity(rng.permutation(labels), table) for _ in range(SHUFFLES)]
     return {"purity": _purity(labels, table), "purity_chance": float(np.mean(chance))}
 
 
 def category_table(categories: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
     """(N, C) table of ones where an item carries a category, and the C names; categories too common are left out."""
-    names = sorted({name for own in categories for name in own})
-    number = {name: i for i, name in enumerate(names)}
-    columns = np.array([number[name] for own in categories for name in sorted(set(own))], np.int64)
-    rows = np.repeat(np.arange(len(categories)), [len(set(own)) for own in categories])
-    table = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(categories), len(names)))
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    table = csr_matrix(binarizer.fit_transform(categories), dtype=np.float64)
     keep = np.flatnonzero(np.asarray(table.sum(axis=0)).ravel() <= TOO_COMMON * len(categories))
-    return table[:, keep], [names[i] for i in keep]
+    return table[:, keep], binarizer.classes_[keep].tolist()
 
 
 def _purity(labels: np.ndarray, table: csr_matrix) -> float:
@@ -173,14 +161,8 @@ def nearest_neighbours(x: np.ndarray, k: int, rows: np.ndarray) -> tuple[np.ndar
 
 
 def neighbours_together(labels: np.ndarray, rows: np.ndarray, near: np.ndarray) -> dict[str, float]:
-    """Share of an item's nearest neighbours that have its code, and the same for random other items.
-
-    Args:
-        labels: (N,). rows: (q,) items. near: (q, k) their neighbours.
-
-    Returns:
-        ``share`` and ``chance``.
-    """
+    """``share`` of the neighbours ``near`` (q, k) of items ``rows`` (q,) that have the item's code, by ``labels`` (N,);
+    and ``chance``, the same for random other items."""
     n, sizes = len(labels), np.bincount(labels)
     chance = float((sizes * (sizes - 1)).sum() / max(n * (n - 1), 1))
     return {"share": float((labels[near] == labels[rows][:, None]).mean()) if near.size else 0.0, "chance": chance}
@@ -191,29 +173,20 @@ def explained_variance(index: ItemIndex, source: str, embedding: np.ndarray) -> 
     rest = embedding.astype(np.float64)
     total = ((rest - rest.mean(0)) ** 2).sum()
     shares = []
-    for name in sorted(c for c in index.centroids if c in index.columns and c[0] == source[0]):
+    for name in sorted(name for name in index.centroids if name[0] == source[0]):
         rest = rest - index.centroids[name][index.column(name)]
         shares.append(float(1 - (rest**2).sum() / total) if total > 0 else 1.0)
     return shares
 
 
-def prefix_groups(codes: np.ndarray, depth: int) -> np.ndarray:
-    """Number of each item's prefix of ``depth`` codes: codes (N, L) -> (N,) from 0, in lexicographic order."""
-    groups = np.zeros(len(codes), np.int64)
-    for column in codes[:, :depth].T:
-        groups = np.unique(groups * (int(codes.max()) + 1) + column, return_inverse=True)[1]
-    return groups
-
-
 def branching(codes: np.ndarray) -> list[dict[str, float]]:
     """The prefix tree, level by level: codes (N, L) -> per depth l = 1..L ``nodes`` (distinct prefixes of length l)
     and ``mean`` and ``most`` children of a node one level above: how many tokens decoding chooses from there."""
-    levels, above = [], np.zeros(len(codes), np.int64)
-    for depth in range(1, codes.shape[1] + 1):
-        here = prefix_groups(codes, depth)
-        parent = above[np.unique(here, return_index=True)[1]]
-        children = np.bincount(parent)
-        levels.append({"nodes": len(parent), "mean": float(children.mean()), "most": int(children.max())})
+    levels, k, above = [], int(codes.max()) + 1, np.zeros(len(codes), np.int64)  # above: number of an item's prefix
+    for column in codes.T:
+        _, first, here = np.unique(above * k + column, return_index=True, return_inverse=True)
+        children = np.bincount(above[first])
+        levels.append({"nodes": len(first), "mean": float(children.mean()), "most": int(children.max())})
         above = here
     return levels
 

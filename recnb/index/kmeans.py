@@ -1,12 +1,11 @@
 """Balanced k-means: clusters whose sizes differ by at most one (shown in 03_index).
 
 Why balanced: a level of the item index with K codes can only give every item its own code if no cluster outgrows what
-the remaining levels can tell apart (EAGER-LLM, section 3.1, dual-source knowledge-rich item index). Ordinary k-means
-promises nothing about sizes.
+the remaining levels can tell apart (EAGER-LLM, section 3.1). Ordinary k-means promises nothing about sizes.
 
-Who goes where when places are limited is :mod:`recnb.index.assignment`'s part. Few costs (n k up to FEW) are worth an
-auction in every step. Beyond that, centroids are placed on a sample and on its leading axes first, where a step costs a
-fraction, then on all items and the full width; balance is kept by prices until the last step.
+Few costs (n k up to FEW) are worth an auction (:mod:`recnb.index.assignment`) in every step. Beyond that, centroids are
+placed on a sample and on its leading axes first, where a step costs a fraction, then on all items and the full width;
+balance is kept by prices until the last step.
 """
 
 from __future__ import annotations
@@ -41,15 +40,11 @@ LAST_STEPS = 4  # Lloyd steps at full width after those on the leading axes
 
 
 def principal_components(x: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Centre ``x`` and keep its ``width`` leading principal components.
-
-    Args:
-        x: (n, d) finite embeddings.
-        width: components to keep; 0 or >= min(n, d): only centre (distances stay as they are).
-        seed: of the randomised SVD.
+    """Centre ``x`` (n, d) and keep its ``width`` leading principal components, found from a random start.
 
     Returns:
-        (n, min(width, d)) float64; float32 for a large float32 matrix, which is then copied once.
+        (n, width) float64, float32 for a large float32 matrix; (n, d) where the width is 0 or >= min(n, d): then ``x``
+        is only centred, and distances stay as they are.
     """
     if x.size > LARGE and x.dtype == np.float32:
         centred = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -60,18 +55,14 @@ def principal_components(x: np.ndarray, width: int, seed: int) -> np.ndarray:
     return PCA(width, svd_solver="randomized", random_state=seed).fit_transform(centred)
 
 
-def leading_axes(centred: np.ndarray, width: int, seed: int, passes: int = 2) -> np.ndarray:
+def leading_axes(centred: np.ndarray, width: int, seed: int) -> np.ndarray:
     """Leading principal axes of centred data (n, d), by subspace iteration: (d, width), orthonormal, largest first.
 
-    Args:
-        centred: rows minus their mean.
-        width: axes, at most d.
-        seed: of the random start.
-        passes: over the data; two are within a few thousandths of the variance of a full decomposition.
+    Two passes over the data are within a few thousandths of the variance of a full decomposition.
     """
     rng = np.random.default_rng(seed)
     axes = rng.standard_normal((centred.shape[1], min(width + 10, centred.shape[1]))).astype(centred.dtype)
-    for _ in range(passes):
+    for _ in range(2):
         axes = _orthonormal(centred.T @ (centred @ axes))
     positions = centred @ axes
     turn = np.linalg.eigh((positions.T @ positions).astype(np.float64))[1]
@@ -88,10 +79,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 
 
 def first_axis(x: np.ndarray) -> np.ndarray:
-    """Position of each row of ``x`` (n, d) along its first principal axis, (n,).
-
-    The sign is fixed (the largest weight is positive), so that the order is the same on every machine.
-    """
+    """Position (n,) of each row of ``x`` (n, d) along its first principal axis, whose largest weight is positive."""
     centred = x - x.mean(axis=0)
     if len(x) < 2 or not centred.any():
         return np.zeros(len(x))
@@ -115,7 +103,8 @@ def balanced_kmeans(x: np.ndarray, k: int, seed: int, iterations: int = 25) -> t
 
     Greedy k-means++ and a few ordinary Lloyd steps place the centroids, then Lloyd steps with a balanced assignment
     follow until they stop paying or ``iterations`` are spent. Labels are numbered along the first principal axis
-    of the centroids, so that near numbers tend to mean near clusters.
+    of the centroids, so that near numbers tend to mean near clusters. Beyond 16 million costs (n k) memory is a float32
+    copy of ``x``, one of its leading axes, and 300 bytes per item.
 
     Args:
         x: (n, d) finite embeddings; duplicates and zero variance are allowed.
@@ -125,14 +114,10 @@ def balanced_kmeans(x: np.ndarray, k: int, seed: int, iterations: int = 25) -> t
 
     Returns:
         labels (n,) int64 in [0, k) and centroids (k, d) float64 (mean of the members; an empty cluster's row is zero).
-        The memory peak is some six (n, k) float64 arrays while these are few numbers; for large inputs a float32 copy
-        of ``x`` and of its leading axes, one (n, k) float32 array up to 16 million costs, beyond that 300 bytes per
-        item.
     """
     n = len(x)
     if n <= k:
-        labels = np.empty(n, np.int64)
-        labels[np.argsort(first_axis(x), kind="stable")] = spread(n, k)
+        labels = lined_up(x, k)
         return labels, group_means(x, labels, k)
     steps = max(1, iterations - iterations // 2)
     if n * k <= FEW or (n * k <= WHOLE_ROWS and _is_crowded(x, k)):
@@ -147,14 +132,8 @@ def balanced_kmeans(x: np.ndarray, k: int, seed: int, iterations: int = 25) -> t
 def kmeans_centroids(x: np.ndarray, k: int, seed: int, iterations: int = 12) -> np.ndarray:
     """Ordinary k-means, sizes free: greedy k-means++ and Lloyd steps; on SAMPLE items per cluster if there are more.
 
-    Args:
-        x: (n, d) finite embeddings.
-        k: number of centroids; if there are fewer items, the rest repeat the mean.
-        seed: of k-means++.
-        iterations: at most so many Lloyd steps.
-
-    Returns:
-        (k, d) float64, numbered along their first principal axis.
+    Arguments as of :func:`balanced_kmeans`. Returns (k, d) float64, numbered along their first principal axis; with
+    n < k the rest repeat the mean.
     """
     if len(x) * k <= FEW or len(x) <= k:
         start = x[greedy_plusplus(x, min(k, len(x)), seed)]
@@ -171,17 +150,11 @@ def kmeans_centroids(x: np.ndarray, k: int, seed: int, iterations: int = 12) -> 
 
 
 def greedy_plusplus(x: np.ndarray, k: int, seed: int, trials: int | None = None) -> np.ndarray:
-    """Greedy k-means++: k rows of ``x`` that lie far apart.
+    """Greedy k-means++: numbers (k,) of rows of ``x`` (n, d) that lie far apart, k <= n.
 
-    Each next row is the best of some drawn in proportion to their squared distance from those chosen (Arthur and
-    Vassilvitskii, 2007; greedy as in scikit-learn, whose choices it repeats, in the precision of ``x``).
-
-    Args:
-        x: (n, d). k: rows to choose, at most n. seed: of the draws.
-        trials: draws per choice; 2 + log k if None.
-
-    Returns:
-        (k,) row numbers.
+    Each next row is the best of ``trials`` (None: 2 + log k) drawn in proportion to their squared distance from those
+    chosen (Arthur and Vassilvitskii, 2007; greedy as in scikit-learn, whose choices it repeats, but in the precision
+    of ``x``).
     """
     rng, n = np.random.RandomState(seed), len(x)
     trials = trials or 2 + int(np.log(k))
@@ -222,14 +195,19 @@ def _place_centroids(sample: np.ndarray, k: int, seed: int, iterations: int) -> 
 
 
 def spread(n: int, k: int, phase: float = 0.5) -> np.ndarray:
-    """``n`` <= ``k`` distinct, increasing codes spread evenly over [0, k).
-
-    ``phase`` in [0, 1) shifts them, so that groups with different phases use different codes.
+    """``n`` <= ``k`` distinct, increasing codes spread evenly over [0, k); another ``phase`` in [0, 1), other codes.
 
     >>> spread(3, 6, 0.0), spread(3, 6, 0.5)
     (array([0, 2, 4]), array([1, 3, 5]))
     """
     return np.floor((np.arange(n) + phase) * k / max(n, 1)).astype(np.int64)
+
+
+def lined_up(x: np.ndarray, k: int, phase: float = 0.5) -> np.ndarray:
+    """Distinct codes (n,) of n <= k rows of ``x`` along their first principal axis, by :func:`spread`."""
+    labels = np.empty(len(x), np.int64)
+    labels[np.argsort(first_axis(x), kind="stable")] = spread(len(x), k, phase)
+    return labels
 
 
 def _free_lloyd(x: np.ndarray, centroids: np.ndarray, steps: int) -> np.ndarray:

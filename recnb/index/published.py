@@ -2,8 +2,7 @@
 
 The form is the one in which LETTER and LC-Rec publish theirs: one JSON object, packed or not, of item id to a list of
 tokens such as ``["<a_12>", "<b_7>", "<c_0>"]``. Only the numbers count; the place in the list says the level. Such a
-file carries what somebody's text encoder knew into a catalogue whose text is not at hand. Shown in
-``03_index``.
+file carries what somebody's text encoder knew into a catalogue whose text is not at hand. Shown in ``03_index``.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from recnb.data.tables import decode, nearest, read_bytes
-from recnb.errors import DataError
+from recnb.data.tables import decode, read_bytes
+from recnb.errors import DataError, nearest
 
 LARGEST_K = 65536  # as index.codes
 _NUMBER = re.compile(r"(\d+)\D*$")
@@ -25,11 +24,6 @@ _NUMBER = re.compile(r"(\d+)\D*$")
 
 def find_codes(name: str, folder: str | None, root: Path) -> Path:
     """Where ``index.semantic_file`` lies: in the folder of the data, else from the project root, else as it is.
-
-    Args:
-        name: of the file, as the recipe gives it.
-        folder: ``data.path``.
-        root: project root.
 
     Raises:
         DataError: it is in none of these places; the nearest name in the data's folder is given.
@@ -43,14 +37,7 @@ def find_codes(name: str, folder: str | None, root: Path) -> Path:
 
 
 def read_codes(path: Path, item_ids: Sequence[str]) -> np.ndarray:
-    """The codes of a catalogue's items.
-
-    Args:
-        path: JSON of item id to a list of tokens (or of numbers); items that the catalogue lacks are ignored.
-        item_ids: (N,) in the order of the catalogue.
-
-    Returns:
-        (N, M) int64, M the number of tokens per item.
+    """The codes (N, M) int64 of a catalogue's N items, in its order; what the file says of other items is ignored.
 
     Raises:
         DataError: not such a file, an item is missing or has another number of tokens, or a token has no number.
@@ -62,18 +49,13 @@ def read_codes(path: Path, item_ids: Sequence[str]) -> np.ndarray:
             f"{path}: no codes for {len(missing)} of {len(item_ids)} items (first: '{missing[0]}'): "
             f"expected every item of the catalogue{nearest(missing[0], table)}"
         )
-    rows = [table[item] for item in item_ids]
-    _check_rows(rows, item_ids, path)
-    codes = [[_code(token, item, path) for token in row] for item, row in zip(item_ids, rows, strict=True)]
-    return np.array(codes, dtype=np.int64)
+    first = table[item_ids[0]]
+    levels = len(first) if isinstance(first, list) else 0
+    return np.array([_codes_of(item, table[item], levels, path) for item in item_ids], dtype=np.int64)
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The whole file, by item id, its rows not yet looked at.
-
-    Raises:
-        DataError: unreadable, not JSON, or not one object.
-    """
+    """The whole file, by item id, its rows not yet looked at; a DataError if it is not one JSON object."""
     try:
         table = json.loads(decode(read_bytes(path), path))
     except json.JSONDecodeError as error:
@@ -84,21 +66,21 @@ def read_object(path: Path) -> dict[str, Any]:
     return table
 
 
-def _check_rows(rows: list[Any], item_ids: Sequence[str], path: Path) -> None:
-    levels = len(rows[0]) if rows and isinstance(rows[0], list) else 0
-    for item, row in zip(item_ids, rows, strict=True):
-        if not isinstance(row, list) or not row or len(row) != levels:
-            raise DataError(
-                f"{path}: item '{item}' has {json.dumps(row)[:60]}; expected a list of {levels or 'some'} tokens "
-                "such as <a_12>, as many for every item"
-            )
+def _codes_of(item: str, row: Any, levels: int, path: Path) -> list[int]:
+    if not isinstance(row, list) or not row or len(row) != levels:
+        raise DataError(
+            f"{path}: item '{item}' has {json.dumps(row)[:60]}; expected a list of {levels or 'some'} tokens "
+            "such as <a_12>, as many for every item"
+        )
+    codes = [_code(token) for token in row]
+    for token, code in zip(row, codes, strict=True):
+        if not 0 <= code < LARGEST_K:
+            wanted = f"a token such as <a_12> with a number from 0 to {LARGEST_K - 1}"
+            raise DataError(f"{path}: item '{item}': token {str(token)[:40]!r}; expected {wanted}")
+    return codes
 
 
-def _code(token: Any, item: str, path: Path) -> int:
-    number = isinstance(token, int) and not isinstance(token, bool)
+def _code(token: Any) -> int:
+    """A number itself, or the last one in a text; -1 where there is none."""
     found = _NUMBER.search(token) if isinstance(token, str) else None
-    code = int(token) if number else int(found.group(1)) if found else -1
-    if not 0 <= code < LARGEST_K:
-        wanted = f"a token such as <a_12> with a number from 0 to {LARGEST_K - 1}"
-        raise DataError(f"{path}: item '{item}': token {str(token)[:40]!r}; expected {wanted}")
-    return code
+    return token if type(token) is int else int(found[1]) if found else -1

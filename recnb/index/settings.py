@@ -58,6 +58,5 @@ class IndexConfig(Section):
             if self.semantic_file and not recipe.data.problems(root, recipe):
                 read_object(find_codes(self.semantic_file, recipe.data.path, root))
         except DataError as error:
-            way = "put it beside the data, or give its path"
-            return [Problem(f"its published index is not here: {error}", way)]
+            return [Problem(f"its published index is not here: {error}", "put it beside the data, or give its path")]
         return []

@@ -2,8 +2,7 @@
 
 Items are sorted by their tokens, so every node of the tree is one contiguous range of sorted positions and the
 children of a node are neighbours on the next level. Nothing here is a dictionary or an object per node; a whole batch
-of beams is moved down the tree by indexing. Shown in ``06_evaluate`` and walked, user by user, in
-``07_case_studies``.
+of beams is moved down the tree by indexing. Shown in ``06_evaluate`` and walked, user by user, in ``07_case_studies``.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from recnb.errors import IndexGateError
@@ -53,8 +53,8 @@ class Trie:
 
     Example:
         >>> trie = Trie.from_tokens(np.array([[5, 9], [5, 7], [6, 7]]))
-        >>> trie.allowed([]), trie.allowed([5]), trie.item([5, 9])
-        ([5, 6], [7, 9], 0)
+        >>> trie.allowed([]), trie.allowed([5]), trie.order.tolist()
+        ([5, 6], [7, 9], [1, 0, 2])
     """
 
     order: Tensor
@@ -64,10 +64,7 @@ class Trie:
 
     @classmethod
     def from_tokens(cls, item_tokens: np.ndarray | Tensor) -> Trie:
-        """Build the tree: a sort of integers and a pass over each column.
-
-        Args:
-            item_tokens: (N, L) integers in [0, 2^31), one row per item.
+        """Build the tree of (N, L) integers in [0, 2^31), one row per item: a sort and a pass over each column.
 
         Raises:
             IndexGateError: two items have the same tokens; the message names both.
@@ -78,12 +75,12 @@ class Trie:
             raise ValueError(
                 f"item tokens: expected (N, L) integers from 0 to 2^31 - 1, found {rows.dtype} {rows.shape}"
             )
-        order = _sorted_rows(rows)
+        columns = rows.T.astype(np.int32)
+        order = np.lexsort(columns[::-1]).astype(np.int32)
         n, new = len(rows), np.zeros(len(rows), dtype=bool)
         new[0] = True  # new[i]: the first l tokens of sorted item i differ from those of the item before it
         starts, tokens = [np.array([0, n], np.int32)], [np.empty(0, np.int32)]
-        for column in rows.T:
-            ordered = column[order].astype(np.int32)
+        for ordered in columns[:, order]:
             new[1:] |= ordered[1:] != ordered[:-1]
             first = np.flatnonzero(new)
             tokens.append(ordered[first])
@@ -91,7 +88,7 @@ class Trie:
         _check_distinct(new, order, rows)
         offsets = [_first_children(here, below, n) for here, below in pairwise(starts)]
         kept = [None if len(start) == n + 1 else start for start in starts]
-        return cls(torch.from_numpy(order), tuple(map(torch.from_numpy, tokens)), _tensors(kept), _tensors(offsets))
+        return cls(torch.from_numpy(order), _tensors(tokens), _tensors(kept), _tensors(offsets))
 
     @property
     def n_items(self) -> int:
@@ -130,41 +127,34 @@ class Trie:
         """The same tree with its arrays on another device."""
         if self.order.device == torch.device(device):
             return self
-        groups = (
-            tuple(a if a is None else a.to(device) for a in group) for group in (self.tokens, self.starts, self.offsets)
-        )
-        return Trie(self.order.to(device), *groups)  # type: ignore[arg-type]
+        groups = (self.tokens, self.starts, self.offsets)
+        moved: Any = (tuple(a if a is None else a.to(device) for a in group) for group in groups)
+        return Trie(self.order.to(device), *moved)
 
     def remaining(self, exclude: Any | None) -> Tensor | None:
-        """Running count of items that are not excluded, in sorted order.
+        """Running count of items that are not excluded, in sorted order: a node's items are one subtraction.
 
         Args:
             exclude: (B, N) sparse or dense boolean matrix, True where an item must not be returned; None: nothing is.
 
         Returns:
-            (B, N + 1) int32: entry p counts the items allowed among the first p sorted ones, so that a node's items
-            are one subtraction; or None.
+            (B, N + 1) int32: entry p counts the items allowed among the first p sorted ones; or None.
         """
         if exclude is None:
             return None
-        dense = exclude.toarray() if hasattr(exclude, "toarray") else np.asarray(exclude)
+        dense = exclude.toarray() if issparse(exclude) else np.asarray(exclude)
         if dense.ndim != 2 or dense.shape[1] != self.n_items:
             raise ValueError(f"exclude: expected (B, {self.n_items}), found {dense.shape}")
         allowed = torch.from_numpy(dense == 0).to(self.order.device)[:, self.order.long()]
         return torch.nn.functional.pad(allowed.cumsum(1, dtype=torch.int32), (1, 0))
 
-    def span(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """First sorted position of each node's items, and the position behind its last; both shaped as ``nodes``."""
-        return _entry(self.starts[depth], nodes), _entry(self.starts[depth], nodes + 1)
-
-    def items_below(self, depth: int, nodes: Tensor, remaining: Tensor | None = None) -> Tensor:
-        """How many items (that are not excluded) each node leads to; same shape as ``nodes`` (B, ...)."""
-        starts, ends = self.span(depth, nodes)
-        if remaining is None:
+    def items_below(self, depth: int, nodes: Tensor, running: Tensor | None = None) -> Tensor:
+        """How many items each node leads to, or the sum of whatever ``running`` (B, N + 1) adds up along the sorted
+        items: see :meth:`remaining`; same shape as ``nodes`` (B, ...)."""
+        starts, ends = _entry(self.starts[depth], nodes), _entry(self.starts[depth], nodes + 1)
+        if running is None:
             return ends - starts
-        batch = nodes.shape[0]
-        below = remaining.gather(1, ends.reshape(batch, -1)) - remaining.gather(1, starts.reshape(batch, -1))
-        return below.reshape(nodes.shape)
+        return (running.gather(1, ends.flatten(1)) - running.gather(1, starts.flatten(1))).view(nodes.shape)
 
     def branches(self, depth: int, nodes: Tensor, remaining: Tensor | None = None) -> Branches:
         """All children of ``nodes`` (B, W) of this depth, see :class:`Branches`."""
@@ -188,44 +178,25 @@ class Trie:
 
     def path(self, items: Tensor | np.ndarray) -> Tensor:
         """(M,) items -> (M, L + 1) node numbers from the root (depth 0) to the item's leaf (depth L)."""
-        wanted = torch.as_tensor(items, device=self.order.device)
-        position = torch.empty_like(self.order)
-        position[self.order.long()] = torch.arange(self.n_items, device=self.order.device, dtype=self.order.dtype)
-        return torch.stack([self._node_at(depth, position[wanted]) for depth in range(self.depth + 1)], dim=-1)
+        position = self.order.argsort()[torch.as_tensor(items, device=self.order.device)]
+        return torch.stack([self._node_at(depth, position) for depth in range(self.depth + 1)], dim=-1)
 
     def allowed(self, prefix: Sequence[int]) -> list[int]:
         """Tokens that may follow a prefix of an item, ascending; empty if nothing starts so or the item is complete.
 
         One prefix at a time: for readers, and for ``generate(prefix_allowed_tokens_fn=...)``.
         """
-        node = self._walk(prefix)
-        if node < 0 or len(prefix) == self.depth:
-            return []
-        first, end = self._children(len(prefix), node)
-        return self.tokens[len(prefix) + 1][first:end].tolist()
+        first, tokens = self._children(0, 0)
+        for depth, token in enumerate(prefix, start=1):
+            if token not in tokens or depth == self.depth:
+                return []
+            first, tokens = self._children(depth, first + tokens.index(token))
+        return tokens
 
-    def item(self, tokens: Sequence[int]) -> int:
-        """The item with exactly these L tokens, or -1."""
-        leaf = self._walk(tokens) if len(tokens) == self.depth else -1
-        return int(self.order[leaf]) if leaf >= 0 else -1
-
-    def _walk(self, prefix: Sequence[int]) -> int:
-        """The node of a prefix, or -1."""
-        if len(prefix) > self.depth:
-            return -1
-        node = 0
-        for depth, token in enumerate(prefix):
-            first, end = self._children(depth, node)
-            own = self.tokens[depth + 1][first:end]
-            place = int(torch.searchsorted(own, token))
-            if place == len(own) or int(own[place]) != token:
-                return -1
-            node = first + place
-        return node
-
-    def _children(self, depth: int, node: int) -> tuple[int, int]:
+    def _children(self, depth: int, node: int) -> tuple[int, list[int]]:
+        """Number of a node's first child, and the tokens that lead to its children."""
         first, end = _entry(self.offsets[depth], torch.tensor([node, node + 1])).tolist()
-        return first, end
+        return first, self.tokens[depth + 1][first:end].tolist()
 
     def _node_at(self, depth: int, position: Tensor) -> Tensor:
         """The nodes of a depth in which sorted positions lie."""
@@ -238,33 +209,6 @@ def _entry(array: Tensor | None, nodes: Tensor) -> Tensor:
     return nodes if array is None else array[nodes].long()
 
 
-def _sorted_rows(rows: np.ndarray) -> np.ndarray:
-    """(N,) int32 order that sorts rows (N, L) lexicographically.
-
-    As many columns as fit are packed into one integer whose low bits hold the position, last columns first: sorting
-    plain integers in place is several times faster than ``np.lexsort``, and the position makes each sort a stable one.
-    """
-    n, order = len(rows), np.arange(len(rows))
-    low = int(n - 1).bit_length()
-    key, used = np.zeros(n, np.int64), 0
-    for column in rows.T[::-1]:
-        above = column.astype(np.int64) - int(column.min())
-        bits = int(above.max()).bit_length()
-        if used + bits > 63 - low:
-            order = _sorted_by(key, order, low)
-            key, used = np.zeros(n, np.int64), 0
-        key |= above << used
-        used += bits
-    return _sorted_by(key, order, low).astype(np.int32)
-
-
-def _sorted_by(key: np.ndarray, order: np.ndarray, low: int) -> np.ndarray:
-    """``order`` sorted by ``key`` (per item), equal keys as they stood."""
-    packed = (key[order] << low) | np.arange(len(order))
-    packed.sort()
-    return order[packed & ((1 << low) - 1)]
-
-
 def _first_children(starts: np.ndarray, below: np.ndarray, n: int) -> np.ndarray | None:
     """Number of each node's first child, from both depths' first positions; None if each node has exactly one child."""
     if len(starts) == len(below):
@@ -272,14 +216,14 @@ def _first_children(starts: np.ndarray, below: np.ndarray, n: int) -> np.ndarray
     return starts if len(below) == n + 1 else np.searchsorted(below, starts).astype(np.int32)
 
 
-def _tensors(arrays: Sequence[np.ndarray | None]) -> tuple[Tensor | None, ...]:
+def _tensors(arrays: Sequence[np.ndarray | None]) -> Any:
     return tuple(array if array is None else torch.from_numpy(array) for array in arrays)
 
 
 def _check_distinct(is_new_item: np.ndarray, order: np.ndarray, rows: np.ndarray) -> None:
     clashes = np.flatnonzero(~is_new_item)
     if len(clashes):
-        first, second = sorted((int(order[clashes[0] - 1]), int(order[clashes[0]])))
+        first, second = sorted(order[clashes[0] - 1 : clashes[0] + 1].tolist())
         raise IndexGateError(
             f"items {first} and {second} have the same tokens {rows[first].tolist()} ({len(clashes)} such "
             "items in all); expected one sequence per item: rebuild the index with more codes or levels"

@@ -4,91 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from recnb.errors import RecnbError
-from recnb.llm.pretrained import converted, load_causal_lm, locate
+from recnb.llm.pretrained import converted, load_causal_lm
 from recnb.llm.settings import BackboneConfig
 from recnb.llm.vocabulary import Vocabulary, train_tokenizer
-
-if TYPE_CHECKING:
-    pass
-
-
-Prompts = Sequence[np.ndarray] | tuple[Tensor, Tensor]
-
-
-def pad_left(prompts: Prompts, pad_id: int = 0) -> tuple[Tensor, Tensor]:
-    """Prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens.
-
-    Raises:
-        RecnbError: no prompts, or an empty one.
-    """
-    if isinstance(prompts, tuple) and len(prompts) == 2 and isinstance(prompts[0], Tensor):
-        ids, mask = (torch.as_tensor(part).long() for part in prompts)
-        if bool((mask[:, -1] == 0).any()):
-            raise RecnbError("prompts: expected padding on the left (the last column of the mask all ones)")
-        return ids, mask
-    rows = [np.asarray(prompt, dtype=np.int64).reshape(-1) for prompt in prompts]
-    if not rows or min(map(len, rows)) == 0:
-        raise RecnbError("prompts: expected at least one prompt and at least one token in each")
-    width = max(map(len, rows))
-    padded = np.stack([np.pad(row, (width - len(row), 0), constant_values=pad_id) for row in rows])
-    real = np.arange(width) >= width - np.array([[len(row)] for row in rows])  # (B, S)
-    return torch.from_numpy(padded), torch.from_numpy(real).long()
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[Any]:
-    """Evaluation mode without gradients; yields the bare causal LM (DDP and peft wrappers off, adapters in force).
-
-    The mode is put back afterwards, so that a training loop may call it between steps.
-    """
-    causal: Any = getattr(model, "module", model)
-    if hasattr(causal, "get_base_model"):  # peft: LoRA layers live inside the base model
-        causal = causal.get_base_model()
-    training = [module for module in causal.modules() if module.training]
-    causal.eval()
-    try:
-        # not inference_mode: buffers a model makes here may meet autograd later
-        with torch.no_grad():
-            yield causal
-    finally:
-        for module in training:
-            module.training = True
 
 
 def build_tokenizer(config: BackboneConfig, texts: list[str]) -> PreTrainedTokenizerFast:
     """The base tokenizer: learned on the catalogue's text (scratch) or the pretrained model's own."""
     if config.kind == "scratch":
         return train_tokenizer(texts, config.vocabulary)
-    tokenizer = AutoTokenizer.from_pretrained(converted(locate(config.model)), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(converted(config.model), local_files_only=True)
     tokenizer.padding_side = "left"
     return tokenizer
 
 
-def build_backbone(
-    config: BackboneConfig, vocabulary: Vocabulary, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> PreTrainedModel:
-    """A decoder-only LLM whose embedding table has a row for every token of ``vocabulary``.
+def build_backbone(config: BackboneConfig, vocabulary: Vocabulary, seed: int, device: str = "cpu") -> PreTrainedModel:
+    """A decoder-only LLM in float32, whose embedding table has a row for every token of ``vocabulary``.
 
-    Args:
-        config: sizes of a small Llama (scratch), or the name of a pretrained model.
-        vocabulary: decides V.
-        seed: initial weights.
-        device: where the weights go.
-        dtype: dtype of pretrained weights; training keeps float32 master weights either way.
+    A small Llama of the recipe's sizes, its weights drawn by ``seed``, or a pretrained model.
 
     Raises:
         ModelNotFoundError: the pretrained model is not at hand.
@@ -98,10 +39,9 @@ def build_backbone(
         model: PreTrainedModel = LlamaForCausalLM(_llama_config(config, vocabulary))
         model.generation_config.do_sample = False
     else:
-        model = load_causal_lm(config.model, dtype=dtype, device="cpu")[0]
-        model.resize_token_embeddings(
-            max(vocabulary.size, model.get_input_embeddings().num_embeddings), mean_resizing=False
-        )
+        model = load_causal_lm(config.model)[0]
+        rows = max(vocabulary.size, model.get_input_embeddings().num_embeddings)
+        model.resize_token_embeddings(rows, mean_resizing=False)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return model.to(device)  # type: ignore[arg-type]
@@ -163,17 +103,47 @@ def _projected(vectors: np.ndarray, width: int, rng: np.random.Generator) -> np.
     return mapped / max(mapped.std(), 1e-8)
 
 
-def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
-    """What the model's head makes of hidden states: float32 logits, with the final scaling its family applies.
+def causal_lm(backbone: Any) -> Any:
+    """The causal LM itself, also when a peft adapter is wrapped around it: LoRA layers live inside the base model."""
+    return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
 
-    Args:
-        causal: a transformers causal LM.
-        states: (n, d) last hidden states.
-        tokens: only these ids; a plain linear head then multiplies only their rows.
 
-    Returns:
-        (n, V) or (n, len(tokens)) float32.
+@contextmanager
+def inference(model: nn.Module) -> Iterator[Any]:
+    """Evaluation mode without gradients; yields the bare causal LM (DDP and peft wrappers off, adapters in force).
+
+    The mode is put back afterwards, so that a training loop may call it between steps.
     """
+    causal = causal_lm(getattr(model, "module", model))
+    training = [module for module in causal.modules() if module.training]
+    causal.eval()
+    try:
+        # not inference_mode: buffers a model makes here may meet autograd later
+        with torch.no_grad():
+            yield causal
+    finally:
+        for module in training:
+            module.training = True
+
+
+def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """B prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens.
+
+    Raises:
+        RecnbError: no prompts, or an empty one.
+    """
+    rows = [np.asarray(prompt, dtype=np.int64).reshape(-1) for prompt in prompts]
+    if not rows or min(map(len, rows)) == 0:
+        raise RecnbError("prompts: expected at least one prompt and at least one token in each")
+    width = max(map(len, rows))
+    padded = np.stack([np.pad(row, (width - len(row), 0), constant_values=pad_id) for row in rows])
+    real = np.arange(width) >= width - np.array([[len(row)] for row in rows])  # (B, S)
+    return torch.from_numpy(padded), torch.from_numpy(real).long()
+
+
+def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+    """What the head of a causal LM makes of last hidden states (n, d): (n, V) float32 logits, with the final scaling
+    its family applies; or only those of ``tokens``: a plain linear head then multiplies only their rows."""
     head = causal.get_output_embeddings()
     if tokens is not None and type(head) is nn.Linear:
         bias = None if head.bias is None else head.bias[tokens].float()
@@ -189,8 +159,3 @@ def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None =
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits.float()
-
-
-def causal_lm(backbone: PreTrainedModel) -> PreTrainedModel:
-    """The causal LM itself, also when a peft adapter is wrapped around it."""
-    return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone  # type: ignore[operator]

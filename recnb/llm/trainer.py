@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-)
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from recnb.runtime import tell
 
@@ -26,12 +23,6 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return next((path for path in found if _is_json(path / "trainer_state.json")), None)
 
 
-def _since_best(state: TrainerState, metric: str, greater: bool) -> int:
-    """How many validations in a row have brought nothing better, as :class:`EarlyStoppingCallback` counts them."""
-    values = [line[metric] if greater else -line[metric] for line in state.log_history if metric in line]
-    return len(values) - 1 - int(np.argmax(values)) if values else 0
-
-
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
@@ -40,14 +31,21 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    from safetensors.torch import load_file
+def since_best(state: TrainerState, metric: str, greater: bool) -> int:
+    """How many validations in a row have brought nothing better, as :class:`EarlyStoppingCallback` counts them."""
+    values = [line[metric] if greater else -line[metric] for line in state.log_history if metric in line]
+    return len(values) - 1 - int(np.argmax(values)) if values else 0
 
+
+def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into the model.
+
+    Raises:
+        RuntimeError: they are of another model; names some that differ.
+    """
     stored = load_file(checkpoint / "model.safetensors")
-    if set(stored) != set(model.state_dict()):
-        raise RuntimeError(
-            f"{checkpoint}: weights of another model: {sorted(set(stored) ^ set(model.state_dict()))[:4]}"
-        )
+    if differing := sorted(set(stored) ^ set(model.state_dict())):
+        raise RuntimeError(f"{checkpoint}: weights of another model: {differing[:4]}")
     model.load_state_dict(stored, strict=False)  # a tied head is stored once
 
 

@@ -61,19 +61,12 @@ class Vocabulary:
 
     @classmethod
     def build(cls, tokenizer: PreTrainedTokenizerFast, columns: Sequence[str], codes: np.ndarray, k: int) -> Vocabulary:
-        """Add the index tokens of a catalogue to a tokenizer (idempotent).
-
-        Args:
-            tokenizer: any fast tokenizer; it is extended in place.
-            columns: L column names.
-            codes: (N, L) integers in [0, k).
-            k: codes per level.
-        """
+        """Add the tokens of L columns of ``k`` codes each to a fast tokenizer, in place (idempotent), and look up those
+        of the items by their codes (N, L)."""
         names = [index_token(column, code) for column in columns for code in range(k)]
         tokenizer.add_tokens([*names, CON], special_tokens=True)
         ids = np.array(tokenizer.convert_tokens_to_ids(names), dtype=np.int64).reshape(len(columns), k)
-        item_tokens = ids[np.arange(len(columns)), codes]  # (N, L)
-        return cls(tokenizer, tuple(columns), ids, item_tokens)
+        return cls(tokenizer, tuple(columns), ids, ids[np.arange(len(columns)), codes])
 
     @property
     def size(self) -> int:
@@ -123,10 +116,8 @@ class Vocabulary:
     def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
         """Ordinary text to token ids; no id is ever an index token, ``[CON]`` or another special token."""
         encoded = [e.ids for e in self._plain.encode_batch(list(texts), add_special_tokens=False)]
-        clean = [
-            ids if self._reserved.isdisjoint(ids) else self._spell(text)
-            for ids, text in zip(encoded, texts, strict=True)
-        ]
+        pairs = zip(encoded, texts, strict=True)
+        clean = (ids if self._reserved.isdisjoint(ids) else self._spell(text) for ids, text in pairs)
         return [ids[:max_tokens] for ids in clean]
 
     def _spell(self, text: str) -> list[int]:

@@ -1,7 +1,7 @@
-"""Fill the tables of README.md from the committed example report, so that no figure there is typed by hand.
+"""Fill the tables of the project's pages from committed results, so that no figure there is typed by hand.
 
-``make ledger`` runs ``python -m recnb.report.readme``; a test compares them. The ledger of quality is made in
-``06_evaluate``, that of speed in ``10_speed``.
+``make ledger`` runs ``python -m recnb.report.readme``; a test compares them. A table stands between the marks
+``<!-- name -->`` and ``<!-- /name -->`` of its page.
 """
 
 from __future__ import annotations
@@ -9,110 +9,121 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recnb.artifacts import find_root, write_atomic
 from recnb.errors import ArtifactError, RecnbError
 
-LEDGERS = {  # by the name of the mark
-    "ledger": ("reports/example/ledger.json",),
-    "beauty": ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json"),
-    "sports": ("reports/sports-cpu/results.json",),
-    "instruments": ("reports/instruments-cpu/results.json",),
-    "speed": ("reports/example/speed.json",),
+Row = Mapping[str, Any]
+RESULTS = "reports/README.md"
+LEDGERS: dict[str, tuple[str, tuple[str, ...]]] = {  # mark -> the page that holds it, and the files of its rows
+    "ledger": (RESULTS, ("reports/example/ledger.json",)),
+    "beauty": (RESULTS, ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json")),
+    "sports": (RESULTS, ("reports/sports-cpu/results.json",)),
+    "instruments": (RESULTS, ("reports/instruments-cpu/results.json",)),
+    "speed": (RESULTS, ("reports/example/speed.json",)),
 }
-_LEFT_OUT = {"commit", "hardware", "source"}  # the same in every measured row: said once, below the table
+_ORIGIN = ("commit", "hardware")  # the same in every measured row: said once, below the table
+_LEFT_OUT = (*_ORIGIN, "source")
 
 
-def table(*sources: Path) -> str:
-    """Ledger files as one Markdown table, with one line below it on where the measured rows come from.
+def main() -> int:
+    """Fill all marks in the pages of the project around the working directory."""
+    try:
+        root = find_root()
+        changed = stale(root)
+        for name in changed:
+            fill_mark(root, name)
+    except RecnbError as error:
+        print(f"recnb: {error}", file=sys.stderr)
+        return 2
+    print(f"tables filled in: {', '.join(changed)}" if changed else "all tables are up to date")
+    return 0
 
-    Args:
-        sources: JSON, a list of rows or ``{"rows": [...]}``, as ``06_evaluate`` and ``recnb table`` write it; a row
-            that stands in several files is shown once.
+
+def stale(root: Path) -> list[str]:
+    """Marks whose tables are not what the command makes of the committed rows.
+
+    Raises:
+        ArtifactError: a file with rows, or a mark, is missing.
+    """
+    return [name for name in LEDGERS if len(set(_page(root, name))) > 1]
+
+
+def fill_mark(root: Path, name: str) -> None:
+    """Put the table of this mark into its page; raises as :func:`stale`."""
+    content = _page(root, name)[1].encode()
+    write_atomic(root / LEDGERS[name][0], lambda file: file.write(content))
+
+
+def _page(root: Path, name: str) -> tuple[str, str]:
+    """The page of a mark as it is, and as it should be."""
+    page, begin, end = root / LEDGERS[name][0], f"<!-- {name} -->", f"<!-- /{name} -->"
+    text = page.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ArtifactError(f"{page}: expected one {begin} and one {end}")
+    before, rest = text.split(begin)
+    return text, f"{before}{begin}\n{mark_body(root, name)}\n{end}{rest.split(end)[1]}"
+
+
+def mark_body(root: Path, name: str) -> str:
+    """What belongs between two marks: a table, and one line on where its measured rows come from.
+
+    A row that stands in several files is shown once.
 
     Raises:
         ArtifactError: no such file, or no rows in it.
     """
-    rows = _rows(sources[0])
-    for source in sources[1:]:
-        known = [_cells(row) for row in rows]
-        rows += [row for row in _rows(source) if _cells(row) not in known]
-    names = [name for name in rows[0] if name not in _LEFT_OUT and any(_shown(row.get(name)) for row in rows)]
-    lines = [names, ["---:" if _numeric(rows, name) else "---" for name in names]]
-    lines += [[_shown(row.get(name)) for name in names] for row in rows]
-    return "\n".join(["| " + " | ".join(cells) + " |" for cells in lines] + _origin(rows))
+    rows: dict[tuple[str, ...], Row] = {}  # by what a reader sees of each
+    for row in (row for source in LEDGERS[name][1] for row in read_rows(root / source)):
+        rows.setdefault(tuple(f"{key} {_cell(row[key])}" for key in row if key not in _LEFT_OUT), row)
+    found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in _ORIGIN}
+    said = "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if values)
+    table = markdown_table([{key: row[key] for key in row if key not in _LEFT_OUT} for row in rows.values()])
+    return f"{table}\n\nMeasured rows: {said}." if said else table
 
 
-def marks(name: str) -> tuple[str, str]:
-    """What stands before and behind a table in the page."""
-    return f"<!-- {name} -->", f"<!-- /{name} -->"
-
-
-def fill(page: Path, *sources: Path, name: str = "ledger") -> bool:
-    """Put the table of these files between the marks of this name in a page; True if the page changed.
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a JSON file, a list of them or ``{"rows": [...]}``, as an evaluation and ``recnb table`` write it.
 
     Raises:
-        ArtifactError: the ledger or the marks are missing.
+        ArtifactError: no such file, or no rows in it.
     """
-    text, (begin, end) = page.read_text(encoding="utf-8"), marks(name)
-    if text.count(begin) != 1 or text.count(end) != 1:
-        raise ArtifactError(f"{page}: expected one {begin} and one {end}")
-    before, rest = text.split(begin)
-    new = f"{before}{begin}\n{table(*sources)}\n{end}{rest.split(end)[1]}"
-    if new != text:
-        write_atomic(page, lambda file: file.write(new.encode()))
-    return new != text
-
-
-def main() -> int:
-    """Fill README.md of the project around the working directory."""
     try:
-        root = find_root()
-        every = {name: [root / source for source in sources] for name, sources in LEDGERS.items()}
-        changed = [fill(root / "README.md", *sources, name=name) for name, sources in every.items()]
-    except RecnbError as error:
-        print(f"recnb: {error}", file=sys.stderr)
-        return 2
-    print("README.md: ledgers " + ("filled in" if any(changed) else "are up to date"))
-    return 0
-
-
-def _rows(source: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtifactError(f"{source}: no such file; `recnb run` makes one in runs/<recipe>/06_evaluate") from None
+        raise ArtifactError(f"{path}: no such file; `recnb run` and `recnb table` make them") from None
     except ValueError as error:
-        raise ArtifactError(f"{source}: not JSON: {error}") from None
+        raise ArtifactError(f"{path}: not JSON: {error}") from None
     rows = content.get("rows") if isinstance(content, dict) else content
     if not rows or not all(isinstance(row, dict) for row in rows):
-        raise ArtifactError(f"{source}: expected a list of rows")
+        raise ArtifactError(f"{path}: expected a list of rows")
     return rows
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    """What a reader sees of a row."""
-    return {name: _shown(value) for name, value in row.items() if name not in _LEFT_OUT}
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Rows as a Markdown table: columns as the first row has them, without those in which nothing is said; numbers to
+    the right, four decimals as the papers print them, nothing for a missing one.
+
+    >>> print(markdown_table([{"system": "a | b", "R@10": 0.5, "note": None}]))
+    | system | R@10 |
+    | --- | ---: |
+    | a \\| b | 0.5000 |
+    """
+    names = [name for name in rows[0] if any(_cell(row.get(name)) for row in rows)]
+    numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in names]
+    lines = [names, ["---:" if right else "---" for right in numeric]]
+    lines += [[_cell(row.get(name)) for name in names] for row in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _numeric(rows: list[dict[str, Any]], name: str) -> bool:
-    return all(isinstance(row.get(name), int | float | None) for row in rows)
-
-
-def _shown(value: Any) -> str:
-    """A cell: four decimals as the papers print them, nothing for a missing number."""
+def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _origin(rows: list[dict[str, Any]]) -> list[str]:
-    found = {name: sorted({str(row[name]) for row in rows if row.get(name)}) for name in ("commit", "hardware")}
-    said = [f"{name} {', '.join(values)}" for name, values in found.items() if values]
-    return ["", f"Measured rows: {'; '.join(said)}."] if said else []
 
 
 if __name__ == "__main__":

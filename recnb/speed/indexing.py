@@ -1,20 +1,21 @@
 """Contestants for the item index: ours against scikit-learn and k-means-constrained, judged by one function.
 
 Equal means: the inertia in the full width, the sizes of the clusters, and whether every item has its own code.
-``recnb.speed.measure.contest`` lets them take turns (``10_speed``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
+from sklearn.cluster import KMeans
 
-from recnb.index.assignment import blocks, nearest
+from recnb.index.assignment import nearest
 from recnb.index.build import build_index
+from recnb.index.health import unique_share
 from recnb.index.kmeans import balanced_kmeans, group_means, kmeans_centroids
 from recnb.index.settings import IndexConfig
 
@@ -23,22 +24,16 @@ FREE_STEPS = 50  # Lloyd steps at most; scikit-learn may take 300 and stops afte
 TOPICS = 300  # components of the mixture
 SPREAD = 0.7  # of a topic, as a share of the spread between topics
 
+Contestants = dict[str, Callable[[], np.ndarray]]
 
-@dataclass(frozen=True)
-class Quality:
-    """What a clustering is worth, whoever made it.
 
-    Attributes:
-        inertia: summed squared distance of items to the mean of their (first-level) cluster, in the full width.
-        smallest: items in the smallest of the clusters that are used.
-        largest: items in the largest.
-        unique: share of items that are alone with their code.
-    """
+class Quality(NamedTuple):
+    """What a clustering is worth, whoever made it."""
 
-    inertia: float
-    smallest: int
-    largest: int
-    unique: float
+    inertia: float  # summed squared distance of items to the mean of their (first-level) cluster, in the full width
+    smallest: int  # items in the smallest of the clusters that are used
+    largest: int  # items in the largest
+    unique: float  # share of items that are alone with their code
 
 
 def quality(x: np.ndarray, labels: np.ndarray) -> Quality:
@@ -49,13 +44,10 @@ def quality(x: np.ndarray, labels: np.ndarray) -> Quality:
     """
     codes = labels.reshape(len(x), -1)
     first = codes[:, 0]
-    k = int(first.max()) + 1
-    means, spent = group_means(x, first, k), 0.0
-    for rows in blocks(*x.shape):
-        spent += float(((x[rows] - means[first[rows]]) ** 2).sum(dtype=np.float64))
-    sizes = np.bincount(first)
-    times = np.unique(codes, axis=0, return_counts=True)[1]
-    return Quality(spent, int(sizes[sizes > 0].min()), int(sizes.max()), float((times == 1).sum() / len(x)))
+    means = group_means(x, first, int(first.max()) + 1).astype(x.dtype)
+    inertia = float(((x - means[first]) ** 2).sum(dtype=np.float64))
+    sizes = np.unique(first, return_counts=True)[1]
+    return Quality(inertia, int(sizes.min()), int(sizes.max()), unique_share(codes))
 
 
 def synthetic_embeddings(n: int, width: int, seed: int) -> np.ndarray:
@@ -64,30 +56,35 @@ def synthetic_embeddings(n: int, width: int, seed: int) -> np.ndarray:
     float32. The leading 64 of 768 axes hold about two thirds of the variance, as they do for product titles.
     """
     rng = np.random.default_rng(seed)
-    scale = (np.arange(1, width + 1) ** -0.5).astype(np.float32)
-    share = rng.gamma(1.0, size=TOPICS)
-    centres = rng.standard_normal((TOPICS, width), np.float32) * scale
-    topic = rng.choice(TOPICS, n, p=share / share.sum())
-    x = rng.standard_normal((n, width), np.float32)
-    x *= SPREAD * scale
-    x += centres[topic]
-    return x
+    share = rng.dirichlet(np.ones(TOPICS))
+    centres = rng.standard_normal((TOPICS, width), np.float32)
+    x = centres[rng.choice(TOPICS, n, p=share)]
+    x += SPREAD * rng.standard_normal((n, width), np.float32)
+    return x * np.arange(1, width + 1, dtype=np.float32) ** -0.5
 
 
-def free_kmeans_contest(x: np.ndarray, k: int, seed: int) -> dict[str, Callable[[], np.ndarray]]:
-    """K-means with free sizes: each contestant returns labels (n,)."""
-    return {OURS: lambda: free_labels(x, k, seed), SKLEARN: lambda: sklearn_labels(x, k, seed)}
+def free_kmeans_contest(x: np.ndarray, k: int, seed: int) -> Contestants:
+    """K-means with free sizes: each returns labels (n,). Ours places centroids on leading axes, then on all."""
+    return {
+        OURS: lambda: nearest(x, kmeans_centroids(x, k, seed, FREE_STEPS).astype(x.dtype)),
+        SKLEARN: lambda: sklearn_labels(x, k, seed),
+    }
 
 
-def balanced_contest(x: np.ndarray, k: int, seed: int) -> dict[str, Callable[[], np.ndarray]]:
-    """K-means with sizes at most one apart: each returns labels (n,); k-means-constrained only if it is installed."""
-    found: dict[str, Callable[[], np.ndarray]] = {OURS: lambda: balanced_kmeans(x, k, seed)[0]}
+def balanced_contest(x: np.ndarray, k: int, seed: int) -> Contestants:
+    """K-means with sizes at most one apart: each returns labels (n,); k-means-constrained only if it is installed.
+
+    That one assigns exactly, by min-cost flow in every step.
+    """
+    found: Contestants = {OURS: lambda: balanced_kmeans(x, k, seed)[0]}
     if find_spec("k_means_constrained"):
-        found[CONSTRAINED] = lambda: constrained_labels(x, k, seed)
+        package = import_module("k_means_constrained")  # optional, hence by name
+        sizes = {"size_min": len(x) // k, "size_max": -(-len(x) // k)}
+        found[CONSTRAINED] = lambda: package.KMeansConstrained(k, **sizes, n_init=1, random_state=seed).fit_predict(x)
     return found
 
 
-def index_contest(x: np.ndarray, k: int, seed: int = 0) -> dict[str, Callable[[], np.ndarray]]:
+def index_contest(x: np.ndarray, k: int, seed: int = 0) -> Contestants:
     """An index of two levels: each returns codes (n, 2). Ours is what the recipe's defaults make."""
     config = IndexConfig(source="semantic", codes=k)
     return {
@@ -96,16 +93,9 @@ def index_contest(x: np.ndarray, k: int, seed: int = 0) -> dict[str, Callable[[]
     }
 
 
-def free_labels(x: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Ours: centroids placed on leading axes, then on all; each item goes to the nearest."""
-    return nearest(x, kmeans_centroids(x, k, seed, FREE_STEPS).astype(x.dtype))
-
-
 def sklearn_labels(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     """scikit-learn's defaults: greedy k-means++, once, Lloyd until nothing moves."""
-    from sklearn.cluster import KMeans
-
-    return KMeans(min(k, len(x)), init="k-means++", n_init=1, random_state=seed).fit(x).labels_.astype(np.int64)
+    return KMeans(min(k, len(x)), random_state=seed).fit_predict(x)
 
 
 def sklearn_codes(x: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -117,10 +107,3 @@ def sklearn_codes(x: np.ndarray, k: int, seed: int) -> np.ndarray:
         small = len(members) <= k
         second[members] = np.arange(len(members)) if small else sklearn_labels(x[members], k, seed)
     return np.stack([first, second], axis=1)
-
-
-def constrained_labels(x: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """k-means-constrained with sizes n // k to its ceiling: an exact assignment by min-cost flow in every step."""
-    package = import_module("k_means_constrained")  # optional, hence by name
-    model = package.KMeansConstrained(k, size_min=len(x) // k, size_max=-(-len(x) // k), n_init=1, random_state=seed)
-    return model.fit_predict(x).astype(np.int64)

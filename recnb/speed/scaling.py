@@ -1,55 +1,27 @@
-"""How cost grows, and what a catalogue of any size would take: measured constants, multiplied out.
-
-Nothing here is a measurement of its own. :func:`projection` takes constants that ``10_speed`` has just
-measured and says what they come to, with the rule by which each grows written beside it.
-"""
+"""What a catalogue of any size would take: measured constants, multiplied out. Nothing here is a measurement."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from recnb.index.build import codes_per_level
 from recnb.index.settings import IndexConfig
-from recnb.speed.measure import growth, median_seconds
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What one machine measured.
+    """What one machine measured."""
 
-    Attributes:
-        trie_bytes: of the trie, per item.
-        trie_build: seconds to build it, per item.
-        text_seconds: to embed one item's text.
-        assignment_seconds: of the index build, per item and code (each of K codes is compared with each item, a fixed
-            number of times).
-        target_seconds: of training, per target.
-        user_seconds: to make one user's list.
-        metric_seconds: to rank and count one user's list.
-        embedding_width: d_model, for the tables of index tokens and of item embeddings.
-    """
-
-    trie_bytes: float
-    trie_build: float
-    text_seconds: float
-    assignment_seconds: float
-    target_seconds: float
-    user_seconds: float
-    metric_seconds: float
-    embedding_width: int
-
-
-def curve(make: Callable[[int], Callable[[], object]], sizes: Sequence[int], rounds: int, name: str) -> pd.DataFrame:
-    """Median seconds at each size; ``make(size)`` prepares, unmeasured, what is then timed.
-
-    Returns:
-        one row per size: what, size, seconds, slope (of log seconds against log size, over all sizes).
-    """
-    seconds = [median_seconds(make(size), rounds) for size in sizes]
-    return pd.DataFrame({"what": name, "size": list(sizes), "seconds": seconds, "slope": growth(sizes, seconds)})
+    trie_bytes: float  # per item
+    trie_build: float  # seconds per item
+    text_seconds: float  # to embed one item's text
+    assignment_seconds: float  # of the index build, per item and code: each item is compared with each of K codes
+    target_seconds: float  # of training, per target
+    user_seconds: float  # to make one user's list
+    metric_seconds: float  # to rank and count one user's list
+    embedding_width: int  # d_model, for the tables of index tokens and of item embeddings
 
 
 def projection(measured: Constants, items: int, users: int, targets_per_user: float, epochs: float) -> pd.DataFrame:

@@ -7,15 +7,19 @@ both ways: :class:`recnb.eager_llm.model.Recommender` takes a window in one pass
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from recnb.eager_llm.model import Recommender
 from recnb.eager_llm.tasks import Sample
@@ -23,71 +27,131 @@ from recnb.eager_llm.train import Collator
 from recnb.llm.backbone import head_logits
 from recnb.runtime import tell
 
+Losses = dict[str, Callable[[], float]]  # contestants; each returns the mean loss per token
+
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of one user's sequence.
+    """A piece of one user's sequence."""
 
-    Attributes:
-        beginning: (P,) text tokens of the instruction.
-        items: (T + 1, L) tokens of its items; all but the first are targets.
-    """
+    beginning: np.ndarray  # (P,) text tokens of the instruction
+    items: np.ndarray  # (T + 1, L) tokens of its items; all but the first are targets
 
-    beginning: np.ndarray
-    items: np.ndarray
-
-    def dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """The window as one sequence: ids (S,) and labels (S,) bool."""
+    def dense(self) -> Sample:
+        """All targets in one sequence."""
         ids = np.concatenate([self.beginning, self.items.ravel()])
-        return ids, np.arange(len(ids)) >= len(self.beginning) + self.items.shape[1]
+        return Sample(ids, np.arange(len(ids)) >= len(self.beginning) + self.items.shape[1], -1, "seqrec")
 
-    def pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The same targets one by one: ids and labels of each (prompt, response) pair."""
-        ids, step = self.dense()[0], self.items.shape[1]
+    def pairs(self) -> list[Sample]:
+        """The same targets one by one, each as a (prompt, response) pair."""
+        ids, step = self.dense().ids, self.items.shape[1]
         stops = len(self.beginning) + step * np.arange(2, len(self.items) + 1)
-        return [(ids[:stop], np.arange(stop) >= stop - step) for stop in stops]
+        return [Sample(ids[:stop], np.arange(stop) >= stop - step, -1, "seqrec") for stop in stops]
 
 
-Labelled = tuple[np.ndarray, np.ndarray]  # ids (S,), labels (S,) bool
+def windows_of_users(train_items: np.ndarray, offsets: np.ndarray, item_tokens: np.ndarray, beginning: np.ndarray,
+                     size: int) -> list[Window]:
+    """Cut every user's sequence, ``train_items[offsets[u]:offsets[u + 1]]``, into windows of at most ``size`` targets,
+    newest first; each target is in one window."""
+    return [
+        Window(beginning, item_tokens[train_items[max(first, end - size - 1) : end]])
+        for first, stop in zip(offsets[:-1], offsets[1:], strict=True)
+        for end in range(stop, first + 1, -size)
+    ]
 
 
-def padded(rows: Sequence[Labelled], device: str) -> dict[str, torch.Tensor]:
-    """A batch of samples about no item, as :class:`recnb.eager_llm.train.Collator` makes it: nothing to contrast."""
-    collate = Collator(pad_id=0, con_id=-1, n_items=1, negatives=1, seed=0)
-    batch = collate([Sample(ids, labels, -1, "seqrec") for ids, labels in rows])
-    return {name: part.to(device) for name, part in batch.items()}
-
-
-def dense_loss(recommender: Recommender, windows: Sequence[Window]) -> torch.Tensor:
+def dense_loss(model: Any, windows: Sequence[Window]) -> torch.Tensor:
     """Mean cross-entropy over the tokens of all targets: every window in one pass, logits where a label is."""
-    return recommender(**padded([window.dense() for window in windows], str(recommender.backbone.device)))["loss"]
+    return Recommender(model, {}, {})(**_padded([window.dense() for window in windows], model.device))["loss"]
 
 
-def pair_loss(model: Any, pairs: Sequence[Labelled]) -> torch.Tensor:
+def pair_loss(model: Any, pairs: Sequence[Sample]) -> torch.Tensor:
     """The same of (prompt, response) pairs, as transformers computes it: logits over V at every position."""
-    batch = padded(pairs, str(model.device))
-    labels = batch["input_ids"].masked_fill(~batch["labels"], -100)
-    return model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False
-    ).loss
+    return model(**_for_transformers(pairs, model.device), use_cache=False).loss
 
 
-def training_contest(
-    recommender: Recommender, windows: Sequence[Window], pairs_per_batch: int
-) -> dict[str, Callable[[], float]]:
-    """One pass over the same targets, forward, backward and optimizer; each returns the mean loss per token.
+def training_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) -> Losses:
+    """Forward, backward and optimizer over the same targets, the windows in one batch and the pairs in several."""
+    step = step_at_rate_0(model)
+    plain = _over_pairs(windows, pairs_per_batch, lambda pairs: step(pair_loss(model, pairs)))
+    return {
+        "recnb, dense": lambda: step(dense_loss(model, windows)),
+        "one pair per target, all logits": plain,
+    }
 
-    The learning rate is 0: the optimizer does all its work, and every round starts from the same weights.
 
-    Args:
-        recommender: without projectors.
-        windows: trained in one batch by ours.
-        pairs_per_batch: pairs of one optimizer step of the other.
+def head_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) -> Losses:
+    """Only the head, forward and backward: ours at the labels of the windows, the other at every position of the pairs.
+
+    The hidden state before the head is made up: the embedding of the token that stands there, normalised.
     """
-    model: Any = recommender.backbone
+
+    def states(ids: torch.Tensor) -> torch.Tensor:
+        embedded = model.get_input_embeddings()(ids).detach()
+        return F.layer_norm(embedded, embedded.shape[-1:]).requires_grad_()
+
+    def backward(loss: torch.Tensor) -> float:
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    def ours() -> float:
+        batch = _padded([window.dense() for window in windows], model.device)
+        ids, labels = batch["input_ids"], batch["labels"][:, 1:]
+        return backward(F.cross_entropy(head_logits(model, states(ids[:, :-1][labels])), ids[:, 1:][labels]))
+
+    def everywhere(pairs: Sequence[Sample]) -> float:
+        batch = _for_transformers(pairs, model.device)
+        logits = model.get_output_embeddings()(states(batch["input_ids"]))
+        return backward(model.loss_function(logits, batch["labels"], logits.shape[-1]))
+
+    return {"recnb, at the labels": ours, "every position": _over_pairs(windows, pairs_per_batch, everywhere)}
+
+
+def switch_contest(model: Any, windows: Sequence[Window], compiled: bool = False) -> Losses:
+    """What is said to make a training step faster, each against the setting as it is, on the same batch of windows.
+
+    The model has sdpa attention and is in float32; every contestant trains a copy. ``compiled`` adds ``torch.compile``,
+    whose compiling falls into the round that does not count.
+    """
+    device = torch.device(model.device).type
+
+    def step(around: Callable[[], Any] = nullcontext, change: Callable[[Any], Any] = lambda own: own) -> Any:
+        own = copy.deepcopy(model).train()
+        change(own)
+        optimize = step_at_rate_0(own)
+
+        def run() -> float:
+            with around():
+                return optimize(dense_loss(own, windows))
+
+        return run
+
+    contestants = {
+        "as it is": step(),
+        "bfloat16 (autocast)": step(lambda: torch.autocast(device, torch.bfloat16)),
+        "eager attention": step(change=lambda own: own.set_attn_implementation("eager")),
+    }
+    if device == "cpu" and torch.get_num_threads() > 1:
+        contestants["one thread"] = step(_one_thread)
+    if compiled:
+        contestants["torch.compile"] = step(change=lambda own: own.model.compile())
+    return contestants
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def step_at_rate_0(model: Any) -> Callable[[torch.Tensor], float]:
+    """Backward pass and AdamW for a loss, which is returned: all the work of a step, and the weights stay the same."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
-    pairs = [pair for window in windows for pair in window.pairs()]
-    batches = [pairs[i : i + pairs_per_batch] for i in range(0, len(pairs), pairs_per_batch)]
 
     def step(loss: torch.Tensor) -> float:
         loss.backward()
@@ -95,79 +159,22 @@ def training_contest(
         optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    def plain() -> float:
-        return sum(len(batch) * step(pair_loss(model, batch)) for batch in batches) / len(pairs)
-
-    return {
-        "recnb, dense": lambda: step(dense_loss(recommender, windows)),
-        "one pair per target, all logits": plain,
-    }
+    return step
 
 
-def head_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) -> dict[str, Callable[[], float]]:
-    """Only the head, forward and backward, on random hidden states; each returns the mean loss per token.
+def learning_curve(loss_of: Callable[[Any], torch.Tensor], batches: Iterator[Any], model: Any, learning_rate: float,
+                   budget: float, points: int, check: Callable[[], float]) -> pd.DataFrame:
+    """Train for ``budget`` seconds and ``check`` the model ``points`` times on the way, while the clock stands still.
 
-    Ours sees the label rows of the windows; the other every position of every pair. Equal rows have equal states.
-    """
-    width, device = model.config.hidden_size, model.device
-    pairs = [pair for window in windows for pair in window.pairs()]
-    states = {id(w): torch.randn(len(w.dense()[0]), width, device=device) for w in windows}
-    owner = [states[id(window)] for window in windows for _ in window.pairs()]
-
-    def ours() -> float:
-        rows = torch.cat([states[id(w)][:-1][w.dense()[1][1:]] for w in windows]).requires_grad_()
-        targets = torch.cat([torch.from_numpy(w.dense()[0][w.dense()[1]]) for w in windows]).to(device)
-        loss = torch.nn.functional.cross_entropy(head_logits(model, rows), targets)
-        loss.backward()
-        model.zero_grad(set_to_none=True)
-        return float(loss.detach())
-
-    def everywhere() -> float:
-        total = 0.0
-        for start in range(0, len(pairs), pairs_per_batch):
-            part = pairs[start : start + pairs_per_batch]
-            batch = padded(part, str(device))
-            hidden = pad_sequence([owner[start + i][: len(ids)] for i, (ids, _) in enumerate(part)], batch_first=True)
-            logits = model.get_output_embeddings()(hidden.requires_grad_())
-            labels = batch["input_ids"].masked_fill(~batch["labels"], -100)
-            loss = model.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
-            loss.backward()
-            model.zero_grad(set_to_none=True)
-            total += len(part) * float(loss.detach())
-        return total / len(pairs)
-
-    return {"recnb, at the labels": ours, "every position": everywhere}
-
-
-def learning_curve(
-    loss_of: Callable[[Any], torch.Tensor],
-    batches: Iterator[Any],
-    model: Any,
-    learning_rate: float,
-    budget: float,
-    points: int,
-    check: Callable[[], float],
-    name: str,
-) -> pd.DataFrame:
-    """Train for a number of seconds and look at the validation on the way; the clock stands still meanwhile.
-
-    Args:
-        loss_of: batch -> loss.
-        batches: endless.
-        model: its parameters are trained, by AdamW at a constant rate after 20 warm-up steps.
-        learning_rate: AdamW's.
-        budget: seconds of training.
-        points: checks, evenly spread over the budget.
-        check: the validation's number.
-        name: said in the table and in the progress note.
+    AdamW, at a constant rate after 20 warm-up steps.
 
     Returns:
-        one row per check: system, seconds, steps, value.
+        one row per check: seconds, steps, value.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
-    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 20, total_iters=19)
     spent, steps = 0.0, 0
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, float]] = []
     while len(rows) < points:
         model.train()
         start = time.perf_counter()
@@ -180,34 +187,35 @@ def learning_curve(
         float(loss.detach())  # waits for the device
         spent, steps = spent + time.perf_counter() - start, steps + 1
         if spent >= budget * (len(rows) + 1) / points:
-            tell(f"{name}: {spent:.0f} of {budget:.0f} s")
+            tell(f"learning: {spent:.0f} of {budget:.0f} s")
             model.eval()
-            rows.append({"system": name, "seconds": spent, "steps": steps, "value": check()})
+            rows.append({"seconds": spent, "steps": steps, "value": check()})
     return pd.DataFrame(rows)
 
 
 def endless(samples: Sequence[Any], batch_size: int, seed: int) -> Iterator[list[Any]]:
-    """Batches of the samples in an order drawn anew for each pass."""
-    rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(samples))
-        for start in range(0, len(order) - batch_size + 1 or 1, batch_size):
-            yield [samples[i] for i in order[start : start + batch_size]]
+    """Whole batches of the samples in an order drawn anew for each pass."""
+    order = torch.Generator().manual_seed(seed)
+    size = min(batch_size, len(samples))
+    loader: Any = DataLoader(samples, size, shuffle=True, generator=order, collate_fn=list, drop_last=True)
+    return chain.from_iterable(repeat(loader))
 
 
-def windows_of_users(
-    train_items: np.ndarray, offsets: np.ndarray, item_tokens: np.ndarray, beginning: np.ndarray, size: int
-) -> list[Window]:
-    """Cut every user's sequence into windows of at most ``size`` targets, newest first; each target is in one window.
+def _padded(samples: Sequence[Sample], device: Any) -> dict[str, torch.Tensor]:
+    """A batch as :class:`recnb.eager_llm.train.Collator` makes it, about no item: nothing to contrast."""
+    batch = Collator(pad_id=0, con_id=-1, n_items=1, negatives=1, seed=0)(list(samples))
+    return {name: part.to(device) for name, part in batch.items()}
 
-    Args:
-        train_items: (n,) items of all users; offsets: (U + 1,).
-        item_tokens: (N, L).
-        beginning: tokens of the instruction.
-        size: T.
-    """
-    windows = []
-    for first, stop in zip(offsets[:-1], offsets[1:], strict=True):
-        for end in range(stop, first + 1, -size):
-            windows.append(Window(beginning, item_tokens[train_items[max(first, end - size - 1) : end]]))
-    return windows
+
+def _for_transformers(samples: Sequence[Sample], device: Any) -> dict[str, torch.Tensor]:
+    batch = _padded(samples, device)
+    labels = batch["input_ids"].masked_fill(~batch["labels"], -100)
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+
+
+def _over_pairs(windows: Sequence[Window], size: int,
+                loss: Callable[[Sequence[Sample]], float]) -> Callable[[], float]:
+    """The mean loss of all pairs of the windows, some at a time; every pair has as many labels."""
+    pairs = [pair for window in windows for pair in window.pairs()]
+    batches = [pairs[i : i + size] for i in range(0, len(pairs), size)]
+    return lambda: sum(len(batch) * loss(batch) for batch in batches) / len(pairs)

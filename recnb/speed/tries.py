@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from recnb.index.trie import Trie
 from recnb.speed.decoding import DictTrie
-from recnb.speed.measure import median_seconds, peak_memory, timed
+from recnb.speed.measure import contest
 
 FAN_OUT = 32  # children of every prefix that is asked, at every size: only the size differs
 
@@ -18,48 +20,49 @@ def equal_fan_out_codes(n_items: int, seed: int) -> np.ndarray:
 
     N is rounded down to a multiple of 1,024.
     """
-    groups = max(1, n_items // FAN_OUT**2)
-    n = groups * FAN_OUT**2
-    number = np.random.default_rng(seed).permutation(n)
-    columns = [number // FAN_OUT**2, number // FAN_OUT % FAN_OUT, number % FAN_OUT, number % FAN_OUT]
-    return np.stack(columns, axis=1) + np.array([0, groups, groups + FAN_OUT, groups + 2 * FAN_OUT])
+    shape = max(1, n_items // FAN_OUT**2), FAN_OUT, FAN_OUT
+    number = np.random.default_rng(seed).permutation(np.prod(shape))
+    first, second, third = np.unravel_index(number, shape)
+    return np.stack([first, second, third, third], axis=1) + np.cumsum([0, *shape])
 
 
-def trie_costs(n_items: int, beams: int, seed: int, dicts: bool, rounds: int = 5) -> dict[str, Any]:
-    """Seconds to build, bytes per item and seconds per step of the trie over N items, and of dicts where asked for.
+def trie_costs(n_items: int, beams: int, seed: int, dicts: bool, rounds: int = 5) -> pd.DataFrame:
+    """What tries over N items cost: arrays, a dense table (a bit per vocabulary entry and prefix), dicts if asked for.
 
     Args:
         n_items: N.
         beams: W prefixes that one step looks up, the same number at every N.
         seed: of the codes.
-        dicts: build the trie of dicts too (some hundred bytes an item).
-        rounds: of each step.
+        dicts: build the trie of dicts too (some hundred bytes an item, twice while that is measured).
+        rounds: of building; a step takes twenty times as many.
 
     Returns:
-        one row for a table: items, build, bytes, step, dict build, dict bytes, dict step, dense bytes (a bit per
-        vocabulary entry and prefix, computed, not built), and ``same``: both allow the same tokens (None: not asked).
+        one row per trie: trie, items, build (s), bytes (per item), step (s), and ``same``: whether dicts allow the same
+        tokens as arrays. The dense table is computed, not built, and has bytes only.
     """
     rows = equal_fan_out_codes(n_items, seed)
-    seconds, trie = median_seconds(lambda: Trie.from_tokens(rows), rounds), Trie.from_tokens(rows)
+    make: dict[str, Callable[[], Any]] = {"arrays": lambda: Trie.from_tokens(rows)}
+    if dicts:
+        make["dicts"] = lambda: DictTrie(rows)
+    built = contest(make, rounds, memory=dicts)
+    trie: Trie = built.results["arrays"]
+    tree: Any = built.results.get("dicts")
+
     some = np.random.default_rng(seed).integers(len(rows), size=beams)
-    nodes = trie.path(some)[:, 1][None]  # (1, W) on depth 1: 32 children each
-    row = {
-        "items": len(rows), "build": seconds, "bytes": trie.nbytes / len(rows),
-        "step": median_seconds(lambda: trie.branches(1, nodes), rounds * 20),
-        "dense bytes": (1 + sum(trie.nodes_per_level()[:-1])) * len(trie.vocabulary) / 8 / len(rows),
-        "dict build": np.nan, "dict bytes": np.nan, "dict step": np.nan, "same": None,
-    }  # fmt: skip
-    return row | _dict_costs(rows, some, trie, rounds) if dicts else row
+    nodes, prefixes = trie.path(some)[:, 1][None], rows[some].tolist()  # (1, W) on depth 1: 32 children each
+    ask: dict[str, Callable[[], Any]] = {"arrays": lambda: trie.branches(1, nodes)}
+    if dicts:
+        ask["dicts"] = lambda: [tree.allowed(row[:1]) for row in prefixes]
+    asked = contest(ask, rounds * 20)
+
+    held = {name: peak / len(rows) for name, peak in built.memory.items()} | {"arrays": trie.nbytes / len(rows)}
+    held["dense table (computed)"] = (1 + sum(trie.nodes_per_level()[:-1])) * len(trie.vocabulary) / 8 / len(rows)
+    found = pd.DataFrame({"build": built.seconds.median(), "bytes": held, "step": asked.seconds.median()})
+    same = same_allowed(trie, tree, prefixes) if dicts else None
+    return found.rename_axis("trie").reset_index().assign(items=len(rows), same=same)
 
 
-def _dict_costs(rows: np.ndarray, some: np.ndarray, trie: Trie, rounds: int) -> dict[str, Any]:
-    kept: list[tuple[float, DictTrie]] = []
-    held = peak_memory(lambda: kept.append(timed(lambda: DictTrie(rows))))
-    seconds, tree = kept[0]
-    prefixes = rows[some].tolist()
-    step = median_seconds(lambda: [tree.allowed(prefix[:1]) for prefix in prefixes], rounds * 20)
-    same = all(
-        sorted(tree.allowed(prefix[:depth])) == trie.allowed(prefix[:depth])
-        for prefix in prefixes for depth in range(rows.shape[1] + 1)
-    )  # fmt: skip
-    return {"dict build": seconds, "dict bytes": held / len(rows), "dict step": step, "same": same}
+def same_allowed(trie: Trie, tree: DictTrie, rows: Sequence[Sequence[int]]) -> bool:
+    """Whether both tries allow the same tokens after every prefix of some rows."""
+    prefixes = [row[:depth] for row in rows for depth in range(len(row) + 1)]
+    return all(sorted(tree.allowed(prefix)) == trie.allowed(prefix) for prefix in prefixes)

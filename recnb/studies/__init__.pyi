@@ -1,5 +1,3 @@
-from . import claims as claims
-from . import figures as figures
-from . import ledger as ledger
+from . import claims as claims, figures as figures, ledger as ledger
 from .ledger import hardware as hardware
-from .table import read_results as read_results
+from .tables import read_results as read_results

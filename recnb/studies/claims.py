@@ -1,48 +1,47 @@
-"""The paper's claims, asked of our own comparisons: holds here, does not, or cannot be told.
+"""What our own comparisons say: of each choice, of the paper's claims, of what was tried.
 
-Comparisons are what :mod:`recnb.studies.compare` left in ``reports/ablations``; claims stand in ``claims.yaml`` of a
-system's wing, without their answers. Shown in ``notebooks/studies/ablations.ipynb``.
+Comparisons are what :mod:`recnb.studies.comparisons` left in ``reports/ablations``; claims stand in ``claims.yaml`` of
+a system's wing, without their answers. Shown in ``notebooks/studies/ablations.ipynb``.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from recnb.artifacts import read_artifact
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOLDS, FAILS, OPEN, MISSING = "holds here", "does not hold here", "cannot be told", "not measured"
 Comparisons = Mapping[str, Mapping[str, Any]]
 
 
-class Claim(BaseModel):
-    """One claim as a question: is ``better`` better than ``worse`` in ``comparison``?"""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    claim: str = Field(min_length=1)
-    part: str = Field(min_length=1)
-    comparison: str
-    better: str
-    worse: str
-    note: str = Field("", description="what must be known beside the verdict, without figures")
-
-
-def read_claims(wing: str) -> list[Claim]:
-    """The claims of a system's paper: ``claims.yaml`` in its wing (:attr:`recnb.settings.Recipe.wing`)."""
-    text = resources.files(wing).joinpath("claims.yaml").read_text(encoding="utf-8")
-    return [Claim.model_validate(entry) for entry in yaml.safe_load(text)]
-
-
 def read_comparisons(root: Path, reports: str = "reports") -> dict[str, dict[str, Any]]:
     """All measured comparisons of a project, by file name without suffix."""
-    files = sorted((root / reports / "ablations").glob("*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    return {path.stem: read_artifact(path) for path in sorted((root / reports / "ablations").glob("*.json"))}
+
+
+def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
+    """Measured choices of a recipe, the recipe itself first; empty if no comparison of this name was run.
+
+    Returns:
+        The rows of ``reports/ablations/<name>.json``, with ``change``, the difference of R@10 from the first row, and
+        ``clear``: whether its 95 % interval leaves out zero.
+    """
+    comparison = read_comparisons(root).get(name, {"rows": []})
+    rows: list[dict[str, Any]] = comparison["rows"]
+    for row in rows:
+        found = pair(comparison, row["choice"], rows[0]["choice"], "R@10")
+        row |= {"change": found["diff"] if found else 0.0, "clear": verdict(found) in (HOLDS, FAILS)}
+    return rows
 
 
 def pair(comparison: Mapping[str, Any], one: str, other: str, metric: str) -> dict[str, Any] | None:
@@ -50,13 +49,11 @@ def pair(comparison: Mapping[str, Any], one: str, other: str, metric: str) -> di
 
     The file keeps each pair once, with the later row first; the other way round its interval is mirrored.
     """
-    rows = {row["choice"]: row for row in comparison["rows"]}
-    if one not in rows or other not in rows:
-        return None
-    if other in rows[one]["minus"]:
-        return rows[one]["minus"][other].get(metric)
-    found = rows[other]["minus"].get(one, {}).get(metric)
-    return found and {"diff": -found["diff"], "low": -found["high"], "high": -found["low"], "over": found["over"]}
+    minus = {row["choice"]: row["minus"] for row in comparison["rows"]}
+    if found := minus.get(one, {}).get(other, {}).get(metric):
+        return found
+    found = minus.get(other, {}).get(one, {}).get(metric)
+    return found and found | {"diff": -found["diff"], "low": -found["high"], "high": -found["low"]}
 
 
 def verdict(found: Mapping[str, Any] | None) -> str:
@@ -72,110 +69,110 @@ def verdict(found: Mapping[str, Any] | None) -> str:
     return HOLDS if found["low"] > 0 else FAILS
 
 
-class Step(BaseModel):
-    """One entry of the log: what was tried, and where its result was measured: figures are looked up, not written."""
+class Question(BaseModel):
+    """Is ``better`` better than ``worse`` in ``comparison``?"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    date: datetime.date
-    tried: str = Field(min_length=1)
     comparison: str = ""
     better: str = ""
     worse: str = ""
+
+    def difference(self, comparisons: Comparisons, metric: str) -> dict[str, Any] | None:
+        """:func:`pair` of the two; none without the comparison."""
+        comparison = comparisons.get(self.comparison)
+        return pair(comparison, self.better, self.worse, metric) if comparison else None
+
+
+class Claim(Question):
+    """One claim of a paper as a question, without its answer."""
+
+    claim: str = Field(min_length=1)
+    part: str = Field(min_length=1)
+    note: str = Field("", description="what must be known beside the verdict, without figures")
+
+
+class Step(Question):
+    """One entry of the log: what was tried, and where its result was measured: figures are looked up, not written."""
+
+    date: datetime.date
+    tried: str = Field(min_length=1)
     said: str = Field("", description="what was found where no comparison holds it, without figures")
 
 
-def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports: str = "reports") -> list[str]:
-    """The log of what was tried, oldest first, each step with what came of it.
+def read_claims(wing: str) -> list[Claim]:
+    """The claims of a system's paper: ``claims.yaml`` in its wing (:attr:`recnb.settings.Recipe.wing`)."""
+    text = resources.files(wing).joinpath("claims.yaml").read_text(encoding="utf-8")
+    return [Claim.model_validate(entry) for entry in yaml.safe_load(text)]
 
-    Args:
-        root: project root; the log is ``reports/ablations/log.yaml``.
-        comparisons: of :func:`read_comparisons`.
-        metric: in which a difference is given.
-    """
+
+def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports: str = "reports") -> list[str]:
+    """The log of what was tried (``reports/ablations/log.yaml``), oldest first, each step with what came of it: the
+    difference in ``metric`` by ``comparisons`` (:func:`read_comparisons`), or what was said."""
     path = root / reports / "ablations" / "log.yaml"
     entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
     lines = []
     for step in (Step.model_validate(entry) for entry in entries):
-        comparison = comparisons.get(step.comparison)
-        found = pair(comparison, step.better, step.worse, metric) if comparison else None
+        found = step.difference(comparisons, metric)
         measured = f"{metric} {found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]" if found else ""
         lines.append(f"{step.date}: {step.tried} → {'; '.join(filter(None, (measured, step.said))) or 'not measured'}")
     return lines
 
 
-def judged(claims: list[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
-    """One row per claim, in the order of ``claims``.
+def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
+    """One row per claim, in their order.
 
     Returns:
         part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric``), diff, low, high, over,
         verdict, note.
     """
+    import pandas as pd  # late: a report's page needs none of it
+
     rows = []
     for claim in claims:
-        comparison = comparisons.get(claim.comparison)
-        values = {row["choice"]: row.get(metric) for row in comparison["rows"]} if comparison else {}
-        found = pair(comparison, claim.better, claim.worse, metric) if comparison else None
-        numbers = found or {"diff": None, "low": None, "high": None, "over": ""}
-        said = claim.model_dump(include={"part", "claim", "better", "worse"})
-        said |= {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
-        rows.append(said | numbers | {"verdict": verdict(found), "note": claim.note})
+        measured = comparisons.get(claim.comparison, {"rows": []})["rows"]
+        values = {row["choice"]: row.get(metric) for row in measured}
+        found = claim.difference(comparisons, metric)
+        rows.append(
+            claim.model_dump(include={"part", "claim", "better", "worse"})
+            | {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
+            | (found or {"diff": None, "low": None, "high": None, "over": ""})
+            | {"verdict": verdict(found), "note": claim.note}
+        )
     return pd.DataFrame(rows).astype(dict.fromkeys(("of_better", "of_worse", "diff", "low", "high"), float))
 
 
 def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
-    """What each choice changed against the first row: choice, value, seeds, diff, low, high, over, steps, seconds.
+    """What each choice changed against the first row, which has no difference (missing).
 
-    The first row has no difference (missing).
+    Returns:
+        columns choice, the metric, N@10, seeds, diff, low, high, over, steps, minutes.
     """
+    import pandas as pd
+
     first = comparison["rows"][0]["choice"]
     rows = [
         {"choice": row["choice"], metric: row.get(metric), "N@10": row["N@10"], "seeds": len(row["seeds"])}
-        | ((pair(comparison, row["choice"], first, metric) or {}) if row["choice"] != first else {})
+        | (pair(comparison, row["choice"], first, metric) or {})
         | {"steps": row.get("steps"), "minutes": row.get("seconds", float("nan")) / 60}
         for row in comparison["rows"]
     ]
-    columns = ["choice", metric, *({"N@10": 0} if metric != "N@10" else {}), "seeds", "diff", "low", "high", "over"]
-    return pd.DataFrame(rows, columns=[*columns, "steps", "minutes"])
+    names = ["choice", metric, "N@10", "seeds", "diff", "low", "high", "over", "steps", "minutes"]
+    return pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
 
 
-def agreement(small: Mapping[str, Any], large: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
+def shared_effects(small: Mapping[str, Any], large: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
     """Whether a cheap comparison ranks choices as a dear one does: the choices both have, with their effects.
 
     Returns:
         choice, small, large (differences from the first shared choice), same_sign; empty if fewer than two are shared.
     """
-    names = [row["choice"] for row in small["rows"]]
-    names = [name for name in names if name in {row["choice"] for row in large["rows"]}]
+    import pandas as pd
+
+    known = {row["choice"] for row in large["rows"]}
+    names = [row["choice"] for row in small["rows"] if row["choice"] in known]
     rows = []
     for name in names[1:]:
-        one, other = (pair(comparison, name, names[0], metric) for comparison in (small, large))
-        assert one is not None and other is not None  # both hold both
-        rows.append({"choice": name, "small": one["diff"], "large": other["diff"],
-                     "same_sign": bool(one["diff"] * other["diff"] > 0)})  # fmt: skip
+        found = [pair(comparison, name, names[0], metric) for comparison in (small, large)]
+        one, other = (each["diff"] if each else float("nan") for each in found)
+        rows.append({"choice": name, "small": one, "large": other, "same_sign": one * other > 0})
     return pd.DataFrame(rows, columns=["choice", "small", "large", "same_sign"])
-
-
-def main_table(
-    results: list[dict[str, Any]], published: Mapping[str, Any] | None, protocol: str = "kept"
-) -> pd.DataFrame:
-    """Published and measured rows of one data set: system, recipe, metrics, sd of R@10 over seeds, seeds, kind.
-
-    Args:
-        results: of :func:`recnb.studies.table.read_results`, those of one data set.
-        published: ``{system: (metrics, kind)}`` or none.
-        protocol: ``kept`` (the papers': seen items stay in the lists) or ``removed``; published rows belong to the
-            first alone.
-    """
-    rows = [
-        {"system": system, "recipe": "", **scores, "kind": kind}
-        for system, (scores, kind) in (published or {}).items()
-    ]
-    for result in results:
-        rows += [
-            {"system": system, "recipe": result["recipe"], "sd": result["spread"][system].get("R@10"),
-             "seeds": len(result["seeds"]), "kind": "measured here"}
-            | {metric: both[protocol][metric] for metric in ("R@5", "R@10", "N@5", "N@10")}
-            for system, both in result["systems"].items() if system != "ours"
-        ]  # fmt: skip
-    columns = ["system", "recipe", "R@5", "R@10", "N@5", "N@10", "sd", "seeds", "kind"]
-    return pd.DataFrame(rows, columns=columns).sort_values("N@10", ascending=False, ignore_index=True)

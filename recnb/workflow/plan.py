@@ -19,6 +19,7 @@ from recnb.workflow.manifest import (
     stage_folder,
     stage_parts,
 )
+from recnb.workflow.moved import as_today
 from recnb.workflow.recipe import resolve_recipe
 
 
@@ -113,7 +114,7 @@ def decide(spec: StageSpec, plan: Plan) -> Decision:
     missing = [name for name in spec.inputs if read_manifest(recipe, name, root) is None]
     if missing:
         return Decision(spec, True, f"its input {', '.join(missing)} has to be made first")
-    changes = _changes(manifest, stage_parts(spec, recipe, root), recipe_part(spec, recipe))
+    changes = _changes(spec, manifest, stage_parts(spec, recipe, root), recipe_part(spec, recipe))
     if changes:
         return Decision(spec, True, "changed: " + shortened(changes))
     damaged = damaged_artifacts(recipe, spec.name, root, manifest)
@@ -127,27 +128,25 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
     return report_folder(recipe, root) / "notebooks" / f"{stage}.ipynb"
 
 
-def _changes(manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]) -> list[str]:
-    """What differs between a manifest and now, most telling first."""
-    old = manifest.get("parts", {})
-    changed = [name for name in sorted({*old, *parts}) if old.get(name) != parts.get(name)]
-    said = []
-    for name in changed:
+def _changes(
+    spec: StageSpec, manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]
+) -> list[str]:
+    """What differs between a manifest and now, in words."""
+    old = as_today(spec.name, manifest.get("parts", {}), parts)
+    if "notebook" not in old:
+        return ["its code, which an earlier recnb counted by files"]
+    said: list[str] = []
+    for name in sorted(name for name in {*old, *parts} if old.get(name) != parts.get(name)):
         kind, _, rest = name.partition(" ")
         if kind == "recipe":
-            said += _recipe_changes(manifest["recipe"], recipe_now, rest)
+            before, now = (flatten({rest: tree.get(rest)}) for tree in (manifest["recipe"], recipe_now))
+            keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+            said += [f"{key} {before.get(key)!r} to {now.get(key)!r}" for key in keys]
         elif kind == "package":
             said.append(f"{rest} {old.get(name, 'absent')} to {parts.get(name, 'absent')}")
         else:
             said.append("the notebook" if kind == "notebook" else name)
     return said
-
-
-def _recipe_changes(before: dict[str, Any], now: dict[str, Any], section: str) -> list[str]:
-    old = flatten({section: before.get(section)})
-    new = flatten({section: now.get(section)})
-    differing = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    return [f"{key} {old.get(key)!r} to {new.get(key)!r}" for key in differing]
 
 
 def shortened(items: list[str], most: int = 3) -> str:

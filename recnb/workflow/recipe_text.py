@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from recnb.errors import RecipeError
+from recnb.errors import RecipeError, nearest
 from recnb.settings import Recipe, flatten
+from recnb.style import aligned
 
 
 def defaults(recipe: Recipe) -> Recipe:
@@ -18,30 +19,19 @@ def defaults(recipe: Recipe) -> Recipe:
 
 def differences(recipe: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
     """``(key, value, other value)`` for each key in which two recipes differ, but for their names and titles."""
-    mine, theirs = flat(recipe), flat(other)
-    keys = [key for key in dict.fromkeys([*mine, *theirs]) if key not in ("name", "title")]
-    return [(key, mine.get(key), theirs.get(key)) for key in keys if mine.get(key) != theirs.get(key)]
-
-
-def flat(recipe: Recipe) -> dict[str, Any]:
-    """Dotted keys and plain values of a recipe."""
-    return flatten(recipe.model_dump(mode="json"))
+    mine, theirs = (flatten(each.model_dump(mode="json", exclude={"name", "title"})) for each in (recipe, other))
+    return [(key, mine.get(key), theirs.get(key)) for key in mine | theirs if mine.get(key) != theirs.get(key)]
 
 
 def side_by_side(rows: list[tuple[str, Any, Any]], names: tuple[str, str]) -> str:
     """Differences as an aligned table."""
-    cells = [("key", *names), *((key, inline(a), inline(b)) for key, a, b in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(3)]
-    padded = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in cells]
-    return "\n".join("  ".join(row).rstrip() for row in padded)
+    return aligned([("key", *names), *((key, inline(mine), inline(theirs)) for key, mine, theirs in rows)])
 
 
 def inline(value: Any) -> str:
     """A value as it stands in a recipe file, on one line."""
-    if value is None:
-        return "null"
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).strip()
-    return text.removesuffix("...").strip()
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.strip().removesuffix("...").strip()
 
 
 def as_yaml(recipe: Recipe) -> str:
@@ -50,33 +40,31 @@ def as_yaml(recipe: Recipe) -> str:
 
 
 def with_reasons(recipe: Recipe, section: str | None = None) -> str:
-    """Every value with its reason; ``*`` marks a value that is not the default."""
-    tree: BaseModel = recipe
-    base: BaseModel = defaults(recipe)
-    prefix = ""
+    """Every value with its reason; ``*`` marks a value that is not the default.
+
+    Args:
+        recipe: what to show.
+        section: only this part of it, e.g. ``embeddings.semantic``.
+
+    Raises:
+        RecipeError: there is no such section.
+    """
+    tree: Any = recipe
+    base: Any = defaults(recipe)
     for part in section.split(".") if section else []:
-        if not isinstance(getattr(tree, part, None), BaseModel):
-            raise RecipeError(f"no section '{section}'; sections: {', '.join(sections(recipe))}")
-        tree, base, prefix = getattr(tree, part), getattr(base, part), f"{prefix}{part}."
-    rows = list(_rows(tree, base))
+        tree, base = getattr(tree, part, None), getattr(base, part, None)
+        if not isinstance(tree, BaseModel):
+            known = _sections(type(recipe))
+            raise RecipeError(f"no section '{section}'; sections: {', '.join(known)}{nearest(str(section), known)}")
+    rows = _rows(tree, base)
     width = min(44, max(len(text) for _, text, _ in rows))
     lines = [f"{mark} {text.ljust(width)}  # {why}" if why else f"{mark} {text}" for mark, text, why in rows]
-    head = f"# {prefix.rstrip('.')} of " if prefix else "# "
-    return f"{head}{recipe.name}; * is not the default\n" + "\n".join(line.rstrip() for line in lines)
-
-
-def sections(recipe: BaseModel, prefix: str = "") -> list[str]:
-    """Dotted names of all sections."""
-    found: list[str] = []
-    for name in type(recipe).model_fields:
-        inner = getattr(recipe, name)
-        if isinstance(inner, BaseModel):
-            found += [prefix + name, *sections(inner, f"{prefix}{name}.")]
-    return found
+    head = f"# {section} of {recipe.name}" if section else f"# {recipe.name}"
+    return "\n".join(line.rstrip() for line in (f"{head}; * is not the default", *lines))
 
 
 def reasons(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Dotted key to the reason of its field, or of the section's docstring where a field has none."""
+    """Dotted key to the reason of its field."""
     found: dict[str, str] = {}
     for name, field in model.model_fields.items():
         inner = field.annotation
@@ -87,14 +75,20 @@ def reasons(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _rows(tree: BaseModel, base: BaseModel, depth: int = 0) -> list[tuple[str, str, str]]:
+def _sections(model: type[BaseModel]) -> list[str]:
+    """Dotted names of all sections, each before those within it."""
+    keys = [key.split(".") for key in reasons(model)]
+    return list(dict.fromkeys(".".join(key[:depth]) for key in keys for depth in range(1, len(key))))
+
+
+def _rows(tree: BaseModel, base: BaseModel, indent: str = "") -> list[tuple[str, str, str]]:
+    """(mark, text, reason) of each value and section."""
     rows: list[tuple[str, str, str]] = []
     for name, field in type(tree).model_fields.items():
         value, default = getattr(tree, name), getattr(base, name)
-        indent = "  " * depth
         if isinstance(value, BaseModel):
             rows.append((" ", f"{indent}{name}:", (type(value).__doc__ or "").split("\n")[0]))
-            rows += _rows(value, default, depth + 1)
+            rows += _rows(value, default, indent + "  ")
         else:
             mark = " " if value == default else "*"
             rows.append((mark, f"{indent}{name}: {inline(value)}", field.description or ""))

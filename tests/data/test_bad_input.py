@@ -68,7 +68,7 @@ def test_truncated_and_damaged_gzip(folder: Path, name: str, damage: Callable[[b
     packed = gzip.compress((folder / name).read_bytes() * 40)
     (folder / name).unlink()
     (folder / f"{name}.gz").write_bytes(damage(packed))
-    assert_says(complaint(folder), f"{name}.gz", "truncated or damaged gzip", "again")
+    assert_says(complaint(folder), f"{name}.gz", "truncated or damaged gzip file after line", "again")
 
 
 def test_wrong_encoding_names_the_line(folder: Path) -> None:
@@ -102,9 +102,9 @@ def test_items_without_an_id_or_a_text_column(folder: Path) -> None:
 
 def test_rows_of_another_width(folder: Path) -> None:
     (folder / "interactions.csv").write_bytes(INTERACTIONS + b"u9,i0,1,2,3\n")
-    assert_says(complaint(folder), "interactions.csv", "line 8", "expected 3 columns")
+    assert_says(complaint(folder), "interactions.csv", "Expected 3 fields in line 8, saw 5", "as the header has")
     (folder / "interactions.csv").write_bytes(b"user_id,item_id,timestamp\nu0,i0,1,5\nu0,i1,2,5\n")
-    assert_says(complaint(folder), "more values than the 3 columns")
+    assert_says(complaint(folder), "Expected 3 fields in line 2, saw 4")
     (folder / "interactions.csv").write_bytes(INTERACTIONS + b"u9,i0\n")
     assert_says(complaint(folder), "interactions.csv", "line 8")
 
@@ -196,9 +196,9 @@ def test_official_movielens_files_that_are_cut(tmp_path: Path) -> None:
     (tmp_path / "u.item").write_text(film, encoding="latin-1")
     assert_says(movielens_complaint(tmp_path, "."), "u.data: line 2: expected 4 columns", "cut")
     (tmp_path / "u.data").write_text("1\t1\t5\tnan\n", encoding="ascii")
-    assert_says(movielens_complaint(tmp_path, "."), "line 1: the time is not a number")
+    assert_says(movielens_complaint(tmp_path, "."), "line 1: column 'time' is 'nan'", "a finite number")
     (tmp_path / "u.data").write_text("", encoding="ascii")
-    assert_says(movielens_complaint(tmp_path, "."), "u.data: line 1")
+    assert_says(movielens_complaint(tmp_path, "."), "u.data: the file is empty")
     (tmp_path / "u.data").write_text("1\t2\t5\t9\n", encoding="ascii")
     assert_says(movielens_complaint(tmp_path, "."), "line 1: item '2' is not in")
     (tmp_path / "u.item").write_text(film + "\n" + film, encoding="latin-1")
@@ -245,6 +245,11 @@ def test_amazon_faults_name_file_and_line(amazon: Path) -> None:
     assert_says(complaint(amazon, source="amazon-2014"), "meta_Beauty.json: line 1: no column 'asin'")
     meta.write_text("['asin']", encoding="utf-8")
     assert_says(complaint(amazon, source="amazon-2014"), "line 1: expected a record with 'asin'")
+
+
+def test_amazon_where_nothing_survives_the_k_core(amazon: Path) -> None:
+    message = complaint(amazon, source="amazon-2014", k_core=4)
+    assert_says(message, "Amazon Beauty (2014): none of 9 interactions survives data.k_core = 4; a smaller k keeps more")
 
 
 def test_amazon_files_that_are_missing_empty_cut_or_in_another_encoding(amazon: Path) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from matplotlib import pyplot as plt
 
 from recnb.data import figures
@@ -19,6 +18,7 @@ from recnb.data.schema import Dataset, Sequences, item_text, read_dataset, write
 from recnb.data.settings import DataConfig, ToyConfig
 from recnb.data.sources import load_dataset
 from recnb.data.split import histories, replace_heldout, seen_items, training_sequences
+from recnb.data.tables import Tables
 from recnb.errors import DataError
 from recnb.workflow.stage import Stage
 
@@ -34,7 +34,7 @@ def dataset_of(rows: list[list[int]], n_items: int) -> Dataset:
     users = np.repeat([f"u{u}" for u in range(len(rows))], [len(row) for row in rows])
     flat = np.concatenate([np.array(row, dtype=int) for row in rows])
     events = pd.DataFrame({"user_id": users, "item_id": [f"i{k}" for k in flat], "time": np.arange(len(flat)) * 1.0})
-    return build_dataset("made", events, catalogue(n_items), 0, {"clock": "order"})
+    return build_dataset(Tables("made", events, catalogue(n_items), {"clock": "order"}), 0)
 
 
 histories_of_users = st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=12), min_size=1, max_size=8)
@@ -94,11 +94,11 @@ def test_k_core_renumbers_users_and_items() -> None:
         [(u, i, float(t)) for u in ("a", "b", "c") for t, i in enumerate(("i1", "i3", "i4"))] + [("d", "i0", 0.0)] * 3,
         columns=["user_id", "item_id", "time"],
     )
-    dataset = build_dataset("made", events, catalogue(6), 3, {})
+    dataset = build_dataset(Tables("made", events, catalogue(6), {}), 3)
     assert dataset.user_ids.tolist() == ["a", "b", "c", "d"]  # d met one item three times: a 3-core keeps both
     assert dataset.items["item_id"].tolist() == ["i0", "i1", "i3", "i4"]
     assert dataset.sequence.tolist() == [1, 2, 3] * 3 + [0] * 3
-    smaller = build_dataset("made", events.drop_duplicates(), catalogue(6), 3, {})
+    smaller = build_dataset(Tables("made", events.drop_duplicates(), catalogue(6), {}), 3)
     assert smaller.user_ids.tolist() == ["a", "b", "c"] and smaller.n_items == 3
     assert smaller.provenance["filter"]["dropped_by_k_core"] == 1
 
@@ -106,7 +106,7 @@ def test_k_core_renumbers_users_and_items() -> None:
 def test_ties_in_time_keep_the_order_of_the_file() -> None:
     rows = [("b", "i2", 5.0), ("a", "i4", 1.0), ("b", "i0", 5.0), ("a", "i3", 1.0), ("b", "i1", 2.0), ("a", "i0", 0.0)]
     events = pd.DataFrame(rows, columns=["user_id", "item_id", "time"])
-    dataset = build_dataset("made", events, catalogue(5), 0, {})
+    dataset = build_dataset(Tables("made", events, catalogue(5), {}), 0)
     assert dataset.user_ids.tolist() == ["b", "a"]
     assert dataset.sequence.tolist() == [1, 2, 0, 0, 4, 3]
     assert dataset.times.tolist() == [2.0, 5.0, 5.0, 0.0, 1.0, 1.0]
@@ -114,14 +114,14 @@ def test_ties_in_time_keep_the_order_of_the_file() -> None:
 
 def test_users_too_short_to_split_are_counted() -> None:
     events = pd.DataFrame({"user_id": list("aaabb"), "item_id": ["i0"] * 5, "time": np.arange(5.0)})
-    dataset = build_dataset("made", events, catalogue(2), 0, {})
+    dataset = build_dataset(Tables("made", events, catalogue(2), {}), 0)
     assert dataset.user_ids.tolist() == ["a"]
     assert dataset.provenance["filter"]["short_users"] == 1
     assert dataset.provenance["filter"]["dropped_with_short_users"] == 2
     with pytest.raises(DataError, match="no user has 3 interactions"):
-        build_dataset("made", events.iloc[3:], catalogue(2), 0, {})
+        build_dataset(Tables("made", events.iloc[3:], catalogue(2), {}), 0)
     with pytest.raises(DataError, match="none of 5 interactions survives data.k_core = 9"):
-        build_dataset("made", events, catalogue(2), 9, {})
+        build_dataset(Tables("made", events, catalogue(2), {}), 9)
 
 
 @given(histories_of_users, st.integers(0, 2**16))

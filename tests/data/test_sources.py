@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from sandbox import ROOT
 
+from recnb.artifacts import hash_artifact
 from recnb.data import movielens
 from recnb.data.amazon import clean_html
+from recnb.data.locate import source_files
 from recnb.data.movielens import film_title
 from recnb.data.schema import Dataset, has_text
 from recnb.data.settings import DataConfig
-from recnb.data.sources import load_dataset, source_files
+from recnb.data.sources import load_dataset
 from recnb.errors import DataError
 
 FILMS = [
@@ -122,7 +124,7 @@ def test_film_titles_read_naturally(raw: str, year: Any, title: str) -> None:
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small wheel that counts as the known one."""
     path = write_zip(tmp_path / movielens.WHEEL, "recbole/dataset_example/ml-100k/", atomic_files())
-    monkeypatch.setattr(movielens, "WHEEL_SHA256", movielens.sha256_file(path))
+    monkeypatch.setattr(movielens, "WHEEL_SHA256", hash_artifact(path))
     return path
 
 
@@ -194,7 +196,7 @@ def test_the_official_archive_is_the_last_resort(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(movielens.urllib.request, "urlopen", lambda *_, **__: archive.open("rb"))
     with pytest.raises(DataError, match=r"ml-100k.zip has sha256 .*, expected 50d2a982"):
         load(tmp_path)
-    monkeypatch.setattr(movielens, "ARCHIVE_SHA256", movielens.sha256_file(archive))
+    monkeypatch.setattr(movielens, "ARCHIVE_SHA256", hash_artifact(archive))
     assert load(tmp_path).provenance["source"] == "movielens-100k, official files"
     assert (tmp_path / ".cache" / "movielens" / "ml-100k.zip").is_file()
 
@@ -231,6 +233,22 @@ def test_a_field_under_another_name_is_read_where_the_recipe_says(packed: str, t
         load(tmp_path, **settings)
     with pytest.raises(DataError, match="no column 'short_txt'.*nearest: 'short_text'"):
         load(tmp_path, **settings, text_columns={"description": "short_txt"})
+
+
+def test_titles_that_are_numbers_keep_their_text_where_an_item_has_none(tmp_path: Path) -> None:
+    folder = write_generic(tmp_path / "generic")
+    rows = [{"item_id": 1, "title": 1984}, {"item_id": 2, "brand": "A"}, {"item_id": 3, "title": 42.5}, {"item_id": "4"}]
+    (folder / "items.jsonl.gz").write_bytes("\n".join(map(json.dumps, rows)).encode())
+    items = load(tmp_path, source="files", path="generic", without_text="id").items
+    assert items["item_id"].tolist() == ["1", "2", "3", "4"] and items["title"].tolist() == ["1984", "", "42.5", ""]
+
+
+def test_line_ends_of_any_kind(tmp_path: Path) -> None:
+    folder = write_generic(tmp_path / "generic")
+    first, lines = load(tmp_path, source="files", path="generic"), (folder / "interactions.csv").read_bytes()
+    for ends in (b"\r\n", b"\r"):
+        (folder / "interactions.csv").write_bytes(lines.replace(b"\n", ends))
+        assert same(load(tmp_path, source="files", path="generic"), first)
 
 
 def test_hostile_text_is_kept_as_it_stands(tmp_path: Path) -> None:
@@ -356,15 +374,15 @@ def test_html_is_removed_and_nothing_else(raw: str, clean: str) -> None:
 
 def test_source_files_lists_what_a_recipe_reads(tmp_path: Path) -> None:
     generic = write_generic(tmp_path / "generic")
-    found = source_files(DataConfig(source="files", path="generic"), tmp_path)
+    found = source_files("files", generic)
     assert found == [generic / "interactions.csv", generic / "items.jsonl.gz"]
-    assert source_files(DataConfig(source="toy"), tmp_path) == []
-    assert source_files(DataConfig(), tmp_path) == []
-    assert source_files(DataConfig(path="generic"), tmp_path) == found
-    assert source_files(DataConfig(path="a.zip"), tmp_path) == [tmp_path / "a.zip"]
+    assert source_files("toy", None) == []
+    assert source_files("movielens-100k", None) == []
+    assert source_files("movielens-100k", generic) == found
+    assert source_files("movielens-100k", tmp_path / "a.zip") == [tmp_path / "a.zip"]
     for name, content in official_files().items():
         (generic / name).write_bytes(content)
-    official = source_files(DataConfig(path="generic"), tmp_path)
+    official = source_files("movielens-100k", generic)
     assert official == [generic / "u.data", generic / "u.item"], "the official files go first"
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from recnb.eager_llm import explain

@@ -16,7 +16,7 @@ from recnb.eager_llm.prompts import seqrec_prompts
 from recnb.errors import RecipeError
 from recnb.evaluation.metrics import metrics, target_ranks
 from recnb.index.trie import Trie
-from recnb.llm.beam import recommend_lists
+from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
 from recnb.recommenders.interface import top_items
 from recnb.workflow.recipe import load_recipe
@@ -85,7 +85,7 @@ def test_each_user_is_given_the_partners_word_on_that_user(setting) -> None:  # 
 
 def test_weight_zero_is_the_model_alone(setting) -> None:  # type: ignore[no-untyped-def]
     model, prompts, histories, _, trie = setting
-    alone = recommend_lists(model, prompts, trie, DECODE)
+    alone, _ = recommend(model, prompts, trie, DECODE)
     assert np.array_equal(fusion.fused_lists(model, prompts, histories, trie, DECODE, Oracle(1.0), 0.0), alone)
 
 

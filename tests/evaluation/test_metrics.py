@@ -11,8 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse, stats
 from sklearn.metrics import ndcg_score
 
@@ -20,12 +19,17 @@ from recnb.errors import RecipeError
 from recnb.evaluation import figures, intervals
 from recnb.evaluation.intervals import bootstrap_means, mean_interval, paired_bootstrap, paired_differences
 from recnb.evaluation.lists import by_group, head_items, list_statistics, quantile_groups
-from recnb.evaluation.metrics import expected_per_user, metrics, per_user, per_user_metrics, rank_bounds, target_ranks
-from recnb.index.trie import Trie
-from recnb.llm.beam import list_width, recommend_lists
-from recnb.llm.settings import DecodeConfig
+from recnb.evaluation.metrics import (
+    PROTOCOLS,
+    expected_per_user,
+    metrics,
+    per_user,
+    per_user_metrics,
+    rank_bounds,
+    target_ranks,
+)
+from recnb.llm.beam import list_width
 from recnb.recommenders.interface import top_items
-from recnb.studies.ledger import build_ledger, published
 from recnb.workflow.stage import lists_once
 
 
@@ -289,25 +293,6 @@ def test_width_is_capped_by_the_catalogue_but_never_below_a_cutoff() -> None:
         list_width(20, 8, [5, 10])
 
 
-def test_users_with_few_items_left_get_short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One user has seen all but two of six items, one all of them; the beam search refuses beams it cannot fill."""
-    seen = np.zeros((4, 6), dtype=bool)
-    seen[1, :4], seen[2] = True, True
-    trie = Trie.from_tokens(np.arange(6)[:, None])
-
-    def fake(model, prompts, trie, config, exclude, progress, pad_id, prior, weight):
-        assert prior is None
-        left = [np.flatnonzero(~row) for row in exclude.toarray()]
-        assert all(len(items) >= config.beam for items in left)
-        assert [int(p[0]) for p in prompts] == [u for u in range(4) if min(3, 6 - seen[u].sum()) == config.beam]
-        return np.stack([items[: config.beam] for items in left]), None
-
-    monkeypatch.setattr("recnb.llm.beam.recommend", fake)
-    prompts = [np.array([user]) for user in range(4)]
-    lists = recommend_lists(None, prompts, trie, DecodeConfig(beam=3), sparse.csr_matrix(seen))
-    assert lists.tolist() == [[0, 1, 2], [4, 5, -1], [-1, -1, -1], [0, 1, 2]]
-
-
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +304,7 @@ def two_systems() -> dict[str, dict[str, np.ndarray]]:
 
 def test_bars_are_the_means(two_systems: dict) -> None:
     rows = [{"system": s, "protocol": p, "metric": m, **mean_interval(v, 100, 0)}
-            for s, found in two_systems.items() for p in figures.PROTOCOLS for m, v in found.items()]  # fmt: skip
+            for s, found in two_systems.items() for p in PROTOCOLS for m, v in found.items()]  # fmt: skip
     axes = figures.metric_bars(pd.DataFrame(rows), ["R@5", "N@5"]).axes
     drawn = sorted(bar.get_width() for bar in axes[0].patches)
     assert drawn == pytest.approx(sorted(2 * [found["R@5"].mean() for found in two_systems.values()]))
@@ -328,8 +313,11 @@ def test_bars_are_the_means(two_systems: dict) -> None:
 
 def test_differences_stand_where_they_are(two_systems: dict) -> None:
     table = paired_differences(two_systems["a"], {"b": two_systems["b"]}, 200, 0)
-    axis = figures.differences(table, ["R@5"], "a").axes[0]
+    panels = {f"{m}, a minus the other": table[table.metric == m].set_index("against") for m in ("R@5", "N@5")}
+    axis, other = figures.forest(panels).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["b"] and other.get_xlabel().startswith("N@5")
     assert axis.lines[0].get_xdata() == pytest.approx([table.low[0], table.high[0]])
+    assert other.lines[1].get_xdata() == pytest.approx([table["diff"][1]])
     assert axis.lines[1].get_xdata() == pytest.approx([table["diff"][0]])
 
 
@@ -341,14 +329,6 @@ def test_groups_and_bias_are_labelled(two_systems: dict) -> None:
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
     looks = pd.DataFrame({"a": {"coverage": 0.2, "head": 0.9}}).T
     assert figures.popularity_bias(looks, 0.5).axes[0].collections[0].get_offsets().tolist() == [[0.2, 0.9]]
-
-
-def test_the_ledger_is_drawn_in_order_with_its_kinds() -> None:
-    measured = {"ours": {"N@10": 0.05}, "worse": {"N@10": 0.01}}
-    axis = figures.ledger_gaps(build_ledger(measured, published("sports", "recnb.eager_llm"), {}, "", ""), "N@10").axes[0]
-    names = [label.get_text() for label in axis.get_yticklabels()]
-    assert names[0] == "worse" and names[-1] == "ours" and "EAGER-LLM" in names
-    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"published", "measured"}
 
 
 def test_lists_are_made_once_under_each_protocol_and_the_time_is_kept() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sandbox import ROOT
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist

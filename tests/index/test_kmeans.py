@@ -6,8 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import LinearConstraint, linear_sum_assignment, milp
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
@@ -55,9 +54,12 @@ ROOMY = [case for case in cases() if len(case[1]) >= 4 * len(case[2])]
 
 
 @pytest.mark.parametrize(("name", "x", "centroids"), ROOMY, ids=lambda c: c if isinstance(c, str) else "")
-def test_auctions_are_within_two_percent_of_the_optimum(name: str, x: np.ndarray, centroids: np.ndarray) -> None:
+def test_auctions_are_within_two_percent_of_the_optimum(
+    name: str, x: np.ndarray, centroids: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "EXACT_UP_TO", 0)
     cost = cdist(x, centroids, "sqeuclidean")
-    labels = assignment.balanced_assignment(cost, exact_up_to=0)
+    labels = assignment.balanced_assignment(cost)
     assert np.ptp(np.bincount(labels, minlength=len(centroids))) <= 1
     assert total(cost, labels) <= 1.02 * exact_balanced_cost(cost)
 
@@ -168,7 +170,7 @@ def test_swaps_never_cost_and_keep_balance(k: int, per: int, seed: int) -> None:
 @pytest.mark.parametrize(("name", "x", "centroids"), ROOMY, ids=lambda c: c if isinstance(c, str) else "")
 def test_tuned_prices_are_within_two_percent_of_the_optimum(name: str, x: np.ndarray, centroids: np.ndarray) -> None:
     cost = cdist(x, centroids, "sqeuclidean")
-    labels = assignment.assignment_at_prices(cost, np.zeros(len(centroids)))
+    labels = assignment.assignment_at_prices(assignment.Distances(x, centroids), np.zeros(len(centroids)))
     assert np.ptp(np.bincount(labels, minlength=len(centroids))) <= 1
     assert total(cost, labels) <= (1.1 if 'duplicates' in name else 1.02) * exact_balanced_cost(cost) + 1e-9
 

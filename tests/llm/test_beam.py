@@ -22,11 +22,12 @@ from transformers import (
 
 from recnb.errors import RecnbError
 from recnb.index.trie import Trie
-from recnb.llm import beam
 from recnb.llm.backbone import inference, pad_left
-from recnb.llm.beam import Prior, beam_search, read_shared, recommend
+from recnb.llm.beam import TokenScorer, beam_search, recommend
+from recnb.llm.prior import Prior
 from recnb.llm.score import score_items
 from recnb.llm.settings import DecodeConfig
+from recnb.llm.token_tree import read_shared
 
 V = 48
 
@@ -191,7 +192,8 @@ def test_equals_transformers_constrained_beam_search(name: str, kind: str) -> No
         input_ids=ids, attention_mask=mask, generation_config=options,
         prefix_allowed_tokens_fn=lambda _, row: trie.allowed(row[start:].tolist()),
     )  # fmt: skip
-    items = [trie.item(row) for row in theirs.sequences[:, start:].tolist()]
+    numbers = {tuple(row): number for number, row in enumerate(rows.tolist())}
+    items = [numbers[tuple(row)] for row in theirs.sequences[:, start:].tolist()]
     ours = beam_search(model, asked, trie, width)
     assert ours.items.tolist() == np.reshape(items, (len(asked), width)).tolist()
     np.testing.assert_allclose(ours.scores.reshape(-1), theirs.sequences_scores, atol=1e-4)
@@ -237,7 +239,7 @@ def test_a_prompt_gets_the_same_answer_in_any_batch(name: str) -> None:
     config = DecodeConfig(beam=6, batch_size=3)
     items, scores = recommend(model, asked, trie, config)
     for b, prompt in enumerate(asked):
-        alone = beam_search(model, [prompt], trie, 6, pad_id=3)
+        alone = beam_search(model, [prompt], trie, 6)
         assert items[b].tolist() == alone.items[0].tolist()
         np.testing.assert_allclose(scores[b], alone.scores[0], atol=1e-4)
 
@@ -266,8 +268,6 @@ def test_what_is_not_shared_is_not_assumed() -> None:
     shared = read_shared(model, same)
     with pytest.raises(RecnbError, match="begin with its 7 tokens"):
         beam_search(model, [np.array([1, 2, 3, 4, 5, 6, 8, 9])], trie, 3, shared=shared)
-    with pytest.raises(RecnbError, match="begin with its 7 tokens"):
-        beam_search(model, pad_left(same), trie, 3, shared=shared)
 
 
 def test_recommend_reads_a_shared_beginning_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +292,22 @@ def test_recommend_excludes_per_user_across_batches() -> None:
     items, _ = recommend(model, asked, trie, DecodeConfig(beam=6, batch_size=2), exclude)
     for b, prompt in enumerate(asked):
         assert items[b].tolist() == beam_search(model, [prompt], trie, 6, exclude=exclude[[b]]).items[0].tolist()
+
+
+def test_users_with_few_items_left_get_short_lists() -> None:
+    """One user has seen all but two items, one all of them; a beam wider than the catalogue is cut to it."""
+    model, trie, asked = llama(), Trie.from_tokens(CATALOGUES["release"]), prompts(12, (5, 14, 9, 9))
+    seen = np.zeros((4, 40), dtype=bool)
+    seen[1, :38], seen[2] = True, True
+    exclude = sparse.csr_matrix(seen)
+    items, scores = recommend(model, asked, trie, DecodeConfig(beam=3, batch_size=2), exclude)
+    for user in (0, 3):
+        assert items[user].tolist() == beam_search(model, [asked[user]], trie, 3).items[0].tolist()
+    alone = beam_search(model, [asked[1]], trie, 2, exclude=exclude[[1]])
+    assert items[1].tolist() == [*alone.items[0], -1] and sorted(alone.items[0]) == [38, 39]
+    np.testing.assert_allclose(scores[1], [*alone.scores[0], -np.inf], atol=1e-4)
+    assert items[2].tolist() == [-1, -1, -1]
+    assert recommend(model, asked, trie, DecodeConfig(beam=99, batch_size=2))[0].shape == (4, 40)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
@@ -329,7 +345,7 @@ def test_recommend_asks_the_prior_for_the_rows_of_each_batch() -> None:
     model, trie, asked = llama(), Trie.from_tokens(CATALOGUES["release"]), prompts(12, (5, 14, 9, 9, 2))
     scores = np.random.default_rng(4).normal(size=(5, 40)) * 3
     config = DecodeConfig(beam=6, batch_size=2)
-    items, _ = recommend(model, asked, trie, config, prior=lambda rows: scores[rows], prior_weight=2.0)
+    items, _ = recommend(model, asked, trie, config, prior=lambda rows: Prior(scores[rows], 2.0))
     for b, prompt in enumerate(asked):
         alone = beam_search(model, [prompt], trie, 6, prior=Prior(scores[[b]], 2.0))
         assert items[b].tolist() == alone.items[0].tolist()
@@ -410,7 +426,7 @@ def test_a_low_precision_head_does_not_round_the_scores_of_items(normalisation: 
     model, rows = llama().to(torch.bfloat16), catalogue(1, 40, 3, 8)
     model.lm_head.weight.data *= 40
     trie = Trie.from_tokens(rows)
-    scorer = beam._Scorer(model, trie, normalisation)
+    scorer = TokenScorer(model, trie, normalisation)
     states = torch.randn(5, 2, model.config.hidden_size, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     tokens = trie.vocabulary.expand(5, 2, -1)
     found = scorer(states, tokens)
@@ -446,7 +462,7 @@ def test_the_prompt_is_read_once_and_forced_tokens_in_one_pass() -> None:
 def test_trace_tells_the_walk() -> None:
     model, rows = llama(), release_like()
     trie = Trie.from_tokens(rows)
-    found = beam_search(model, prompts(6), trie, 5, return_trace=True)
+    found = beam_search(model, prompts(6), trie, 5)
     assert [level.depth for level in found.trace] == [1, 2, 3, 4]
     assert [level.forced for level in found.trace] == [False, False, True, True]
     assert found.trace[0].legal.tolist() == [6, 6, 6]
@@ -467,12 +483,8 @@ def test_prompts_must_be_usable() -> None:
         pad_left([np.array([1, 2]), np.array([], int)])
     with pytest.raises(RecnbError, match="at least one prompt"):
         pad_left([])
-    with pytest.raises(RecnbError, match="on the left"):
-        pad_left((torch.tensor([[1, 2, 0]]), torch.tensor([[1, 1, 0]])))
     ids, mask = pad_left([np.array([7]), np.array([8, 9])], 5)
     assert ids.tolist() == [[5, 7], [8, 9]] and mask.tolist() == [[0, 1], [1, 1]]
-    same = beam_search(llama(), (ids, mask), Trie.from_tokens(CATALOGUES["two"]), 3)
-    assert same.items.shape == (2, 3)
 
 
 def test_other_attention_is_refused() -> None:

@@ -80,7 +80,7 @@ def first_logits(model, tokenizer):
 
 
 def test_folder_is_located_and_loaded(tiny_folder):
-    assert locate(str(tiny_folder)).folder == tiny_folder
+    assert locate(str(tiny_folder)) == tiny_folder
     model, tokenizer = load_causal_lm(str(tiny_folder))
     assert not model.training
     assert model.dtype == torch.float32
@@ -93,7 +93,7 @@ def test_dtype_is_honoured(tiny_folder):
 
 def test_relative_path_is_read_from_here(tiny_folder, monkeypatch):
     monkeypatch.chdir(tiny_folder.parent)
-    assert locate(tiny_folder.name).folder.resolve() == tiny_folder
+    assert locate(tiny_folder.name).resolve() == tiny_folder
 
 
 def test_gguf_gives_the_same_model_and_is_converted_once(tiny_folder, tiny_gguf, tmp_path, monkeypatch):
@@ -107,7 +107,7 @@ def test_gguf_gives_the_same_model_and_is_converted_once(tiny_folder, tiny_gguf,
 
 def test_folder_with_one_gguf_is_enough_and_two_must_be_named(tiny_gguf, tmp_path):
     (tmp_path / "a.gguf").write_bytes(tiny_gguf.read_bytes())
-    assert locate(str(tmp_path)).gguf == tmp_path / "a.gguf"
+    assert locate(str(tmp_path)) == tmp_path / "a.gguf"
     (tmp_path / "b.gguf").write_bytes(b"")
     with pytest.raises(ModelNotFoundError, match=r"name one of: a.gguf, b.gguf"):
         locate(str(tmp_path))
@@ -142,9 +142,9 @@ def test_package_that_assembles_a_gguf_is_checked_and_mended(tiny_gguf, tmp_path
     monkeypatch.syspath_prepend(tmp_path)
     cache = tmp_path / "cache"
     found = locate("package:packaged_tiny_gguf", cache)
-    assert found.gguf == cache / "packaged_tiny_gguf" / "tiny.gguf"
-    found.gguf.write_bytes(b"damaged")
-    assert pretrained.hash_artifact(locate("package:packaged_tiny_gguf", cache).gguf) == sha
+    assert found == cache / "packaged_tiny_gguf" / "tiny.gguf"
+    found.write_bytes(b"damaged")
+    assert pretrained.hash_artifact(locate("package:packaged_tiny_gguf", cache)) == sha
     monkeypatch.setattr(sys.modules["packaged_tiny_gguf"], "EXPECTED_SHA256", "0" * 64)
     with pytest.raises(ModelNotFoundError, match="sha256"):
         locate("package:packaged_tiny_gguf", cache)

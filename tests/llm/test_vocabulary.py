@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small import K, L, N, catalogue, codes, vocabulary
 
 from recnb.llm.vocabulary import Vocabulary, index_token, train_tokenizer

@@ -7,8 +7,7 @@ import doctest
 import numpy as np
 import pytest
 from cornac_oracle import cornac_sasrec
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
 from recnb.data.schema import Sequences

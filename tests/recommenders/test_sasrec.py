@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from recnb.data.schema import Sequences
 from recnb.recommenders.bert4rec import BERT4Rec

@@ -8,8 +8,7 @@ import torch
 from scipy import sparse
 
 from recnb.data.schema import Sequences
-from recnb.eager_llm.recipe import EagerLLM as Recipe
-from recnb.eager_llm.recipe import EvaluateConfig
+from recnb.eager_llm.recipe import EagerLLM as Recipe, EvaluateConfig
 from recnb.errors import RecipeError
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import Lister, ranked_lists

@@ -1,51 +1,23 @@
-"""The report: self-contained, true to manifests and ledger, safe whatever a title holds, made again only if needed."""
+"""The report's page: self-contained, true to manifests and ledger, safe whatever a title holds, for every system."""
 
 from __future__ import annotations
 
-import base64
-import html.parser
 import json
 import os
-import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from pages import HOSTILE, LEDGER, METRICS, PNG, Parsed, assert_safe_and_offline, notebook
 
 from recnb.artifacts import hash_artifact
 from recnb.eager_llm.recipe import EagerLLM as Recipe
-from recnb.report import notebooks, page
+from recnb.report import page
+from recnb.settings import Recipe as AnyRecipe, StageSpec
 from recnb.workflow.manifest import read_manifest
 from recnb.workflow.recipe import load_recipe
 from recnb.workflow.stage import Stage
-
-HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-OURS = {"kind": "measured", "commit": "abc"}
-LEDGER = [
-    {"system": "EAGER-LLM", "R@5": 0.0548, "R@10": 0.083, "kind": "published", "gap R@10": 0.0, "why": "cited"},
-    {"system": "ours", "R@5": 0.05, "R@10": 0.0812, "gap R@10": -0.0217, "why": HOSTILE, **OURS},
-    {"system": "popularity", "R@5": 0.06, "R@10": 0.0412, "gap R@10": -0.5, "why": "", **OURS},
-    {"system": "silent", "R@5": None, "R@10": None, "kind": "published", "gap R@10": None, "why": ""},
-]
-
-
-def notebook(*outputs: dict[str, Any]) -> dict[str, Any]:
-    card = ["# 01 · Data\n", "and $x_i^2$, `$no$`, [next](02_embeddings.ipynb)"]
-    run = {"cell_type": "code", "execution_count": 1}
-    cells: list[dict[str, Any]] = [
-        {"cell_type": "markdown", "metadata": {}, "source": card, "id": "a"},
-        {**run, "metadata": {"recnb": {"seconds": 1.25}}, "source": "x = '<b>'", "outputs": list(outputs), "id": "b"},
-        {**run, "metadata": {"tags": ["solution"]}, "source": "y = 2", "outputs": [], "id": "c"},
-    ]
-    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-
-
-def shown(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"output_type": "display_data", "data": data, "metadata": metadata or {}}
 
 
 @pytest.fixture
@@ -77,7 +49,7 @@ def done(project: Path, recipe: Recipe) -> Path:
     (folder / "01_data.ipynb").write_text(json.dumps(notebook()))
     evaluate = project / "runs" / "mine" / "06_evaluate"
     evaluate.mkdir(parents=True)
-    (evaluate / "ledger.json").write_text(json.dumps(LEDGER))
+    (evaluate / "ledger.json").write_text(json.dumps({"rows": LEDGER}))
     made = read_manifest(recipe, "01_data", project)
     assert made
     sha = hash_artifact(evaluate / "ledger.json")
@@ -89,40 +61,6 @@ def done(project: Path, recipe: Recipe) -> Path:
 
 def page_of(project: Path, recipe: Recipe) -> str:
     return page.build_report(recipe, project, "params/mine.yaml", ["train.epochs=5"]).read_text(encoding="utf-8")
-
-
-class Parsed(html.parser.HTMLParser):
-    """Tags with their attributes, and the text between them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def assert_safe_and_offline(text: str, scripts: int = 0) -> Parsed:
-    parsed = Parsed(text)
-    assert len(parsed.all("script")) == scripts
-    for tag, attributes in parsed.tags:
-        assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
-        for name in ("src", "href"):
-            value = attributes.get(name) or ""
-            assert not re.match(r"(https?:)?//|javascript:", value), value
-    assert "@import" not in text and "url(" not in text
-    return parsed
-
-
-# --- the index ------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_is_self_contained_and_safe(done: Path, recipe: Recipe) -> None:
@@ -153,25 +91,12 @@ def test_settings_are_those_that_differ_from_the_defaults(recipe: Recipe) -> Non
     assert keys == ["runtime.device", "runtime.threads", "train.epochs"]
 
 
-def test_the_ledger_marks_the_best_measured_value_of_each_metric() -> None:
-    table = page.ledger_table(LEDGER)
-    names = [name for name, _ in table["columns"]]
-    assert names == ["system", "R@5", "R@10", "kind", "gap R@10", "why"]
-    best = {(row["cells"][0]["text"], name) for row in table["rows"]
-            for name, cell in zip(names, row["cells"], strict=True) if cell["best"]}  # fmt: skip
-    assert best == {("ours", "R@10"), ("popularity", "R@5")}, "a published row is never the best measured"
-    assert [numeric for _, numeric in table["columns"]] == [False, True, True, False, True, False]
-    assert table["rows"][3]["cells"][1]["text"] == ""
-    assert page.headline_of_ledger(LEDGER) == [("0.0812", "R@10, ours"), ("0.0412", "R@10, popularity")]
-
-
 def test_no_ledger_no_table(done: Path, recipe: Recipe) -> None:
     path = done / "runs" / "mine" / "06_evaluate" / "ledger.json"
     path.write_text(path.read_text().replace("0.0812", "0.9812"))
     assert "0.9812" not in page_of(done, recipe), "a ledger that does not match its manifest is not shown"
     path.unlink()
     assert "The ledger" not in page_of(done, recipe)
-    assert page.ledger_table([]) == {"columns": [], "rows": []}
 
 
 def test_an_empty_project_has_a_page_too(project: Path, recipe: Recipe) -> None:
@@ -190,52 +115,10 @@ def test_pictures_that_matter_come_first(tmp_path: Path) -> None:
     for place, name in enumerate(names):
         (tmp_path / f"{name}.png").write_bytes(PNG)
         os.utime(tmp_path / f"{name}.png", (1000 + place, 1000 + place))
-    chosen, rest = page.pictures(tmp_path, {"01_data": "notebooks/01_data.html"}, Recipe.pictures)
-    assert [f"{p.stage}-{p.name}" for p in chosen] == ["06_evaluate-metrics", "08_prefix_map-umap", "03_index-sizes"]
-    assert [p.stage for p in rest] == ["01_data", "06_evaluate", "custom"]
-    assert rest[0].page == "notebooks/01_data.html" and rest[2].page == ""
-
-
-METRICS = {
-    "ours": "eager", "cutoffs": [5, 10],
-    "budget": {"parameters": 670_000, "of_the_papers": 1e-4, "steps": 1734, "validation": [0.05, 0.09, 0.08]},
-    "systems": {
-        "eager": {"kept": {"R@10": 0.08, "N@10": 0.05}, "removed": {"R@10": 0.1, "N@10": 0.06}},
-        "popularity": {"kept": {"R@10": 0.04, "N@10": 0.02}, "removed": {"R@10": 0.05, "N@10": 0.03}},
-        "sasrec": {"kept": {"R@10": 0.09, "N@10": 0.05}},
-    },
-    "ours_minus": {"kept": [
-        {"metric": "R@10", "against": "popularity", "diff": 0.04, "low": 0.02, "high": 0.06, "p": 0.001},
-        {"metric": "R@10", "against": "sasrec", "diff": -0.01, "low": -0.02, "high": 0.001, "p": 0.2},
-        {"metric": "N@10", "against": HOSTILE, "diff": -0.03, "low": -0.04, "high": -0.01, "p": 0.01},
-        {"metric": "R@5", "against": "sasrec", "diff": 1.0, "low": 1.0, "high": 1.0, "p": 0.0},
-    ]},
-}  # fmt: skip
-
-
-def test_the_result_gives_both_protocols_and_marks_the_best() -> None:
-    table = page.result_table(METRICS)
-    assert table["protocols"] == {"kept": 2, "removed": 2} and table["metrics"] == ["R@10", "N@10"] * 2
-    best = {row["system"]: [cell["best"] for cell in row["cells"]] for row in table["rows"]}
-    assert best["eager"] == [False, True, True, True] and best["sasrec"] == [True, True, False, False]
-    assert [row["ours"] for row in table["rows"]] == [True, False, False]
-    assert page.headline(METRICS, "eager-llm") == [
-        ("0.0800", "R@10, eager"), ("0.0900", "R@10, sasrec"), ("0.0400", "R@10, popularity")]  # fmt: skip
-
-
-def test_verdicts_say_no_more_than_their_intervals() -> None:
-    said = page.verdicts(METRICS)
-    assert said[0] == "R@10: eager is clearly better than popularity, +0.0400 [+0.0200, +0.0600]"
-    assert "not clearly different from sasrec" in said[1] and "clearly worse than" in said[2] and len(said) == 3
-
-
-def test_the_budget_is_said_in_sentences() -> None:
-    size, trend, bar = page.budget(METRICS)
-    assert "0.67 million parameters, one for every 10,000 of the paper's" in size and "1,734 steps" in size
-    assert "0.0500 → 0.0900 → 0.0800; it was no longer getting better" in trend and "-0.0100" in trend
-    assert bar == "The best system on this page, sasrec, reaches 1.12 times our R@10."
-    better = METRICS | {"budget": METRICS["budget"] | {"validation": [0.05, 0.09]}}  # type: ignore[operator]
-    assert "it was still getting better" in page.budget(better)[1]
+    chosen, rest = page.pictures(tmp_path, Recipe.pictures)
+    assert [file.stem for file in chosen] == ["06_evaluate-metrics", "08_prefix_map-umap", "03_index-sizes"]
+    assert [file.stem for file in rest] == ["01_data-a", "06_evaluate-bias", "custom"]
+    assert page.pictures(tmp_path)[0] == page.pictures(tmp_path, ["99_none"])[0] != []
 
 
 def test_choices_say_which_changes_are_clear(done: Path, recipe: Recipe) -> None:
@@ -252,13 +135,7 @@ def test_choices_say_which_changes_are_clear(done: Path, recipe: Recipe) -> None
     text = page_of(done, recipe)
     parsed = assert_safe_and_offline(text)
     assert "0.1300 ± 0.0200" in parsed.text and HOSTILE in parsed.text and "943 users" in parsed.text
-    assert [cell for cell in parsed.all("td") if "best" in (cell.get("class") or "")] and ">-0.0100<" in text
-    assert 'class="n best">-0.0800<' in text and 'class="n">-0.0100<' in text
-
-
-def test_no_metrics_no_result() -> None:
-    assert page.result_table({})["rows"] == [] and page.verdicts({}) == [] and page.headline({}, "eager-llm") == []
-    assert page.budget({}) == []
+    assert 'class="n"><b>-0.0800</b>' in text and 'class="n">-0.0100<' in text
 
 
 def test_the_result_stands_on_the_page(done: Path, recipe: Recipe) -> None:
@@ -290,99 +167,64 @@ def test_facts_for_people(value: Any, text: str) -> None:
     assert page.shown(value) == text
 
 
-LINKS = {name: name for name in ("01_data", "02_embeddings")}
-
-# --- notebook pages -------------------------------------------------------------------------------------------------
+# --- other systems --------------------------------------------------------------------------------------------------
 
 
-def rendered(tmp_path: Path, *outputs: dict[str, Any]) -> str:
-    executed, target = tmp_path / "01_data.ipynb", tmp_path / "01_data.html"
-    executed.write_text(json.dumps(notebook(*outputs)))
-    assert notebooks.render_page(executed, target, "01_data", "mine", LINKS, following="02_embeddings")
-    return target.read_text(encoding="utf-8")
+class Tiny(AnyRecipe):
+    """A system of two stages, the second an evaluation."""
+
+    system: str = "tiny"
+    stages: ClassVar = (StageSpec("01_data", (), (), "01_data"), StageSpec("02_judge", (), ("01_data",), "tiny/judge"))
+    evaluation: ClassVar[str] = "02_judge"
 
 
-def test_a_page_folds_code_and_works_offline(tmp_path: Path) -> None:
-    text = rendered(tmp_path, {"output_type": "stream", "name": "stdout", "text": ["a\n", "<b>\n"]})
-    parsed = assert_safe_and_offline(text, scripts=1)
-    folds = [d for d in parsed.all("details") if d.get("class") == "in"]
-    assert len(folds) == 2 and all("open" in fold for fold in folds)
-    assert [d for d in parsed.all("details") if d.get("class") == "solution"]
-    assert parsed.all("button") and "Hide code" in parsed.text and "1.2 s" in parsed.text
-    assert "a\n<b>" in parsed.text
-    hrefs = [link["href"] for link in parsed.all("a")]
-    assert "02_embeddings.html" in hrefs and "../index.html" in hrefs and "01_data.ipynb" in hrefs
-    assert "02_embeddings.ipynb" not in hrefs
-    assert "01 · Data · mine" in parsed.text
+class Silent(Tiny):
+    """One that measures nothing."""
+
+    evaluation: ClassVar[str] = ""
 
 
-def test_pictures_carry_their_alternative_text(tmp_path: Path) -> None:
-    data = {"image/png": base64.b64encode(PNG).decode() + "\n", "text/plain": "x"}
-    images = Parsed(rendered(tmp_path, shown(data, {"image/png": {"alt": f'A "curve" {HOSTILE}'}}))).all("img")
-    assert [image["alt"] for image in images if "png" in (image["src"] or "")] == [f'A "curve" {HOSTILE}']
+@pytest.fixture
+def tiny(project: Path) -> Path:
+    """The tiny system has run: two stages, metrics of one system only, and a page that links to a third notebook."""
+    for spec in Tiny.stages:
+        with_metrics = Stage.open(spec.name, Tiny(name="small"), root=project)
+        if spec.name == Tiny.evaluation:
+            metrics = {"systems": {"a": {"kept": {"R@10": 0.1}}}, "ours": "a", "cutoffs": [10]}
+            with_metrics.write("metrics.json", metrics)
+        with_metrics.close()
+    folder = project / "reports" / "small" / "notebooks"
+    folder.mkdir(parents=True)
+    card = "# 02 · Judge\n[before](../01_data.ipynb) [after](../other/03.ipynb)"
+    cells = [{"cell_type": "markdown", "metadata": {}, "source": card, "id": "a"}]
+    (folder / "02_judge.ipynb").write_text(json.dumps(notebook() | {"cells": cells}))
+    (folder / "01_data.ipynb").write_text(json.dumps(notebook()))
+    return project
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"text/html": f"<table><tr><td onclick='x()'>{HOSTILE}</td></tr></table><style>td {{color: url(a)}}</style>"},
-        {"text/html": ["<iframe src='//a'></iframe>", "<a href='javascript:alert(1)'>kept text</a>", "<p>b</p>"]},
-        {"text/markdown": f"- **{HOSTILE}** kept text [x](javascript:alert(1))"},
-        {"application/javascript": "alert(1)", "text/plain": f"kept text {HOSTILE}"},
-        {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "kept text"},
-        {"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"},
-    ],
-)  # fmt: skip
-def test_an_output_runs_nothing(tmp_path: Path, data: dict[str, Any]) -> None:
-    text = rendered(tmp_path, shown(data))
-    assert_safe_and_offline(text, scripts=1)
-    if "kept text" in str(data):
-        assert "kept text" in text
+def test_a_system_that_the_report_does_not_know_has_a_page(tiny: Path) -> None:
+    parsed = assert_safe_and_offline(page.build_report(Tiny(name="small"), tiny).read_text(encoding="utf-8"))
+    text = " ".join(parsed.text.split())
+    assert "2 of 2 stages are complete" in text and "0.1000R@10, a" in text and "seen items kept" in text
+    assert "The ledger" not in text and "budget" not in text and "eager" not in text.lower()
+    assert "Leave-one-out" not in text, "what a system ranks is for its recipe to say"
 
 
-def test_tables_and_formulas_of_outputs_survive_the_cleaning(tmp_path: Path) -> None:
-    html_table = "<table border='1'><thead><tr><th>R@10</th></tr></thead><tr><td>0.08</td></tr></table>"
-    marked = "| a | b |\n|---|---|\n| 1 | $x^2$ |\n\n**bold** `code $z$`"
-    parsed = Parsed(rendered(tmp_path, shown({"text/html": html_table}), shown({"text/markdown": marked})))
-    assert len(parsed.all("table")) == 2 and "R@10" in parsed.text and "code $z$" in parsed.text
-    assert "x^2" in [image["alt"] for image in parsed.all("img")]
+def test_a_system_without_metrics_has_a_page(tiny: Path) -> None:
+    for name, complete in (("small", 2), ("new", 0)):
+        text = " ".join(Parsed(page.build_report(Silent(name=name), tiny).read_text(encoding="utf-8")).text.split())
+        assert f"{complete} of 2 stages are complete" in text and "The result" not in text and "0.1000" not in text
 
 
-def test_errors_are_shown_without_colours_codes(tmp_path: Path) -> None:
-    error = {"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["\x1b[31mE\x1b[0m: <v>"]}
-    assert "E: <v>" in Parsed(rendered(tmp_path, error)).text
-
-
-def test_a_page_is_made_again_only_when_it_must(tmp_path: Path) -> None:
-    rendered(tmp_path)
-    executed, target = tmp_path / "01_data.ipynb", tmp_path / "01_data.html"
-    assert not notebooks.render_page(executed, target, "01_data", "mine", LINKS, following="02_embeddings")
-    assert notebooks.render_page(executed, target, "01_data", "mine", LINKS, following=""), "another neighbour"
-    executed.write_text(executed.read_text().replace("y = 2", "y = 3"))
-    assert notebooks.render_page(executed, target, "01_data", "mine", LINKS), "another notebook"
-
-
-def test_formulas_are_drawn_and_code_is_left_alone() -> None:
-    prose = "a $\\lambda_1$ b `$c$` and\n\n$$\\frac{a}{b} = \\text{x}$$\n\n```\n$d$\n```\n costs $5 or \\$6 and 7$ x"
-    drawn = notebooks.draw_math(prose)
-    images = Parsed(drawn).all("img")
-    assert [image["alt"] for image in images] == ["\\lambda_1", "\\frac{a}{b} = \\text{x}"]
-    assert all((image["src"] or "").startswith("data:image/svg+xml;base64,") for image in images)
-    assert "vertical-align" in (images[0]["style"] or "") and images[1]["class"] == "math block"
-    assert "`$c$`" in drawn and "```\n$d$\n```" in drawn and "costs $5 or \\$6 and 7$ x" in drawn
-
-
-def test_what_cannot_be_drawn_stays_readable() -> None:
-    assert notebooks.formula("\\begin{cases}1\\end{cases}<b>", False) == "<code>\\begin{cases}1\\end{cases}&lt;b&gt;</code>"
-
-
-def test_a_drawing_is_the_same_every_time() -> None:
-    notebooks.formula.cache_clear()
-    first = notebooks.formula("x^2", True)
-    notebooks.formula.cache_clear()
-    assert notebooks.formula("x^2", True) == first
-
-
-def test_a_title_is_the_first_heading() -> None:
-    assert notebooks.title_of(notebook(), "x") == "01 · Data"
-    assert notebooks.title_of({"cells": []}, "01_data") == "01_data"
+def test_links_between_pages_lead_somewhere_or_are_plain_text(tiny: Path) -> None:
+    page.build_report(Tiny(name="small"), tiny)
+    folder = tiny / "reports" / "small" / "notebooks"
+    for name in ("01_data", "02_judge"):
+        parsed = Parsed((folder / f"{name}.html").read_text(encoding="utf-8"))
+        assert all((folder / str(link["href"])).is_file() for link in parsed.all("a")), name
+    judge = Parsed((folder / "02_judge.html").read_text(encoding="utf-8"))
+    assert "after" in judge.text and [link["href"] for link in judge.all("a")].count("01_data.html") == 2
+    (folder / "01_data.ipynb").unlink()
+    page.build_report(Tiny(name="small"), tiny)
+    judge = Parsed((folder / "02_judge.html").read_text(encoding="utf-8"))
+    assert "before" in judge.text and "01_data.html" not in {link["href"] for link in judge.all("a")}

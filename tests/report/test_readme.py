@@ -1,7 +1,8 @@
-"""The command that fills README's ledger."""
+"""The command that fills the tables of the project's pages."""
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
@@ -17,63 +18,75 @@ ROWS = [
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Path:
-    path = tmp_path / "README.md"
-    path.write_text("before\n" + "".join(f"{b}\nold\n{e}\n" for b, e in map(readme.marks, readme.LEDGERS)) + "after\n", encoding="utf-8")
-    return path
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with two pages, a mark in each."""
+    monkeypatch.setattr(readme, "LEDGERS", {"ledger": ("README.md", ("ledger.json",)), "long": ("reports/README.md", ("a.json", "b.json"))})
+    for name in ("notebooks", "params", "reports"):
+        (tmp_path / name).mkdir()
+    for name, (page, _) in readme.LEDGERS.items():
+        (tmp_path / page).write_text(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n", encoding="utf-8")
+    (tmp_path / "ledger.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    return tmp_path
 
 
 @pytest.mark.parametrize("content", [ROWS, {"rows": ROWS}])
-def test_fills_between_the_markers_once(page: Path, content: object, tmp_path: Path) -> None:
-    (tmp_path / "ledger.json").write_text(json.dumps(content), encoding="utf-8")
-    assert readme.fill(page, tmp_path / "ledger.json")
-    text = page.read_text(encoding="utf-8")
-    assert text.startswith("before\n") and text.endswith("after\n") and text.count("old") == len(readme.LEDGERS) - 1, "one table of all"
+def test_fills_between_the_marks_once(root: Path, content: object) -> None:
+    (root / "ledger.json").write_text(json.dumps(content), encoding="utf-8")
+    readme.fill_mark(root, "ledger")
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "old" in (root / "reports" / "README.md").read_text(encoding="utf-8"), "another page is another mark's"
     assert "| A | 0.0830 | published | a \\| b |" in text
     assert "| ours |  | measured |  |" in text
     assert "Measured rows: commit abc; hardware two cores." in text
-    assert not readme.fill(page, tmp_path / "ledger.json"), "nothing changes the second time"
+    readme.fill_mark(root, "ledger")
+    assert (root / "README.md").read_text(encoding="utf-8") == text, "nothing changes the second time"
 
 
-def test_a_row_of_two_files_stands_once(tmp_path: Path) -> None:
+def test_a_row_of_two_files_stands_once(root: Path) -> None:
     own = {"system": "ours, again", "R@10": 0.5, "kind": "measured", "why": "", "commit": "def", "hardware": "a GPU"}
-    (tmp_path / "a.json").write_text(json.dumps(ROWS), encoding="utf-8")
-    (tmp_path / "b.json").write_text(json.dumps([*ROWS, own]), encoding="utf-8")
-    text = readme.table(tmp_path / "a.json", tmp_path / "b.json")
+    (root / "a.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (root / "b.json").write_text(json.dumps([*ROWS, own]), encoding="utf-8")
+    text = readme.mark_body(root, "long")
     assert text.count("| A |") == 1 and text.count("| ours |") == 1 and text.count("| ours, again | 0.5000 |") == 1
     assert "commit abc, def; hardware a GPU, two cores" in text
 
 
-def test_missing_number_is_an_empty_cell(tmp_path: Path) -> None:
-    (tmp_path / "ledger.json").write_text('[{"system": "A", "R@5": NaN, "N@5": 0.1}]', encoding="utf-8")
-    assert "NaN" not in readme.table(tmp_path / "ledger.json") and "nan" not in readme.table(tmp_path / "ledger.json")
+def test_missing_number_is_an_empty_cell(root: Path) -> None:
+    (root / "ledger.json").write_text('[{"system": "A", "R@5": NaN, "N@5": 0.1}]', encoding="utf-8")
+    text = readme.mark_body(root, "ledger")
+    assert "nan" not in text.lower() and "R@5" not in text and "Measured" not in text
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[1]", "{}"])
-def test_a_bad_ledger_is_named(page: Path, content: str, tmp_path: Path) -> None:
-    (tmp_path / "ledger.json").write_text(content, encoding="utf-8")
-    before = page.read_bytes()
+def test_a_bad_ledger_is_named(root: Path, content: str) -> None:
+    (root / "ledger.json").write_text(content, encoding="utf-8")
+    before = (root / "README.md").read_bytes()
     with pytest.raises(ArtifactError, match="ledger.json"):
-        readme.fill(page, tmp_path / "ledger.json")
-    assert page.read_bytes() == before
+        readme.fill_mark(root, "ledger")
+    assert (root / "README.md").read_bytes() == before
 
 
-def test_missing_ledger_and_markers_are_named(page: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no such file"):
-        readme.fill(page, tmp_path / "nowhere.json")
-    page.write_text("no markers", encoding="utf-8")
-    with pytest.raises(ArtifactError, match="expected one"):
-        readme.fill(page, tmp_path / "nowhere.json")
+def test_missing_ledger_and_marks_are_named(root: Path) -> None:
+    with pytest.raises(ArtifactError, match="a.json: no such file"):
+        readme.fill_mark(root, "long")
+    (root / "README.md").write_text("no marks", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="README.md: expected one <!-- ledger -->"):
+        readme.fill_mark(root, "ledger")
 
 
-def test_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("notebooks", "params"):
-        (tmp_path / name).mkdir()
-    assert readme.main() == 2 and "ledger.json" in capsys.readouterr().err
-    for source in (source for sources in readme.LEDGERS.values() for source in sources):
-        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / source).write_text(json.dumps(ROWS), encoding="utf-8")
-    assert readme.main() == 0 and "filled in" in capsys.readouterr().out
-    assert "old" not in page.read_text(encoding="utf-8")
-    assert readme.main() == 0 and "up to date" in capsys.readouterr().out
+def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(root)
+    assert readme.main() == 2 and "a.json" in capsys.readouterr().err
+    for name in ("a.json", "b.json"):
+        (root / name).write_text(json.dumps(ROWS), encoding="utf-8")
+    (root / "README.md").write_text("<!-- ledger -->old<!-- /ledger -->", encoding="utf-8")
+    assert readme.stale(root) == ["ledger", "long"]
+    assert readme.main() == 0 and "tables filled in: ledger, long" in capsys.readouterr().out
+    assert "old" not in "".join((root / page).read_text(encoding="utf-8") for page, _ in readme.LEDGERS.values())
+    assert readme.stale(root) == [] and readme.main() == 0 and "up to date" in capsys.readouterr().out
+
+
+def test_docstrings_tell_the_truth() -> None:
+    found = doctest.testmod(readme)
+    assert found.attempted and not found.failed

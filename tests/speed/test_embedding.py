@@ -9,9 +9,9 @@ import pytest
 from small import catalogue
 
 from recnb.embeddings.settings import SemanticConfig
-from recnb.embeddings.text import TextEncoder, embed_items, load_encoder
+from recnb.embeddings.text import TextEncoder, embed_items, load_encoder, pooled_states
 from recnb.errors import RecipeError
-from recnb.speed.embedding import embedding_contest, least_cosine, one_by_one, unsorted_batches
+from recnb.speed.embedding import as_they_come, embedding_contest, least_cosine
 
 TEXTS = ["robots in space", "", "a dark crime story of love and war", "robots in space " * 20, "funny film", "war"]
 
@@ -42,8 +42,9 @@ def test_opponents_pool_as_the_encoder_does(tiny_folder: Path, pooling: str, nor
     plain.tokenizer.padding_side = side
     encoder = TextEncoder(plain.backbone, plain.tokenizer, pooling, normalise)  # type: ignore[arg-type]
     texts = [text for text in TEXTS if text]
-    alone = one_by_one(texts, encoder, max_tokens=8)
-    np.testing.assert_allclose(unsorted_batches(texts, encoder, 8, batch_size=2), alone, atol=1e-5)
+    alone = as_they_come(texts, encoder, 8, batch_size=1)
+    np.testing.assert_allclose(as_they_come(texts, encoder, 8, batch_size=2), alone, atol=1e-5)
+    np.testing.assert_allclose(pooled_states(texts, encoder, max_tokens=8), alone, atol=1e-5)
 
 
 def test_an_encoder_that_does_more_is_no_contest(tiny_folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sandbox import ROOT
 
 from recnb.studies import claims
-from recnb.studies.compare import read_comparison
+from recnb.studies.comparisons import Comparison
 
 
 def row(choice: str, value: float, minus: dict[str, tuple[float, float, float]]) -> dict[str, Any]:
@@ -41,15 +41,15 @@ def test_a_pair_is_found_either_way_round() -> None:
 )  # fmt: skip
 def test_only_an_interval_without_zero_decides(better: str, worse: str, said: str) -> None:
     claim = claims.Claim(claim="c", part="p", comparison="small", better=better, worse=worse)
-    assert claims.judged([claim], {"small": SMALL}).verdict[0] == said
-    assert claims.judged([claim], {}).verdict[0] == claims.MISSING
+    assert claims.answered([claim], {"small": SMALL}).verdict[0] == said
+    assert claims.answered([claim], {}).verdict[0] == claims.MISSING
 
 
 def test_a_verdict_comes_with_the_two_values_and_what_must_be_known_beside_it() -> None:
     claim = claims.Claim(claim="c", part="p", comparison="small", better="good", worse="base", note="a toy")
-    found = claims.judged([claim], {"small": SMALL}).iloc[0]
+    found = claims.answered([claim], {"small": SMALL}).iloc[0]
     assert (found.of_better, found.of_worse, found.note) == (0.12, 0.10, "a toy")
-    assert claims.judged([claim], {})[["of_better", "of_worse"]].isna().all(axis=None)
+    assert claims.answered([claim], {})[["of_better", "of_worse"]].isna().all(axis=None)
 
 
 def test_effects_are_taken_from_the_first_row() -> None:
@@ -58,15 +58,15 @@ def test_effects_are_taken_from_the_first_row() -> None:
     assert table["diff"].isna().tolist() == [True, False, False]
 
 
-def test_agreement_compares_the_shared_choices() -> None:
-    both = claims.agreement(SMALL, LARGE)
+def test_shared_effects_are_those_of_the_shared_choices() -> None:
+    both = claims.shared_effects(SMALL, LARGE)
     assert both.choice.tolist() == ["good"] and both.same_sign.tolist() == [False]
-    assert claims.agreement(SMALL, {"rows": [row("other", 0.1, {})]}).empty
+    assert claims.shared_effects(SMALL, {"rows": [row("other", 0.1, {})]}).empty
 
 
 def test_every_claim_asks_about_choices_that_a_comparison_has() -> None:
     for claim in claims.read_claims("recnb.eager_llm"):
-        comparison = read_comparison(ROOT / "params" / "ablations" / f"{claim.comparison}.yaml")
+        comparison = Comparison.read(ROOT / "params" / "ablations" / f"{claim.comparison}.yaml")
         assert {claim.better, claim.worse} <= comparison.variants.keys(), claim.claim
 
 
@@ -74,7 +74,7 @@ def test_every_step_of_the_log_that_names_choices_names_real_ones() -> None:
     for entry in yaml.safe_load((ROOT / "reports" / "ablations" / "log.yaml").read_text(encoding="utf-8")):
         step = claims.Step.model_validate(entry)
         if step.comparison:
-            comparison = read_comparison(ROOT / "params" / "ablations" / f"{step.comparison}.yaml")
+            comparison = Comparison.read(ROOT / "params" / "ablations" / f"{step.comparison}.yaml")
             assert {step.better, step.worse} <= comparison.variants.keys(), step.tried
         plain = step.said.replace("256", "").replace("GRU4Rec", "")
         assert not any(character.isdigit() for character in plain), "figures are looked up"
@@ -95,10 +95,19 @@ def test_the_log_looks_its_figures_up(tmp_path: Path) -> None:
         claims.read_log(tmp_path, {})
 
 
-def test_measured_and_published_rows_stand_in_one_table_and_say_which_they_are(tmp_path: Path) -> None:
-    scores = {"R@5": 0.04, "R@10": 0.06, "N@5": 0.02, "N@10": 0.03}
-    result = {"recipe": "r", "seeds": [1, 2], "spread": {"a": {"R@10": 0.001}, "ours": {}},
-              "systems": {"a": {"kept": scores}, "ours": {"kept": scores}}}  # fmt: skip
-    table = claims.main_table([result], {"theirs": ({**scores, "N@10": 0.05}, "published")})
-    assert table.system.tolist() == ["theirs", "a"] and table.kind.tolist() == ["published", "measured here"]
-    assert json.loads(table.to_json(orient="records"))[1]["seeds"] == 2
+def test_every_committed_comparison_can_be_read() -> None:
+    """They come from many versions of recnb; what a page asks of them, all of them answer."""
+    comparisons = claims.read_comparisons(ROOT)
+    assert comparisons.keys() == {path.stem for path in (ROOT / "params" / "ablations").glob("*.yaml")}
+    for name, comparison in comparisons.items():
+        table, choices = claims.effects(comparison), claims.read_choices(name, ROOT)
+        assert len(table) == len(comparison["rows"]) and table["diff"].notna().tolist() == [False] + [True] * (len(table) - 1)
+        assert [row["change"] for row in choices] == table["diff"].fillna(0.0).tolist()
+        assert [row["clear"] for row in choices] == ((table.low > 0) | (table.high < 0)).tolist()
+    verdicts = claims.answered(claims.read_claims("recnb.eager_llm"), comparisons).verdict
+    assert claims.MISSING not in set(verdicts) and len(verdicts) > 5
+
+
+def test_docstrings_tell_the_truth() -> None:
+    found = doctest.testmod(claims)
+    assert found.attempted and not found.failed

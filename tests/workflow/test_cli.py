@@ -124,7 +124,7 @@ def test_what_is_no_command(command: str, capsys: pytest.CaptureFixture[str]) ->
 def test_compare_runs_a_comparison_file(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from recnb.studies import compare
+    from recnb.studies import comparisons
 
     asked = []
 
@@ -132,7 +132,7 @@ def test_compare_runs_a_comparison_file(
         asked.append((overrides, minutes))
         return root / "reports" / "ablations" / path.name
 
-    monkeypatch.setattr(compare, "compare", run)
+    monkeypatch.setattr(comparisons, "run_comparison", run)
     assert cli.main(["compare", "params/mine.yaml", "--minutes", "9", "--set", "seed=3", "data.k_core=0"]) == 0
     assert capsys.readouterr().out == "comparison: reports/ablations/mine.yaml\n"
     assert asked == [(("seed=3", "data.k_core=0"), 9.0)]

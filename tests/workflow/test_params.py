@@ -132,20 +132,20 @@ def value_at(recipe: Recipe, key: str) -> object:
 
 
 def test_published_rows_exist_for_the_recipes_that_ask_for_them() -> None:
-    from recnb.studies.ledger import published
+    from recnb.studies.ledger import read_published
 
     asking = {path: key for path in RECIPES if (key := load_recipe(path).evaluate.published)}
     assert set(PAPER) <= set(asking)
     for path, key in asking.items():
-        rows = published(key, "recnb.eager_llm")
+        rows = read_published(key, "recnb.eager_llm")
         assert rows and rows.target in {row.system for row in rows.rows}, f"{path.name}: nothing published on '{key}'"
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=name_of)
 def test_every_variant_of_a_comparison_is_a_valid_recipe(path: Path) -> None:
-    from recnb.studies.compare import read_comparison
+    from recnb.studies.comparisons import Comparison
 
-    comparison = read_comparison(path)
+    comparison = Comparison.read(path)
     recipes = [load_recipe(ROOT / comparison.base, variant.changes) for variant in comparison.variants.values()]
     assert len({recipe.model_dump_json() for recipe in recipes}) == len(recipes), "two variants are the same"
 

@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from recnb.eager_llm.recipe import STAGES, TrainConfig
-from recnb.eager_llm.recipe import EagerLLM as Recipe
+from recnb.eager_llm.recipe import STAGES, EagerLLM as Recipe, TrainConfig
 from recnb.errors import RecipeError
-from recnb.workflow import recipe as recipe_module
-from recnb.workflow import recipe_text
+from recnb.workflow import recipe as recipe_module, recipe_text
 from recnb.workflow.graph import stage_named
 from recnb.workflow.recipe import load_recipe, recipe_hash, valid_keys
 
@@ -173,7 +170,7 @@ def test_one_section(write: Any) -> None:
     recipe = load_recipe(write("name: a\n"))
     text = recipe_text.with_reasons(recipe, "embeddings.semantic")
     assert "encoder: sentence" in text and "epochs" not in text
-    with pytest.raises(RecipeError, match="no section 'embedding'; sections: paths"):
+    with pytest.raises(RecipeError, match="no section 'embedding'; sections: paths.*; nearest: 'embeddings'"):
         recipe_text.with_reasons(recipe, "embedding")
 
 

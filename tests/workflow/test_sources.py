@@ -105,4 +105,4 @@ def test_every_import_of_a_notebook_is_found() -> None:
 
 def test_one_function_by_its_address() -> None:
     found = sources_of("recnb.eager_llm.ranks:model_ranks")
-    assert {"recnb.eager_llm.ranks.model_ranks", "recnb.llm.beam.recommend_lists"} <= set(found)
+    assert {"recnb.eager_llm.ranks.model_ranks", "recnb.llm.beam.recommend"} <= set(found)

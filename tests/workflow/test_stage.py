@@ -20,8 +20,7 @@ import pandas as pd
 import pytest
 
 from recnb.artifacts import _is_full_disk, git_commit, hash_artifact, write_atomic, write_folder_atomic
-from recnb.eager_llm.recipe import STAGES
-from recnb.eager_llm.recipe import EagerLLM as Recipe
+from recnb.eager_llm.recipe import STAGES, EagerLLM as Recipe
 from recnb.errors import ArtifactError, RecipeError, ResourceError
 from recnb.settings import StageSpec
 from recnb.workflow import manifest

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Patch
 
 from recnb.index.health import category_table, nearest_neighbours
@@ -116,7 +117,7 @@ def code_colours(codes: np.ndarray, k: int) -> np.ndarray:
 
 def category_colours(labels: np.ndarray, names: list[str]) -> np.ndarray:
     """(n,) numbers of :func:`main_category` -> (n, 3) RGB; the last name, "other", is grey."""
-    return np.array(_palette(names))[labels]
+    return to_rgba_array(_palette(names))[labels, :3]
 
 
 def _palette(names: list[str]) -> list[Any]:

@@ -13,8 +13,11 @@ from sandbox import ROOT, TOY, ToyRun
 
 from recnb.eager_llm.recipe import STAGES
 from recnb.errors import RecipeError, ResourceError
-from recnb.studies import table as module
+from recnb.evaluation.metrics import PROTOCOLS
+from recnb.settings import flatten
+from recnb.studies import tables as module, trials
 from recnb.workflow.manifest import stage_folder
+from recnb.workflow.plan import make_plan
 from recnb.workflow.recipe import load_recipe
 
 FOUND = {"eager-llm + sasrec": 44, "eager-llm": 30, "eager-llm-no-adapter": 25, "popularity": 5, "sasrec": 20}
@@ -29,24 +32,24 @@ def write(project: Path, text: str) -> Path:
 def test_every_committed_table_is_valid() -> None:
     paths = list((ROOT / "params" / "tables").glob("*.yaml"))
     for path in paths:
-        runs = list(module._runs(module.read_table(path), ROOT, ()))
-        assert len({run.recipe.name for run in runs}) == len(runs)
+        asked = module.Table.read(path).trials(ROOT)
+        assert len({trial.recipe.name for trial in asked}) == len(asked)
     assert paths
 
 
 def test_mistakes_stop_it_before_the_first_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "run", lambda plan: pytest.fail("something ran"))
+    monkeypatch.setattr(trials, "run", lambda plan: pytest.fail("something ran"))
     good, bad = "{recipe: params/toy.yaml}", "{recipe: params/toy.yaml, changes: [train.epocs=1]}"
     with pytest.raises(RecipeError, match="no such table"):
-        module.fill(project / "none.yaml", project)
+        module.run_table(project / "none.yaml", project)
     with pytest.raises(RecipeError, match="not YAML"):
-        module.fill(write(project, "entries: ["), project)
+        module.run_table(write(project, "entries: ["), project)
     with pytest.raises(RecipeError, match=r"entries\.0\.recipe: Field required"):
-        module.fill(write(project, "entries: [{seeds: [1]}]"), project)
+        module.run_table(write(project, "entries: [{seeds: [1]}]"), project)
     with pytest.raises(RecipeError, match="nearest valid key: train.epochs"):
-        module.fill(write(project, f"entries: [{good}, {bad}]"), project)
+        module.run_table(write(project, f"entries: [{good}, {bad}]"), project)
     with pytest.raises(RecipeError, match="nearest valid key: data.path"):
-        module.fill(write(project, f"entries: [{good}]"), project, ("data.pth=x",))
+        module.run_table(write(project, f"entries: [{good}]"), project, ("data.pth=x",))
 
 
 @pytest.fixture
@@ -72,14 +75,14 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         columns = {f"rank_{s}_{p}": r for s, r in ranks.items() for p in ("kept", "removed")}
         pd.DataFrame(columns).to_parquet(folder / "per_user.parquet")
 
-    monkeypatch.setattr(module, "run", run)
-    monkeypatch.setattr(module, "take_over", lambda plan, other: None)  # nothing here has a real key
+    monkeypatch.setattr(trials, "run", run)
+    monkeypatch.setattr(trials, "take_over", lambda plan, other: None)  # nothing here has a real key
     return names
 
 
 def test_results_come_from_the_runs(project: Path, ran: list[str]) -> None:
     path = write(project, "entries: [{recipe: params/toy.yaml, seeds: [7, 8, 9]}]")
-    (written,) = module.fill(path, project, say=lambda line: None)
+    (written,) = module.run_table(path, project, say=lambda line: None)
     assert ran == ["toy", "toy--seed-8", "toy--seed-9"] and written == project / "reports" / "toy" / "results.json"
     (result,) = module.read_results(project)
     assert result["systems"]["ours"] == result["systems"]["eager-llm"]
@@ -104,16 +107,16 @@ def test_the_recipe_hash_does_not_depend_on_the_seed_or_the_name(project: Path, 
     hashes = []
     for seeds in ("[7]", "[8]"):
         path = write(project, f"entries: [{{recipe: params/toy.yaml, seeds: {seeds}}}]")
-        hashes.append(json.loads(module.fill(path, project, say=lambda line: None)[0].read_text())["recipe_hash"])
+        hashes.append(json.loads(module.run_table(path, project, say=lambda line: None)[0].read_text())["recipe_hash"])
     assert len(set(hashes)) == 1
 
 
 def test_out_of_time_keeps_what_is_done(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 1e6])  # start, before the first run, before the second
-    monkeypatch.setattr("recnb.studies.requests.monotonic", lambda: next(clock))
+    monkeypatch.setattr("recnb.studies.trials.monotonic", lambda: next(clock))
     said: list[str] = []
     path = write(project, "entries: [{recipe: params/toy.yaml, seeds: [7, 8]}]")
-    (written,) = module.fill(path, project, say=said.append, minutes=9)
+    (written,) = module.run_table(path, project, say=said.append, minutes=9)
     assert ran == ["toy"] and json.loads(written.read_text())["seeds"] == [7]
     assert said[-1] == "out of time: 1 of 2 runs are left; the same command goes on"
 
@@ -124,7 +127,7 @@ ENTRY = "entries: [{recipe: params/toy.yaml, seeds: %s}]"
 def fill(project: Path, seeds: str, *overrides: str) -> tuple[dict, list[str]]:  # type: ignore[type-arg]
     """Results after a call, and what it said."""
     said: list[str] = []
-    module.fill(write(project, ENTRY % seeds), project, overrides, said.append)
+    module.run_table(write(project, ENTRY % seeds), project, overrides, said.append)
     return module.read_results(project)[0], said
 
 
@@ -141,10 +144,10 @@ def test_seeds_of_several_machines_add_up(project: Path, ran: list[str]) -> None
     another_machine(project)
     ran.clear()
     apart, said = fill(project, "[7, 8]", "runtime.threads=3")
-    assert ran == ["toy"] and said[-1] == "toy, seed 8: measured elsewhere, commit abc; taken as it is"
+    assert ran == ["toy"] and said[0] == "toy, seed 8: measured elsewhere, commit abc; taken as it is"
     assert apart == together and apart["ours_minus_best"]["R@10"]["over"] == "users and seeds"
     ranks = pd.read_parquet(project / "reports" / "toy" / "ranks-8.parquet")
-    assert set(ranks) == {f"{s}/{p}" for s in FOUND for p in module.PROTOCOLS} and set(ranks.dtypes) == {np.dtype("uint8")}
+    assert set(ranks) == {f"{s}/{p}" for s in FOUND for p in PROTOCOLS} and set(ranks.dtypes) == {np.dtype("uint8")}
 
 
 def test_what_was_run_here_is_for_the_pipeline_to_judge(project: Path, ran: list[str]) -> None:
@@ -187,41 +190,81 @@ def test_a_rank_fits_into_a_byte(project: Path, ran: list[str]) -> None:
     users = pd.read_parquet(per_user)
     users["rank_sasrec_kept"] = 3000
     users.to_parquet(per_user)
-    recipe = next(module._runs(module.read_table(write(project, ENTRY % "[7]")), project, ())).recipe
-    assert set(module.read_run(recipe, project).ranks["sasrec/kept"]) == {255}
+    (trial,) = module.Table.read(write(project, ENTRY % "[7]")).trials(project)
+    assert set(module.read_run(trial.plan).ranks["sasrec/kept"]) == {255}
 
 
 def test_every_run_may_copy_from_those_before_it(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     offered: list[tuple[str, str]] = []
-    monkeypatch.setattr(module, "take_over", lambda plan, other: offered.append((plan.recipe.name, other.name)))
+    monkeypatch.setattr(trials, "take_over", lambda plan, other: offered.append((plan.recipe.name, other.name)))
     changed = "{recipe: params/toy.yaml, changes: [name=wide, train.epochs=2]}"
     path = write(project, f"entries: [{{recipe: params/toy.yaml, seeds: [7, 8]}}, {changed}]")
-    module.fill(path, project, say=lambda line: None)
+    module.run_table(path, project, say=lambda line: None)
     assert offered == [("toy--seed-8", "toy"), ("wide", "toy"), ("wide", "toy--seed-8")]
 
 
 def test_what_does_not_fit_is_said_and_the_others_run(project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = module.run
+    inner = trials.run
 
     def run(plan) -> None:  # type: ignore[no-untyped-def]
         if plan.recipe.name == "wide":
             raise ResourceError("too large; try --set train.batch_size=8")
         inner(plan)
 
-    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(trials, "run", run)
     wide = "{recipe: params/toy.yaml, changes: [name=wide, train.epochs=2]}"
     said: list[str] = []
     path = write(project, f"entries: [{wide}, {{recipe: params/toy.yaml, seeds: [7]}}]")
-    assert [file.parent.name for file in module.fill(path, project, say=said.append)] == ["toy"]
+    assert [file.parent.name for file in module.run_table(path, project, say=said.append)] == ["toy"]
     assert said[0] == "wide, seed 7: left out: too large; try --set train.batch_size=8"
     with pytest.raises(ResourceError, match="nothing of it can run on this machine: wide"):
-        module.fill(write(project, f"entries: [{wide}]"), project, say=said.append)
+        module.run_table(write(project, f"entries: [{wide}]"), project, say=said.append)
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("beauty-cpu-head", [42, 43, 44]), ("sports-cpu", [42])])
+def test_committed_results_are_taken_as_those_of_their_recipes(name: str, seeds: list[int]) -> None:
+    """Hours of computing each: a new key, or another default, must not make them those of other settings."""
+    said: list[str] = []
+    found = module.read_measured(name, load_recipe(ROOT / "params" / f"{name}.yaml"), ROOT, said.append)
+    assert list(found) == seeds and not said
+
+
+def test_committed_ranks_say_what_the_committed_results_say(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "params" / "beauty-cpu-head.yaml")
+    measured = module.read_measured("beauty-cpu-head", recipe, ROOT)
+    written = json.loads(module.write_results("beauty-cpu-head", recipe, measured, tmp_path).read_text(encoding="utf-8"))
+    committed = json.loads((ROOT / "reports" / "beauty-cpu-head" / "results.json").read_text(encoding="utf-8"))
+    numbers, kept = flatten(numbered(written)), flatten(numbered(committed))
+    assert len(kept) > 500 and numbers.keys() == kept.keys()
+    assert {key: pytest.approx(each, rel=1e-9) if isinstance(each, float) else each for key, each in kept.items()} == numbers
+
+
+def numbered(tree: object) -> dict:  # type: ignore[type-arg]
+    """A tree of dicts alone: the entries of a list by their number."""
+    pairs = enumerate(tree) if isinstance(tree, list) else tree.items()  # type: ignore[attr-defined]
+    return {str(key): numbered(value) if isinstance(value, dict | list) else value for key, value in pairs}
+
+
+def test_an_evaluation_need_not_say_more_than_its_systems_and_which_is_ours(project: Path, ran: list[str]) -> None:
+    (trial,) = module.Table.read(write(project, ENTRY % "[7]")).trials(project)
+    trials.run(trial.plan)
+    folder = stage_folder(trial.recipe, "06_evaluate", project)
+    (folder / "metrics.json").write_text(json.dumps({"systems": {"popularity": {}, "sasrec": {}}, "ours": "sasrec"}))
+    (folder / "ledger.json").unlink()
+    users = pd.read_parquet(folder / "per_user.parquet", columns=["rank_popularity_kept", "rank_sasrec_kept"])
+    users.to_parquet(folder / "per_user.parquet")
+    found = module.read_run(trial.plan)
+    written = json.loads(module.write_results("mine", trial.recipe, {7: found}, project).read_text(encoding="utf-8"))
+    assert list(found.ranks) == ["popularity/kept", "sasrec/kept"] and found.about["hardware"] == "cpu"
+    assert written["systems"]["ours"]["kept"]["R@10"] == 0.1 and list(written["systems"]["ours"]) == ["kept"]
+    assert [row["system"] for row in written["rows"]] == ["popularity", "sasrec"]
 
 
 @pytest.mark.e2e
 def test_results_of_a_real_run(toy_copy: ToyRun) -> None:
-    recipe = load_recipe(toy_copy.root / TOY)
-    measured = {recipe.seed: module.read_run(recipe, toy_copy.root)}
+    plan = make_plan(toy_copy.root / TOY, last="06_evaluate", root=toy_copy.root)
+    recipe = plan.recipe
+    measured = {recipe.seed: module.read_run(plan)}
     written = json.loads(module.write_results("judged", recipe, measured, toy_copy.root).read_text(encoding="utf-8"))
     scores = json.loads(toy_copy.artifact("06_evaluate", "metrics.json").read_text(encoding="utf-8"))
     for system, both in scores["systems"].items():

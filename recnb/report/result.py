@@ -1,0 +1,155 @@
+"""What an evaluation found, for people: its ``metrics.json`` and ``ledger.json`` as tables, verdicts and tiles.
+
+``metrics.json`` maps, under ``systems``, system to protocol to metric to value; ``ours`` is the system that validation
+chose and ``cutoffs`` lists the k of its metrics. All else in it may be missing.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+_METRIC = re.compile(r"^[RN]@\d+")
+_PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
+_SAID_ELSEWHERE = {"commit", "hardware"}  # the same for all measured rows: they stand in the environment
+
+
+class Best(str):
+    """A value that stands in bold on a page."""
+
+    def __html__(self) -> str:
+        return f"<b>{html.escape(self)}</b>"
+
+
+class Table(NamedTuple):
+    """What the page's one macro for tables draws.
+
+    Attributes:
+        columns: (name, look) of each; looks are classes of index.css: n (a number), mono, soft, hash, bar.
+        rows: texts, one per column; those of :class:`Best` stand in bold.
+        looks: of the rows; none: all alike.
+        groups: a line above the columns, what some of them share -> how many those are.
+    """
+
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[str]]
+    looks: Sequence[str] = ()
+    groups: Mapping[str, int] = {}
+
+
+def result_table(metrics: dict[str, Any]) -> Table:
+    """All systems under all protocols, ours marked."""
+    systems = metrics.get("systems", {})
+    scores = {name: {(p, m): v for p, row in both.items() for m, v in row.items()} for name, both in systems.items()}
+    keys = list(dict.fromkeys(key for row in scores.values() for key in row))
+    best = {key: _best(row.get(key) for row in scores.values()) for key in keys}
+    rows = [[name, *(_cell(key[1], row.get(key), best[key]) for key in keys)] for name, row in scores.items()]
+    groups = {"": 1}
+    for protocol, _ in keys:
+        label = _PROTOCOLS.get(protocol, protocol)
+        groups[label] = groups.get(label, 0) + 1
+    columns = [("system", ""), *((metric, "n") for _, metric in keys)]
+    return Table(columns, rows, ["ours" if name == metrics.get("ours") else "" for name in scores], groups)
+
+
+def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Ledger rows: the columns that say something, the best measured value of each metric in bold."""
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in _SAID_ELSEWHERE]
+    names = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
+    numeric = {name for name in names if all(isinstance(row.get(name), int | float | None) for row in rows)}
+    kinds = [str(row.get("kind", "")) for row in rows]
+    measured = [row for row, kind in zip(rows, kinds, strict=True) if kind == "measured"]
+    best = {name: _best(row.get(name) for row in measured) for name in names if _METRIC.match(name)}
+    cells = [
+        [_cell(name, row.get(name), best.get(name) if kind == "measured" else None) for name in names]
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
+    looks = {"kind": "kind"} | dict.fromkeys(numeric, "n")
+    return Table([(name, looks.get(name, "")) for name in names], cells, kinds)
+
+
+def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
+    """Rows of :func:`recnb.studies.compare.read_choices`: the recipe, then one change each, clear ones in bold."""
+    columns = [("choice", ""), ("R@10", "n"), ("N@10", "n"), ("change of R@10", "n"), ("steps", "n"),
+               ("changed", "mono soft")]  # fmt: skip
+    rows = [
+        [
+            row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
+            (Best if row["clear"] else str)(f"{row['change']:+.4f}") if place else "",
+            f"{row['steps']:,}", " ".join(row["changed"]),
+        ]
+        for place, row in enumerate(choices)
+    ]  # fmt: skip
+    return Table(columns, rows, ["ours", *([""] * (len(rows) - 1))])
+
+
+def verdicts(metrics: dict[str, Any]) -> list[str]:
+    """One sentence per opponent and metric, as far as the paired interval allows to speak; seen items kept."""
+    top = f"@{_top(metrics)}"
+    rows = [row for row in metrics.get("ours_minus", {}).get("kept", []) if str(row.get("metric", "")).endswith(top)]
+    sentences = []
+    for row in rows:
+        said = "clearly better than" if row["low"] > 0 else "clearly worse than"
+        said = "not clearly different from" if row["low"] <= 0 <= row["high"] else said
+        interval = f"{row['diff']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        sentences.append(f"{row['metric']}: {metrics.get('ours', 'ours')} is {said} {row['against']}, {interval}")
+    return sentences
+
+
+def headline(metrics: dict[str, Any], slug: str) -> list[tuple[str, str]]:
+    """Tiles on top of the page: ours, then the best baselines; (value, label).
+
+    Args:
+        metrics: an evaluation's ``metrics.json``.
+        slug: how names of the system's own rows begin; only the one that validation chose gets a tile.
+    """
+    scores, ours = _main_scores(metrics), metrics.get("ours")
+    shown = [name for name in scores if name == ours or not name.startswith(slug)]
+    shown.sort(key=lambda name: (name != ours, -scores[name]))
+    return [(f"{scores[name]:.4f}", f"R@{_top(metrics)}, {name}") for name in shown[:4]]
+
+
+def budget(metrics: dict[str, Any]) -> list[str]:
+    """What a small budget costs, in sentences: how small the model is, and whether it was still getting better."""
+    spent = metrics.get("budget")
+    if not spent:
+        return []
+    millions, papers, checks = spent["parameters"] / 1e6, 1 / spent["of_the_papers"], spent["validation"]
+    lines = [f"The model has {millions:,.2f} million parameters, one for every {papers:,.0f} of the paper's, and was "
+             f"trained for {spent['steps']:,} steps."]  # fmt: skip
+    if len(checks) >= 2:
+        gain = checks[-1] - checks[-2]
+        state = "still getting better" if gain > 0 else "no longer getting better"
+        lines.append("Validation R@10 over training: " + " → ".join(f"{value:.4f}" for value in checks)
+                     + f"; it was {state} when training stopped ({gain:+.4f} from the last two checks).")  # fmt: skip
+    scores, ours = _main_scores(metrics), metrics.get("ours")
+    best = max(scores, key=lambda name: scores[name], default=ours)
+    if best != ours and scores.get(ours):
+        ratio = f"{scores[best] / scores[ours]:.2f} times our R@{_top(metrics)}"
+        lines.append(f"The best system on this page, {best}, reaches {ratio}.")
+    return lines
+
+
+def _top(metrics: dict[str, Any]) -> int:
+    return max(metrics.get("cutoffs", []), default=0)
+
+
+def _main_scores(metrics: dict[str, Any]) -> dict[Any, float]:
+    """R@k of each system, for the largest k and with seen items kept."""
+    scores = {name: both.get("kept", {}).get(f"R@{_top(metrics)}") for name, both in metrics.get("systems", {}).items()}
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def _best(values: Iterable[Any]) -> float | None:
+    return max((value for value in values if isinstance(value, int | float)), default=None)
+
+
+def _cell(name: str, value: Any, best: float | None) -> str:
+    if value is None:
+        return ""
+    if name.startswith("gap") and isinstance(value, float):
+        return f"{100 * value:+.1f} %"
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return Best(text) if value == best else text

@@ -1,0 +1,147 @@
+"""What each choice bought: the same recipe with one thing changed at a time, side by side on validation.
+
+A comparison is a small file (``params/ablations/*.yaml``): a base recipe, what is judged, and named variants, each a
+list of overrides. The result is a JSON with its provenance; notebooks build their tables from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from recnb.artifacts import write_artifact, write_json
+from recnb.errors import RecipeError, nearest
+from recnb.evaluation.intervals import UNKNOWN, difference, seed_spread, summary
+from recnb.settings import Judged
+from recnb.studies.trials import Request, Trial, Variant, manifests, origin, run_trials
+from recnb.workflow.plan import make_plan
+from recnb.workflow.recipe import load_recipe, recipe_hash
+from recnb.workflow.sources import sources_of
+from recnb.workflow.stage import Stage
+
+
+class Comparison(Request):
+    """A comparison file, validated."""
+
+    base: str = Field(description="the recipe every variant starts from, relative to the project root")
+    judged: str = Field("model", description="what is judged: model (as trained), or another that the system names")
+    users: int = Field(0, ge=0, description="validation users to judge on, drawn once; 0: all")
+    variants: dict[str, Variant] = Field(
+        min_length=2, description="what a reader calls it -> key=value overrides, or {changes, seeds}"
+    )
+
+    def trials(self, stem: str, root: Path, overrides: Sequence[str] = ()) -> list[Trial]:
+        """All runs, checked, variant by variant and seed by seed; names of runs contain the file's ``stem``.
+
+        Raises:
+            RecipeError: the system judges nothing of this name, or a variant is no valid recipe.
+        """
+        base = str(root / self.base)
+        plain = load_recipe(base, overrides)
+        if (judged := plain.judged.get(self.judged)) is None:
+            known = f"expected one of {', '.join(plain.judged)}{nearest(self.judged, plain.judged)}"
+            raise RecipeError(f"{stem}: judged = '{self.judged}': {known}")
+        labels: dict[tuple[str, ...], str] = {}
+        trials = []
+        for choice, variant in self.variants.items():
+            label = re.sub(r"[^a-z0-9]+", "-", choice.lower()).strip("-")
+            label = labels.setdefault(_of_run(variant.changes, judged), label)  # a run of two choices is made once
+            for seed in variant.seeds or [plain.seed]:
+                own = f"-{seed}" if seed != plain.seed else ""
+                changes = (*overrides, f"name={plain.name}--{stem}-{label}{own}", f"seed={seed}", *variant.changes)
+                plan = make_plan(base, _of_run(changes, judged), last=judged.last, root=root)
+                trials.append(Trial(choice, plan, load_recipe(base, changes)))
+        return trials
+
+
+def _of_run(changes: Sequence[str], judged: Judged) -> tuple[str, ...]:
+    """The changes that concern more than the ranks."""
+    return tuple(change for change in changes if change.partition(".")[0] not in judged.settings)
+
+
+def run_comparison(
+    path: Path, root: Path, overrides: tuple[str, ...] = (), say: Callable[[str], None] = print, minutes: float = 0.0
+) -> Path:
+    """Run all variants and write what validation says of them; the test set is not touched.
+
+    Ranks are kept beside each run, so a comparison that was killed or ran out of time goes on where it stopped.
+
+    Args:
+        path, root: the comparison file, and the project's root.
+        overrides: for all variants, e.g. where the data lies; a variant's own change wins.
+        say: told one line per finished run, and what was left out.
+        minutes: start nothing more after this long; 0: no limit.
+
+    Returns:
+        ``reports/ablations/<name of the file>.json``; written anew after each run.
+
+    Raises:
+        RecipeError: the file or one of its variants is not valid; nothing has run.
+        ResourceError: none of the runs fits into this machine; where some do, the others are said and left out.
+    """
+    comparison = Comparison.read(path)
+    trials = comparison.trials(path.stem, root, overrides)  # all are checked before the first one runs
+    base = load_recipe(root / comparison.base, overrides)
+    asked = {"base": comparison.base, "recipe_hash": recipe_hash(base), "overrides": list(overrides)} | base.shown()
+    asked |= {"about": comparison.about, "judged": comparison.judged}
+    target = root / "reports" / "ablations" / f"{path.stem}.json"
+    ranks: dict[str, dict[int, np.ndarray]] = {}
+    before = monotonic()
+    for trial in run_trials(path, trials, minutes, say):
+        found = ranks.setdefault(trial.group, {})[trial.recipe.seed] = _ranks(trial, comparison)
+        missing = [str(one) for one in trials if one.recipe.seed not in ranks.get(one.group, {})]
+        write_json(target, asked | {"missing": missing} | _result(comparison, trials, ranks))
+        say(f"{trial}: validation R@10 {float((found < 10).mean()):.4f} ({monotonic() - before:.0f} s)")
+        before = monotonic()
+    return target
+
+
+def _ranks(trial: Trial, comparison: Comparison) -> np.ndarray:
+    """(U,) ranks of a trial that has run; made once."""
+    plan, judged = trial.plan, trial.recipe.judged[comparison.judged]
+    made, used = manifests(plan)[-1], {"seed", *plan.stages[-1].sections, *judged.settings}
+    depends = [made["key"], comparison.judged, comparison.users, trial.recipe.model_dump(mode="json", include=used)]
+    key = hashlib.sha256(json.dumps([*depends, sources_of(judged.ranks)], sort_keys=True).encode()).hexdigest()
+    path = plan.root / plan.recipe.paths.runs / plan.recipe.name / f"ranks-{key[:16]}.npy"
+    if not path.is_file():
+        module, _, function = judged.ranks.partition(":")
+        stage = Stage.open(judged.last, plan.recipe, root=plan.root, look=True)
+        ranks = getattr(import_module(module), function)(stage, trial.recipe, comparison.judged, comparison.users)
+        write_artifact(path, ranks.astype(np.int32))
+    return np.load(path)
+
+
+def _result(comparison: Comparison, trials: Sequence[Trial], ranks: dict[str, dict[int, np.ndarray]]) -> dict[str, Any]:
+    """What is known of the choices that have run: a row each, with its differences from those before it."""
+    runs = {c: [t for t in trials if t.group == c and t.recipe.seed in own] for c, own in ranks.items()}
+    names = {choice: frozenset(trial.plan.recipe.name for trial in own) for choice, own in runs.items()}
+    trained = {names[choice]: own for choice, own in reversed(ranks.items())}  # lists of one model count once
+    spread = seed_spread(*trained.values())
+    rows: list[dict[str, Any]] = []
+    for choice, own in ranks.items():
+        minus = {}
+        for other in (row["choice"] for row in rows):
+            # lists of one trained model, made in two ways, owe nothing to the seed of its training
+            luck = spread if names[choice].isdisjoint(names[other]) else UNKNOWN
+            minus[other] = difference(own, ranks[other], luck)
+        row = {"choice": choice, "changed": comparison.variants[choice].changes} | summary(own)
+        rows.append(row | {"minus": minus} | _provenance([manifests(trial.plan) for trial in runs[choice]]))
+    return {"seed_spread": asdict(spread), "rows": rows}
+
+
+def _provenance(runs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """Where a row comes from, by the manifests of its runs, and how long they trained in all, if they did."""
+    last = [made[-1] for made in runs]
+    steps = last[0]["facts"].get("steps")
+    trained = {"seconds": sum(made["seconds"] for made in last), "steps": steps} if steps else {}
+    return origin(runs[0]) | trained

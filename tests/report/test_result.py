@@ -1,0 +1,62 @@
+"""What an evaluation found, for people: the best values in bold, and no more said than the intervals allow."""
+
+from __future__ import annotations
+
+from pages import LEDGER, METRICS
+
+from recnb.report import result
+
+
+def test_the_ledger_marks_the_best_measured_value_of_each_metric() -> None:
+    table = result.ledger_table(LEDGER)
+    assert [name for name, _ in table.columns] == ["system", "R@5", "R@10", "kind", "gap R@10", "why"]
+    best = {(row[0], name) for row in table.rows
+            for (name, _), cell in zip(table.columns, row, strict=True) if isinstance(cell, result.Best)}  # fmt: skip
+    assert best == {("ours", "R@10"), ("popularity", "R@5")}, "a published row is never the best measured"
+    assert [look for _, look in table.columns] == ["", "n", "n", "kind", "n", ""]
+    assert list(table.looks) == ["published", "measured", "measured", "published"]
+    assert table.rows[1][2] == "0.0812" and table.rows[1][4] == "-2.2 %" and table.rows[3][1] == ""
+    assert result.ledger_table([]).rows == []
+
+
+def test_the_result_gives_both_protocols_and_marks_the_best() -> None:
+    table = result.result_table(METRICS)
+    assert table.groups == {"": 1, "seen items kept": 2, "seen items removed": 2}
+    assert table.columns == [("system", ""), *[("R@10", "n"), ("N@10", "n")] * 2]
+    best = {row[0]: [isinstance(cell, result.Best) for cell in row[1:]] for row in table.rows}
+    assert best["eager"] == [False, True, True, True] and best["sasrec"] == [True, True, False, False]
+    assert list(table.looks) == ["ours", "", ""] and table.rows[2] == ["sasrec", "0.0900", "0.0500", "", ""]
+    assert result.headline(METRICS, "eager-llm") == [
+        ("0.0800", "R@10, eager"), ("0.0900", "R@10, sasrec"), ("0.0400", "R@10, popularity")]  # fmt: skip
+
+
+def test_a_system_of_ours_that_validation_did_not_choose_has_no_tile() -> None:
+    systems = METRICS["systems"] | {"eager-llm-no-adapter": {"kept": {"R@10": 0.2}}}
+    assert [label for _, label in result.headline(METRICS | {"systems": systems}, "eager-llm")] == [
+        "R@10, eager", "R@10, sasrec", "R@10, popularity"]  # fmt: skip
+
+
+def test_the_best_values_stand_in_bold_and_hold_no_markup() -> None:
+    assert result.Best("<i>").__html__() == "<b>&lt;i&gt;</b>"
+    odd = result.result_table({"systems": {"<i>": {"kept": {"R@10": 0.1, "N@10": None}}}})
+    assert odd.rows == [["<i>", "0.1000", ""]] and [type(cell) for cell in odd.rows[0]] == [str, result.Best, str]
+
+
+def test_verdicts_say_no_more_than_their_intervals() -> None:
+    said = result.verdicts(METRICS)
+    assert said[0] == "R@10: eager is clearly better than popularity, +0.0400 [+0.0200, +0.0600]"
+    assert "not clearly different from sasrec" in said[1] and "clearly worse than" in said[2] and len(said) == 3
+
+
+def test_the_budget_is_said_in_sentences() -> None:
+    size, trend, bar = result.budget(METRICS)
+    assert "0.67 million parameters, one for every 10,000 of the paper's" in size and "1,734 steps" in size
+    assert "0.0500 → 0.0900 → 0.0800; it was no longer getting better" in trend and "-0.0100" in trend
+    assert bar == "The best system on this page, sasrec, reaches 1.12 times our R@10."
+    better = METRICS | {"budget": METRICS["budget"] | {"validation": [0.05, 0.09]}}
+    assert "it was still getting better" in result.budget(better)[1]
+
+
+def test_no_metrics_no_result() -> None:
+    assert result.result_table({}).rows == [] and result.verdicts({}) == [] and result.budget({}) == []
+    assert result.headline({}, "eager-llm") == []

@@ -1,0 +1,55 @@
+"""Trials: what one run may take from another, and what does not fit into the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recnb.errors import ResourceError
+from recnb.studies import trials
+from recnb.workflow.manifest import stage_folder
+from recnb.workflow.plan import Decision, make_plan
+
+
+def trial(project: Path, name: str, *overrides: str) -> trials.Trial:
+    plan = make_plan("params/toy.yaml", [f"name={name}", *overrides], last="04_train", root=project)
+    return trials.Trial(name, plan, plan.recipe)
+
+
+def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, changed = (make_plan("params/toy.yaml", [f"name={n}"], last="04_train", root=project) for n in ("a", "b"))
+    for stage in ("01_data", "02_embeddings"):
+        folder = stage_folder(base.recipe, stage, project)
+        folder.mkdir(parents=True)
+        (folder / "x").write_text(stage)
+    stale = ["02_embeddings"]
+    monkeypatch.setattr(trials, "decide", lambda spec, plan: Decision(spec, spec.name in stale, ""))
+    trials.take_over(changed, base.recipe)
+    assert (stage_folder(changed.recipe, "01_data", project) / "x").read_text() == "01_data"
+    assert not stage_folder(changed.recipe, "02_embeddings", project).exists()
+    stale.clear()
+    (stage_folder(changed.recipe, "01_data", project) / "x").write_text("its own")
+    trials.take_over(changed, base.recipe)
+    assert (stage_folder(changed.recipe, "01_data", project) / "x").read_text() == "its own"
+    assert (stage_folder(changed.recipe, "02_embeddings", project) / "x").read_text() == "02_embeddings"
+
+
+def test_what_was_made_with_other_settings_is_not_even_copied(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, other = trial(project, "a"), trial(project, "b", "data.toy.users=50")
+    stage_folder(base.recipe, "01_data", project).mkdir(parents=True)
+    monkeypatch.setattr(trials.shutil, "copytree", lambda *folders: pytest.fail("it was copied"))
+    trials.take_over(other.plan, base.recipe)
+
+
+def test_what_does_not_fit_is_said_and_the_others_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(plan) -> None:  # type: ignore[no-untyped-def]
+        if plan.recipe.name != "small":
+            raise ResourceError("too large; try --set train.batch_size=8")
+
+    monkeypatch.setattr(trials, "run", run)
+    large, small, said = trial(project, "large"), trial(project, "small"), list[str]()
+    assert list(trials.run_trials(Path("f.yaml"), [large, small], 0, said.append)) == [small]
+    assert said == ["large, seed 7: left out: too large; try --set train.batch_size=8"]
+    with pytest.raises(ResourceError, match="f.yaml: nothing of it can run on this machine: large"):
+        list(trials.run_trials(Path("f.yaml"), [large, large], 0, said.append))
