@@ -62,7 +62,7 @@ def builder(vocab: Vocabulary, dense: bool = True, tasks: TasksConfig = TASKS, *
     """All six tasks on the small data."""
     text = ItemText.build(catalogue(), vocab, tasks, 0)
     return TaskBuilder(
-        vocab, text, kwargs.pop("train", sequences()), tasks, T, dense, kwargs.pop("con_after", True), 0, **kwargs
+        vocab, text, kwargs.pop("train", sequences()), tasks, T, dense, kwargs.pop("con_before", False), 0, **kwargs
     )
 
 
@@ -95,5 +95,5 @@ def trained(
     here = runtime()
     torch.manual_seed(0)
     model = recommender(vocab)
-    log = fit(model, builder(vocab), validation(), config, TASKS, DecodeConfig(beam=10), here, folder)
+    log = fit(model, builder(vocab), validation(), config, DecodeConfig(beam=10), here, folder)
     return model, log

@@ -71,9 +71,9 @@ def test_from_files_to_lists(root: Path) -> None:
     model = build_backbone(BACKBONE, vocabulary, 0)
     initialise_tokens(model, vocabulary, index.centroids, 0)
     recommender = Recommender(model, {"behaviour": behaviour}, {"behaviour": 0.1})
-    builder = TaskBuilder(vocabulary, ItemText.build(dataset.items, vocabulary, tasks, 0), train, tasks, T, True, True, 0)
+    builder = TaskBuilder(vocabulary, ItemText.build(dataset.items, vocabulary, tasks, 0), train, tasks, T, True, False, 0)
     decode, shown = DecodeConfig(beam=10), histories(dataset, "test", T)[0]
-    fit(recommender, builder, Validation(*histories(dataset, "valid", T)), settings, tasks, decode, runtime(),
+    fit(recommender, builder, Validation(*histories(dataset, "valid", T)), settings, decode, runtime(),
         root / "checkpoints")  # fmt: skip
     lists, _ = recommend(model, seqrec_prompts(vocabulary, shown, tasks), Trie.from_tokens(vocabulary.item_tokens), decode)
     assert all(len(set(row)) == 10 for row in lists.tolist())

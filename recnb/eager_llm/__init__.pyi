@@ -14,7 +14,6 @@ from .explain import (
     example_queries as example_queries,
     explain_search as explain_search,
     numbers_of as numbers_of,
-    popularity_overlap as popularity_overlap,
     prefix_meaning as prefix_meaning,
     recovered_ranks as recovered_ranks,
     walked_tree as walked_tree,

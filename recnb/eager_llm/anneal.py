@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from recnb.data.schema import Sequences
 from recnb.eager_llm.recipe import AnnealConfig, TrainConfig
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which data the adapter sees.
+def select(train: Sequences, n_items: int, config: AnnealConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Which data the adapter sees: ``all``, or users and targets above two floors (§5: "high-quality data").
 
-    Attributes:
-        users: (U,) bool.
-        targets: (N,) bool.
+    Returns:
+        (U,) bool users whose sequences count, and (N,) bool items that may be a target.
     """
-
-    users: np.ndarray
-    targets: np.ndarray
-
-
-def select(train: Sequences, n_items: int, config: AnnealConfig) -> Selection:
-    """The recipe's rule for "high-quality data": ``all``, or users and targets above two floors (§5)."""
     if config.select == "all":
-        return Selection(np.ones(len(train), dtype=bool), np.ones(n_items, dtype=bool))
+        return np.ones(len(train), dtype=bool), np.ones(n_items, dtype=bool)
     popularity = np.bincount(train.items, minlength=n_items)
-    return Selection(train.lengths >= config.min_interactions, popularity >= config.min_popularity)
+    return train.lengths >= config.min_interactions, popularity >= config.min_popularity
 
 
 def annealing_config(train: TrainConfig, anneal: AnnealConfig) -> TrainConfig:
-    """The training settings of the annealing stage: its own epochs and rate, no contrast, validation as in training."""
+    """The training settings of the annealing stage: its own epochs and rate, no contrast, validated at its end."""
     return train.model_copy(
         update={
             "epochs": anneal.epochs,

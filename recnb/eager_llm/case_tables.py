@@ -1,4 +1,8 @@
-"""What a case study shows of one user: a headline, a table, the labels of a tree, a record (07_case_studies)."""
+"""What a case study shows of one user: a headline, a table, the labels of a tree, a record (07_case_studies).
+
+Everywhere ``walk`` comes from :func:`recnb.eager_llm.explain.explain_search`, ``history`` is (T,) with -1 where there
+is no item, ``titles`` are N, and ``popularity_rank`` is (N,), 1 for the most popular in training.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,13 @@ from recnb.style import escape, percent, plain
 
 
 def tree_labels(
-    tree: Sequence[Prefix],
-    trie: Trie,
-    titles: Sequence[str],
-    categories: Sequence[Sequence[str]],
+    tree: Sequence[Prefix], trie: Trie, titles: Sequence[str], categories: Sequence[Sequence[str]],
     token_name: Callable[[int], str],
-) -> dict[tuple[int, int], str]:
+) -> dict[tuple[int, int], str]:  # fmt: skip
     """What to write at each prefix of a drawn tree: its token, its probability and what its items have in common.
 
     Args:
-        tree: from :func:`walked_tree`.
-        trie: the trie walked.
-        titles: N titles.
+        tree: from :func:`recnb.eager_llm.explain.walked_tree`, of this trie.
         categories: N lists of category names.
         token_name: token id -> name, e.g. ``tokenizer.convert_ids_to_tokens``.
 
@@ -48,16 +47,7 @@ def tree_labels(
 def case_header(
     name: str, walk: Walk, history: np.ndarray, titles: Sequence[str], popularity_rank: np.ndarray, shown: int = 8
 ) -> str:
-    """Markdown above a case: the outcome, the latest titles of the history, the true item and its rank.
-
-    Args:
-        name: of the case.
-        walk: from :func:`explain_search`.
-        history: (T,) items, -1 where there is none.
-        titles: N titles; escaped here.
-        popularity_rank: (N,) 1 = most popular in training.
-        shown: titles of the history to show.
-    """
+    """Markdown above a case: the outcome, the ``shown`` latest titles of the history, the true item and its rank."""
     past = [titles[item] for item in history.tolist() if item >= 0]
     return (
         f"### {escape(name)}: {walk.outcome}\n\n"
@@ -70,47 +60,31 @@ def case_header(
 def recommendation_table(
     walk: Walk, titles: Sequence[str], popularity_rank: np.ndarray, popular: np.ndarray, rows: int = 10
 ) -> pd.DataFrame:
-    """The first rows of a list, and beside them what the popularity baseline shows everybody.
+    """The first rows of a list, and beside them what the popularity baseline shows everybody: ``popular`` (W,)."""
 
-    Args:
-        walk: from :func:`explain_search`.
-        titles: N titles.
-        popularity_rank: (N,) 1 = most popular in training.
-        popular: (W,) the baseline's list for this user.
-        rows: rows to show.
-    """
+    def marked(item: int) -> str:
+        return ("✓ " if item == walk.target else "") + plain(titles[item])
+
     shown = [int(item) for item in walk.items[:rows]]
     return pd.DataFrame(
         {
             "rank": range(1, len(shown) + 1),
-            "recommended": [("✓ " if item == walk.target else "") + plain(titles[item]) for item in shown],
+            "recommended": [marked(item) for item in shown],
             "probability": [percent(float(np.exp(score))) for score in walk.scores[:rows]],
             "popularity rank": [int(popularity_rank[item]) for item in shown],
-            "popularity would say": [
-                ("✓ " if item == walk.target else "") + plain(titles[item]) for item in popular[:rows].tolist()
-            ],
+            "popularity would say": [marked(item) for item in popular[:rows].tolist()],
         }
     )
 
 
 def case_record(
-    name: str,
-    walk: Walk,
-    history: np.ndarray,
-    item_ids: Sequence[str],
-    titles: Sequence[str],
-    popularity_rank: np.ndarray,
-    preference: str,
-) -> dict[str, Any]:
+    name: str, walk: Walk, history: np.ndarray, item_ids: Sequence[str], titles: Sequence[str],
+    popularity_rank: np.ndarray, preference: str,
+) -> dict[str, Any]:  # fmt: skip
     """One case as plain values, for ``cases.json``; texts are as in the catalogue: escape them to show them.
 
     Args:
-        name: of the case.
-        walk: from :func:`explain_search`.
-        history: (T,) items, -1 where there is none.
         item_ids: N ids as in the source.
-        titles: N titles.
-        popularity_rank: (N,) 1 = most popular in training.
         preference: what the model says about the user.
     """
 

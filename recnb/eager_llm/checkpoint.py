@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from recnb.eager_llm.model import Recommender
 from recnb.llm.vocabulary import Vocabulary
@@ -25,33 +22,20 @@ SMALL = 200_000_000  # bytes of weights below which a model is evaluated in floa
 
 
 def save_model(folder: Path, recommender: Recommender, vocabulary: Vocabulary, k: int) -> None:
-    """Write a Hugging Face folder (weights, tokenizer) plus ``index.json`` and the projectors."""
-    from safetensors.torch import save_file
-
+    """Write a Hugging Face folder (weights, tokenizer), ``index.json`` (``k`` codes per level) and the projectors."""
     recommender.backbone.save_pretrained(folder, safe_serialization=True)
     vocabulary.tokenizer.save_pretrained(folder)
-    if len(recommender.projectors):
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in recommender.projectors.state_dict().items()},
-            folder / "projectors.safetensors",
-        )
+    if projectors := recommender.projectors.state_dict():
+        stored = {name: weight.detach().cpu().contiguous() for name, weight in projectors.items()}
+        save_file(stored, folder / "projectors.safetensors")
     (folder / "index.json").write_text(json.dumps({"columns": list(vocabulary.columns), "codes": k}), encoding="utf-8")
 
 
 def read_model(
-    folder: Path,
-    codes: np.ndarray,
-    adapter: Path | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> tuple[PreTrainedModel, Vocabulary]:
-    """Load what :func:`save_model` wrote, with a LoRA adapter on top if one is given.
-
-    Args:
-        folder: the Hugging Face folder.
-        codes: (N, L) item codes.
-        adapter: folder of a peft adapter.
-    """
+    folder: Path, codes: np.ndarray, adapter: Path | None = None,
+    device: str = "cpu", dtype: torch.dtype = torch.float32,
+) -> tuple[PreTrainedModel, Vocabulary]:  # fmt: skip
+    """What :func:`save_model` wrote, for item codes (N, L), with a folder's peft adapter on top if one is given."""
     meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     vocabulary = Vocabulary.build(tokenizer, meta["columns"], codes, meta["codes"])

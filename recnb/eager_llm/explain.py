@@ -1,12 +1,10 @@
-"""Case studies: why these items, where the beam decided, and what the model can say in words.
+"""Case studies: why these items, where the beam decided, and what the model can say in words (07_case_studies).
 
-Everything here is about single users and items, so clarity comes before speed. Shown in
-``07_case_studies``.
+Everything here is about single users and items, so clarity comes before speed.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,11 +18,13 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from torch import nn
 
-from recnb.errors import RecnbError
+from recnb.errors import RecnbError, nearest
 from recnb.index.trie import Trie
 from recnb.llm.beam import Level, beam_search
 from recnb.llm.score import Normalisation, score_items, score_tokens
 from recnb.style import plain
+
+AT_ONCE = 512  # items that one search of the whole catalogue keeps
 
 
 @dataclass(frozen=True)
@@ -69,31 +69,18 @@ class Walk:
 
 @dataclass(frozen=True)
 class Prefix:
-    """One node of the tree that a search walked.
+    """One node of the tree that a search walked."""
 
-    Attributes:
-        depth: tokens, 1..L.
-        node: its number on that depth of the trie.
-        parent: node on the depth above.
-        probability: of all tokens so far.
-        kept: the beam kept it (False only where it lost the target).
-        survives: it leads to a returned item.
-        on_target: it leads to the true item.
-        items: how many items of the catalogue begin so.
-        first_item: the first of them in trie order (the item itself where there is one).
-        forced: no beam had a choice at this depth.
-    """
-
-    depth: int
-    node: int
-    parent: int
-    probability: float
-    kept: bool
-    survives: bool
-    on_target: bool
-    items: int
-    first_item: int
-    forced: bool
+    depth: int  # tokens, 1..L
+    node: int  # its number on that depth of the trie
+    parent: int  # node on the depth above
+    probability: float  # of all tokens so far
+    kept: bool  # by the beam; False only where it lost the target
+    survives: bool  # it leads to a returned item
+    on_target: bool  # it leads to the true item
+    items: int  # how many items of the catalogue begin so
+    first_item: int  # the first of them in trie order (the item itself where there is one)
+    forced: bool  # no beam had a choice at this depth
 
 
 def choose_users(
@@ -109,7 +96,6 @@ def choose_users(
         named: ids to include.
         hits: (U,) 1 where the target was in the list, 0 where not, -1 where unknown (never drawn).
         count: random users.
-        seed: of the draw.
 
     Returns:
         Distinct user numbers, and for each whether it was named (bool).
@@ -127,37 +113,25 @@ def choose_users(
 
 
 def numbers_of(ids: Sequence[str] | np.ndarray, wanted: Sequence[str], key: str) -> list[int]:
-    """Positions of the wanted ids, each once.
-
-    Args:
-        ids: all ids, as in the source.
-        wanted: ids that the recipe names.
-        key: the recipe's key, for the error.
+    """Positions of the wanted ids among all ids of the source, each once.
 
     Raises:
-        RecnbError: an id that does not exist; the message gives the nearest one.
+        RecnbError: an id that does not exist; the message names the recipe's ``key`` and the nearest id.
     """
     known = {str(name): number for number, name in enumerate(ids)}
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0) or list(known)[:1]
-            raise RecnbError(f"{key}: no id '{name}' among the {len(known)} of the data; nearest: '{near[0]}'")
+            raise RecnbError(f"{key}: no id '{name}' among the {len(known)} of the data{nearest(name, known)}")
     return list(dict.fromkeys(known[name] for name in wanted))
 
 
 def explain_search(
-    model: nn.Module,
-    prompt: np.ndarray,
-    trie: Trie,
-    width: int,
-    target: int,
-    normalisation: Normalisation = "full",
+    model: nn.Module, prompt: np.ndarray, trie: Trie, width: int, target: int, normalisation: Normalisation = "full"
 ) -> Walk:
     """Search for one user and keep what is needed to say why.
 
     Args:
-        model, trie, width, normalisation: as in :func:`recnb.llm.beam.beam_search`.
-        prompt: (S,) token ids.
+        prompt: (S,) token ids; the others as of :func:`recnb.llm.beam.beam_search`.
         target: the item the user really took next.
     """
     found = beam_search(model, [prompt], trie, width, normalisation)
@@ -173,13 +147,24 @@ def explain_search(
         target_rank=int((scores > scores[target]).sum()),
         target_bits=bits[0],
         best_bits=bits[1],
-        lost_at=0 if target in found.items[0] else _lost_at(found.trace, trie, target),
+        lost_at=_lost_at(found.trace, trie, target),
         agreement=float(np.isin(found.items[0], np.argsort(-scores, kind="stable")[:width]).mean()),
     )
 
 
+def _lost_at(trace: tuple[Level, ...], trie: Trie, target: int) -> int:
+    path = trie.path(np.array([target]))[0].tolist()
+    return next((level.depth for level in trace if path[level.depth] not in _kept(level)), 0)
+
+
+def _kept(level: Level) -> dict[int, float]:
+    """Node -> probability of the prefixes that a step kept."""
+    found = zip(level.nodes[0].tolist(), level.scores[0].tolist(), strict=True)
+    return {node: float(np.exp(score)) for node, score in found if np.isfinite(score)}
+
+
 def catalogue_scores(
-    model: nn.Module, prompt: np.ndarray, trie: Trie, normalisation: Normalisation = "full", at_once: int = 512
+    model: nn.Module, prompt: np.ndarray, trie: Trie, normalisation: Normalisation = "full"
 ) -> np.ndarray:
     """(N,) log-probability of every item after one prompt, with no beam that could lose one.
 
@@ -189,7 +174,7 @@ def catalogue_scores(
     if normalisation != "full":
         return score_items(model, [prompt], trie, normalisation)[0]
     scores = np.empty(trie.n_items, np.float32)
-    rows, parts = trie.item_tokens().cpu(), trie.order.cpu().split(at_once)  # neighbours in the trie share prefixes
+    rows, parts = trie.item_tokens().cpu(), trie.order.cpu().split(AT_ONCE)  # neighbours in the trie share prefixes
     for part in parts:
         found = beam_search(model, [prompt], Trie.from_tokens(rows[part]), len(part))
         scores[part.numpy()[found.items[0]]] = found.scores[0]
@@ -198,36 +183,41 @@ def catalogue_scores(
 
 def walked_tree(walk: Walk, trie: Trie) -> list[Prefix]:
     """The prefixes that a search kept, and the one at which it lost the target; by depth, then in trie order."""
-    tree = []
+    tree, wanted = [], trie.path(np.array([walk.target]))[0].tolist()
     for level in walk.trace:
-        found = zip(level.nodes[0].tolist(), level.scores[0].tolist(), strict=True)
-        tree += [_prefix(walk, trie, level, node, float(np.exp(score))) for node, score in found if np.isfinite(score)]
-    if walk.lost_at:
-        node = int(trie.path(np.array([walk.target]))[0, walk.lost_at])
-        probability = float(2.0 ** -walk.target_bits[: walk.lost_at].sum())
-        tree.append(_prefix(walk, trie, walk.trace[walk.lost_at - 1], node, probability))
-    return sorted(tree, key=lambda prefix: (prefix.depth, prefix.node))
+        depth, kept = level.depth, _kept(level)
+        survivors = set(trie.path(walk.items)[:, depth].tolist())
+        lost = {wanted[depth]: float(2.0 ** -walk.target_bits[:depth].sum())} if depth == walk.lost_at else {}
+        for node, probability in sorted((kept | lost).items()):
+            prefix = Prefix(
+                depth=depth,
+                node=node,
+                parent=trie.parent(depth, node),
+                probability=probability,
+                kept=node in kept,
+                survives=node in survivors,
+                on_target=node == wanted[depth],
+                items=int(trie.items_below(depth, torch.tensor([node]))),
+                first_item=int(trie.items_at(depth, node)[0]),
+                forced=level.forced,
+            )
+            tree.append(prefix)
+    return tree
 
 
 def decisions(walk: Walk, columns: Sequence[str]) -> pd.DataFrame:
     """Level by level: how many prefixes stood for choice, how many were kept, what each token cost.
 
-    Args:
-        walk: from :func:`explain_search`.
-        columns: names of the L columns of a code.
-
     Returns:
-        Index = column; ``choices``, ``kept``, ``kept probability`` (of all sequences the model could write), and the
-        bits of this token in the first returned item and in the target.
+        Index = the L ``columns`` of a code; ``choices``, ``kept``, ``kept probability`` (of all sequences the model
+        could write), and the bits of this token in the first returned item and in the target.
     """
-    live = [np.isfinite(level.scores[0]) for level in walk.trace]
+    kept = [np.exp(level.scores[0][np.isfinite(level.scores[0])]) for level in walk.trace]
     return pd.DataFrame(
         {
             "choices": [int(level.legal[0]) for level in walk.trace],
-            "kept": [int(mask.sum()) for mask in live],
-            "kept probability": [
-                float(np.exp(level.scores[0][mask]).sum()) for level, mask in zip(walk.trace, live, strict=True)
-            ],
+            "kept": [len(probabilities) for probabilities in kept],
+            "kept probability": [float(probabilities.sum()) for probabilities in kept],
             "bits, first item": walk.best_bits,
             "bits, true item": walk.target_bits,
         },
@@ -249,9 +239,7 @@ def prefix_meaning(
     p is the share of these items that have c, q the share of all items: a category that everything has says nothing.
 
     Args:
-        trie, depth, node: the prefix.
-        categories: N lists of category names.
-        shares: from :func:`category_shares`.
+        categories: N lists of category names; shares: what :func:`category_shares` makes of them.
 
     Returns:
         The category and p; ("", 0.0) if the items have none.
@@ -265,28 +253,16 @@ def prefix_meaning(
     return name, counts[name] / len(below)
 
 
-def popularity_overlap(lists: np.ndarray, popular: np.ndarray, k: int) -> np.ndarray:
-    """(U,) share of each user's first k items that are among the first k of ``popular`` (U, W), the baseline's lists.
-
-    1 means that the model recommends the popular and nothing else.
-    """
-    first, common = lists[:, :k], popular[:, :k]
-    return (first[:, :, None] == common[:, None, :]).any(2).mean(1)
-
-
 def word_match(
     written: Sequence[str], catalogue: Sequence[str], ignore: Literal["english"] | None = None
 ) -> np.ndarray:
     """(M, N) F1 of the distinct words of each written text and each catalogue text, case ignored.
 
     Args:
-        written: M texts.
-        catalogue: N texts.
         ignore: words that do not count (``english``: scikit-learn's list of function words).
 
-    Example:
-        >>> word_match(["Toy Story (1995)"], ["toy story", "Heat (1995)"]).round(2).tolist()
-        [[0.8, 0.4]]
+    >>> word_match(["Toy Story (1995)"], ["toy story", "Heat (1995)"]).round(2).tolist()
+    [[0.8, 0.4]]
     """
     counter = CountVectorizer(binary=True, token_pattern=r"(?u)\w+", stop_words=ignore, dtype=np.float64)
     try:
@@ -319,28 +295,3 @@ def example_queries(categories: Sequence[Sequence[str]], titles: Sequence[str], 
         words = [w for w in re.findall(r"\w+", titles[int(rng.choice(inside))]) if len(w) > 2]
         queries.append(f"{name}, {words[0]}" if number % 2 and words else name)
     return queries or [plain(titles[0])]
-
-
-def _lost_at(trace: tuple[Level, ...], trie: Trie, target: int) -> int:
-    path = trie.path(np.array([target]))[0].tolist()
-    for level in trace:
-        if path[level.depth] not in level.nodes[0][np.isfinite(level.scores[0])]:
-            return level.depth
-    return 0
-
-
-def _prefix(walk: Walk, trie: Trie, level: Level, node: int, probability: float) -> Prefix:
-    depth = level.depth
-    returned = trie.path(walk.items)[:, depth].tolist()
-    return Prefix(
-        depth=depth,
-        node=node,
-        parent=trie.parent(depth, node),
-        probability=probability,
-        kept=node in level.nodes[0][np.isfinite(level.scores[0])],
-        survives=node in returned,
-        on_target=node == int(trie.path(np.array([walk.target]))[0, depth]),
-        items=int(trie.items_below(depth, torch.tensor([node]))),
-        first_item=int(trie.items_at(depth, node)[0]),
-        forced=level.forced,
-    )

@@ -33,8 +33,8 @@ from recnb.recommenders.next_item import marks
 class ItemHead:
     """A partner without a second model: scores of all items from the model's own state after a history.
 
-    The state of the last token goes through the item head's linear map and is compared with every item's behavioural
-    embedding (cosine over the training temperature), as in training (:class:`recnb.eager_llm.model.Recommender`).
+    The state goes through the item head's linear map and is compared with every item's behavioural embedding (cosine
+    over the temperature), as in training (:class:`recnb.eager_llm.model.Recommender`).
 
     Args:
         model: the trained model, with its adapter or without.
@@ -42,26 +42,20 @@ class ItemHead:
         items: (N, d) behavioural embeddings.
         temperature: the one it was trained with.
         prompts: histories (B, T) -> B arrays of token ids.
-        pad_id: fills shorter prompts.
 
     Raises:
         ArtifactError: the model was trained without the head.
     """
 
     def __init__(
-        self,
-        model: Any,
-        folder: Path,
-        items: np.ndarray,
-        temperature: float,
+        self, model: Any, folder: Path, items: np.ndarray, temperature: float,
         prompts: Callable[[np.ndarray], Sequence[np.ndarray]],
-        pad_id: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         path = folder / "projectors.safetensors"
         stored = load_file(path) if path.is_file() else {}
         if f"{NEXT}.weight" not in stored:
             raise ArtifactError(f"{path}: no item head; train with train.lambda_next > 0 (04_train)")
-        self.model, self.prompts, self.pad_id, self.temperature = model, prompts, pad_id, temperature
+        self.model, self.prompts, self.temperature = model, prompts, temperature
         self.weight, self.bias = stored[f"{NEXT}.weight"], stored[f"{NEXT}.bias"]
         self.items = F.normalize(torch.as_tensor(items, dtype=torch.float32), dim=1)
 
@@ -69,7 +63,7 @@ class ItemHead:
         """(B, N) float32 for histories (B, T) padded with -1."""
         with inference(self.model) as causal:
             device = next(causal.parameters()).device
-            ids, mask = (part.to(device) for part in pad_left(self.prompts(histories), self.pad_id))
+            ids, mask = (part.to(device) for part in pad_left(self.prompts(histories)))
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             body = causal.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
             states = body.last_hidden_state[:, -1].float().cpu()
@@ -89,10 +83,9 @@ class Repeats:
     """
 
     def __init__(self, train: Sequences, n_items: int) -> None:
-        owner = np.repeat(np.arange(len(train)), np.diff(train.offsets))
-        events = len(train.items)
+        owner, events = np.repeat(np.arange(len(train)), train.lengths), len(train.items)
         again = events - len(np.unique(owner * n_items + train.items))
-        chances = events - int((np.diff(train.offsets) > 0).sum())
+        chances = events - int((train.lengths > 0).sum())
         self.n_items, self.share = n_items, (again + 1) / (chances + 2)  # never 0, never 1
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
@@ -104,15 +97,10 @@ class Repeats:
 
 
 class Joint:
-    """Several partners as one: their log-probabilities add up (a product of experts).
+    """Several partners as one: their log-probabilities, a share of each, add up (a product of experts)."""
 
-    Args:
-        parts: each one's scores are read as logits.
-        shares: a factor for each; none: equal shares.
-    """
-
-    def __init__(self, parts: Sequence[Scorer], shares: Sequence[float] = ()) -> None:
-        self.parts, self.shares = parts, shares or [1.0] * len(parts)
+    def __init__(self, parts: Sequence[Scorer], shares: Sequence[float]) -> None:
+        self.parts, self.shares = parts, shares
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) for histories (B, T) padded with -1."""
@@ -127,26 +115,17 @@ def logs(part: Scorer, histories: np.ndarray) -> Any:
 def partner_of(names: str, fitted: Mapping[str, Any]) -> Scorer:
     """The partner that a recipe names: a fitted recommender, or several with a plus between them as :class:`Joint`."""
     parts = [fitted[name] for name in names.split("+")]
-    return parts[0] if len(parts) == 1 else Joint(parts)
+    return parts[0] if len(parts) == 1 else Joint(parts, [1.0] * len(parts))
 
 
 def fused_lists(
-    model: Any,
-    prompts: Sequence[np.ndarray],
-    histories: np.ndarray,
-    trie: Trie,
-    decode: DecodeConfig,
-    partner: Scorer,
-    weight: float,
-    exclude: Any = None,
-    progress: bool = False,
-) -> np.ndarray:
-    """Lists of the model with a partner's scores in the trie (:class:`recnb.llm.prior.Prior`).
+    model: Any, prompts: Sequence[np.ndarray], histories: np.ndarray, trie: Trie, decode: DecodeConfig,
+    partner: Scorer, weight: float, exclude: Any = None, progress: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Lists of :func:`recnb.llm.beam.recommend` with a partner's scores in the trie (:class:`recnb.llm.prior.Prior`).
 
     Args:
-        model, prompts, trie, decode, exclude, progress: as of :func:`recnb.llm.beam.recommend`.
-        histories: (U, T) the same histories, for the partner.
-        partner: its scores are read as logits.
+        histories: (U, T), those of the prompts, for the partner; its scores are read as logits.
         weight: of the partner; 0: the model alone, whatever the partner says.
 
     Returns:
@@ -157,16 +136,9 @@ def fused_lists(
 
 
 def choose_weight(
-    model: Any,
-    prompts: Sequence[np.ndarray],
-    histories: np.ndarray,
-    targets: np.ndarray,
-    trie: Trie,
-    decode: DecodeConfig,
-    partner: Scorer,
-    weights: Sequence[float],
-    progress: bool = False,
-) -> pd.DataFrame:
+    model: Any, prompts: Sequence[np.ndarray], histories: np.ndarray, targets: np.ndarray, trie: Trie,
+    decode: DecodeConfig, partner: Scorer, weights: Sequence[float], progress: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """What each weight gives on validation, the best by N@10 first; to be called with validation users only.
 
     Args:
@@ -184,26 +156,18 @@ def choose_weight(
 
 
 def choose_share(
-    pair: Sequence[Scorer],
-    histories: np.ndarray,
-    targets: np.ndarray,
-    weights: Sequence[float],
-    users: int = 1024,
+    pair: Sequence[Scorer], histories: np.ndarray, targets: np.ndarray, weights: Sequence[float], users: int = 1024
 ) -> pd.DataFrame:
     """Two scorers mixed without a model: what each share of the second gives on validation, the best by N@10 first.
 
     The control of every mixture: two lists are often better than one, whoever made them, so what tokens
-    add shows beside a mixture that has none.
+    add shows beside a mixture that has none. Returns what :func:`choose_weight` does.
 
     Args:
         pair: their scores are read as logits; the first has share 1.
-        histories: (U, T); targets: (U,), both of validation.
+        histories: (U, T); targets: (U,), both of validation; ``users`` are scored at a time.
         weights: candidates for the second's share, each and its inverse, so that neither of the two is preferred; 0,
             the first alone, is always among them.
-        users: scored at a time.
-
-    Returns:
-        columns weight, R@10, N@10; equal N@10: the smaller share first.
     """
     shares = sorted({0.0, *weights, *(1 / weight for weight in weights if weight)})
     ranks: dict[float, list[np.ndarray]] = {share: [] for share in shares}

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from recnb.llm.backbone import causal_lm, head_logits
 from recnb.recommenders.losses import info_nce
-
-if TYPE_CHECKING:
-    pass
-
 
 NEXT = "next"  # the item head among the projectors
 
@@ -29,6 +23,9 @@ class Recommender(nn.Module):
     map to each source's space and is matched (cosine, temperature τ) to the target item's original embedding against
     random items. Samples without one target item do not count; an item is never its own negative.
 
+    A source named ``next`` (ours, not the paper's) gets an item head: the same InfoNCE, of the state of the last token
+    before each item of a history with that item (:class:`recnb.eager_llm.fusion.ItemHead` uses it).
+
     Args:
         backbone: a causal LM with all tokens.
         sources: name -> (N, d) original item embeddings; frozen, held as buffers, not saved with the weights.
@@ -36,30 +33,17 @@ class Recommender(nn.Module):
         temperature: τ.
         label_smoothing: of the response's cross-entropy.
         dropout: on the input embeddings while training.
-        following: (N, d) behavioural embeddings that an item head is to predict from the last token before each item
-            of a history; None: no head. Ours, not the paper's: :class:`recnb.eager_llm.fusion.ItemHead` uses it.
-        following_weight: of the head's loss, the same InfoNCE.
     """
 
     def __init__(
-        self,
-        backbone: PreTrainedModel,
-        sources: dict[str, np.ndarray],
-        weights: dict[str, float],
-        temperature: float = 0.1,
-        label_smoothing: float = 0.0,
-        dropout: float = 0.0,
-        following: np.ndarray | None = None,
-        following_weight: float = 0.0,
-    ) -> None:
+        self, backbone: PreTrainedModel, sources: dict[str, np.ndarray], weights: dict[str, float],
+        temperature: float = 0.1, label_smoothing: float = 0.0, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.backbone = backbone
         self.weights, self.temperature, self.label_smoothing = weights, temperature, label_smoothing
         width = backbone.config.get_text_config().hidden_size
-        if following is not None:
-            sources, weights = sources | {NEXT: following}, weights | {NEXT: following_weight}
-            self.weights = weights
         self.projectors = nn.ModuleDict({name: nn.Linear(width, x.shape[1]) for name, x in sources.items()})
         for name, x in sources.items():
             unit = F.normalize(torch.as_tensor(x, dtype=torch.float32), dim=1)
@@ -82,49 +66,43 @@ class Recommender(nn.Module):
         return state
 
     def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        labels: torch.Tensor,
-        con: torch.Tensor,
-        target: torch.Tensor,
-        negatives: torch.Tensor,
-        following: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, con: Tensor, target: Tensor,
+        following: Tensor, negatives: Tensor,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """One training pass.
 
         Args:
-            input_ids: (B, S), right-padded.
-            attention_mask: (B, S).
+            input_ids, attention_mask: (B, S), right-padded.
             labels: (B, S) bool; True where the token is to be predicted.
             con: (B,) position of [CON].
             target: (B,) item, or -1.
+            following: (B, S) item that follows a position as the next of its history, or -1.
             negatives: (M,) items shared by the batch.
-            following: (B, S) item that follows a position as the next of its history, or -1; None: nowhere.
 
         Returns:
             ``loss`` and its parts ``response``, ``semantic``, ``behaviour``, ``next`` (scalars; a part that is off is
             absent).
         """
         embedded = self.dropout(self.backbone.get_input_embeddings()(input_ids))
-        hidden = (
-            causal_lm(self.backbone)
-            .base_model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
-            .last_hidden_state
-        )  # (B, S, d)
-        # logits only where a label is: the head is the dearest layer of a model with a large vocabulary
-        rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
-        logits = head_logits(self.backbone, hidden[rows, columns])  # (labels, V)
-        response = F.cross_entropy(
-            logits, input_ids[rows, columns + 1], label_smoothing=self.label_smoothing, reduction="sum"
-        ) / max(len(rows), 1)
-        parts = {"response": response}
+        body = causal_lm(self.backbone).base_model
+        hidden = body(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        parts = {"response": self._response(hidden, input_ids, labels)}
         summary = hidden[torch.arange(len(con), device=con.device), con].float()  # (B, d)
         for name, projector in self.projectors.items():
-            items, states, wanted = getattr(self, f"items_{name}"), summary, target
+            states, wanted = summary, target
             if name == NEXT:
-                places = torch.zeros_like(input_ids, dtype=torch.bool) if following is None else following >= 0
-                states, wanted = hidden[places].float(), input_ids[:0, 0] if following is None else following[places]
+                states, wanted = hidden[following >= 0].float(), following[following >= 0]
+            items = getattr(self, f"items_{name}")
             parts[name] = info_nce(projector(states), items, wanted, negatives, self.temperature)
-        loss = response + sum(self.weights[name] * parts[name] for name in self.projectors)
+        loss = parts["response"] + sum(self.weights[name] * parts[name] for name in self.projectors)
         return {"loss": loss, **parts}
+
+    def _response(self, hidden: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of the labelled tokens, from states (B, S, d).
+
+        Logits only where a label is: the head is the dearest layer of a model with a large vocabulary.
+        """
+        rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
+        logits, wanted = head_logits(self.backbone, hidden[rows, columns]), input_ids[rows, columns + 1]  # (n, V), (n,)
+        total = F.cross_entropy(logits, wanted, label_smoothing=self.label_smoothing, reduction="sum")
+        return total / max(len(rows), 1)

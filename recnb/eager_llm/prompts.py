@@ -1,4 +1,4 @@
-"""Prompts that ask a trained model: what comes next, what an item is, what somebody searches or likes."""
+"""What the model reads: instructions, items as tokens and text; and the prompts that ask it once it is trained."""
 
 from __future__ import annotations
 
@@ -10,18 +10,36 @@ from recnb.eager_llm.recipe import TasksConfig
 from recnb.eager_llm.templates import TEMPLATES
 from recnb.llm.vocabulary import Vocabulary
 
-# -- prompts for inference: always the first template ------------------------------------------------------------
+
+class Pieces:
+    """What prompts are put together from, as token ids.
+
+    Attributes:
+        separator: stands behind each item of a history.
+        instructions: task -> what stands before and after its history, item or query, for each template.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, config: TasksConfig) -> None:
+        self.vocabulary = vocabulary
+        self.separator = vocabulary.encode([config.separator])[0] if config.separator else []
+        self.instructions = {
+            task: [(vocabulary.start + before, after) for before, after in map(vocabulary.encode, texts)]
+            for task, texts in TEMPLATES.items()
+        }
+
+    def history(self, items: np.ndarray) -> np.ndarray:
+        """Ids of items (T,), each one's L tokens and the separator; -1 is no item."""
+        tokens = self.vocabulary.item_tokens[items[items >= 0]]  # (T, L)
+        behind = np.broadcast_to(np.array(self.separator, np.int64), (len(tokens), len(self.separator)))
+        return np.concatenate([tokens, behind], axis=1).ravel()
 
 
-def _first(vocabulary: Vocabulary, task: str) -> tuple[list[int], list[int]]:
-    before, after = vocabulary.encode(TEMPLATES[task][0])
-    return [*vocabulary.start, *before], after
+def joined(*parts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """(S,) int64 of ids in parts."""
+    return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
 
 
-def _history(vocabulary: Vocabulary, items: np.ndarray, separator: list[int]) -> np.ndarray:
-    tokens = vocabulary.item_tokens[items[items >= 0]]
-    tail = np.broadcast_to(np.array(separator, dtype=np.int64), (len(tokens), len(separator)))
-    return np.concatenate([tokens, tail], axis=1).ravel()
+# -- prompts for inference: always the first template ----------------------------------------------------------------
 
 
 def seqrec_prompts(
@@ -36,36 +54,30 @@ def seqrec_prompts(
     Returns:
         U arrays of token ids.
     """
-    prefix, _ = _first(vocabulary, "seqrec")
-    separator = vocabulary.encode([config.separator])[0] if config.separator else []
-    tail = [vocabulary.con_id] if con_before else []
-    return [np.concatenate([prefix, _history(vocabulary, row, separator), tail]).astype(np.int64) for row in histories]
+    pieces = Pieces(vocabulary, config)
+    before, _ = pieces.instructions["seqrec"][0]
+    return [joined(before, pieces.history(row), [vocabulary.con_id] * con_before) for row in histories]
 
 
 def index2item_prompts(vocabulary: Vocabulary, items: np.ndarray, config: TasksConfig) -> list[np.ndarray]:
     """Prompts that ask for the text behind an item's tokens; ``items`` (M,)."""
-    prefix, suffix = _first(vocabulary, "index2item")
-    return [np.concatenate([prefix, vocabulary.item_tokens[i], suffix]).astype(np.int64) for i in items]
+    before, after = Pieces(vocabulary, config).instructions["index2item"][0]
+    return [joined(before, vocabulary.item_tokens[item], after) for item in items]
 
 
 def itemsearch_prompts(
     vocabulary: Vocabulary, queries: Sequence[str], histories: np.ndarray | None, config: TasksConfig
 ) -> list[np.ndarray]:
     """Prompts that ask for an item by free text; ``histories`` (M, T) or None."""
-    prefix, suffix = _first(vocabulary, "itemsearch")
-    separator = vocabulary.encode([config.separator])[0] if config.separator else []
+    pieces = Pieces(vocabulary, config)
+    before, after = pieces.instructions["itemsearch"][0]
     encoded = vocabulary.encode(queries, config.max_text_tokens)
     rows = np.full((len(encoded), 1), -1) if histories is None else histories
-    return [
-        np.concatenate([prefix, query, suffix, _history(vocabulary, row, separator)]).astype(np.int64)
-        for query, row in zip(encoded, rows, strict=True)
-    ]
+    return [joined(before, query, after, pieces.history(row)) for query, row in zip(encoded, rows, strict=True)]
 
 
 def preference_prompts(vocabulary: Vocabulary, histories: np.ndarray, config: TasksConfig) -> list[np.ndarray]:
     """Prompts that ask what a user likes; ``histories`` (U, T)."""
-    prefix, suffix = _first(vocabulary, "preferenceobtain")
-    separator = vocabulary.encode([config.separator])[0] if config.separator else []
-    return [
-        np.concatenate([prefix, _history(vocabulary, row, separator), suffix]).astype(np.int64) for row in histories
-    ]
+    pieces = Pieces(vocabulary, config)
+    before, after = pieces.instructions["preferenceobtain"][0]
+    return [joined(before, pieces.history(row), after) for row in histories]

@@ -19,12 +19,13 @@ from recnb.settings import Judged, Positive, Problem, Rate, Recipe, Section, Sha
 
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 TASKS: tuple[Task, ...] = get_args(Task)
+Weight = Annotated[float, Field(ge=0, le=100)]
 
 
 class TasksConfig(Section):
     """04_train: the six tasks, their mixture and their text."""
 
-    mixture: dict[Task, Annotated[float, Field(ge=0, le=100)]] = Field(
+    mixture: dict[Task, Weight] = Field(
         dict.fromkeys(TASKS, 1.0), description="passes over the task's samples per epoch (0: off, .5: half)"
     )
     separator: str = Field(", ", max_length=8, description="between the items of a history")
@@ -57,28 +58,20 @@ class TrainConfig(Section):
     batch_size: Positive = Field(32, description="samples per step and device")
     accumulate: Positive = Field(1, description="gradient accumulation steps")
     learning_rate: Rate = Field(3e-3, description="AdamW's peak (5e-5 for a 7B model, far more for a small one)")
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="of the learning rate after the warm-up"
-    )
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup: Share = Field(0.05, description="share of all steps")
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="probability spread over all tokens")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients longer than this are shortened")
     initialisation: Literal["centroid", "mean"] = Field("centroid", description="where new tokens start")
     con_position: Literal["after_response", "before_response"] = Field("after_response", description="after: the paper")
-    lambda_semantic: float = Field(
-        0.1, ge=0, le=100, description="weight of InfoNCE against text embeddings (release: 0.1)"
-    )
-    lambda_behaviour: float = Field(
-        0.1, ge=0, le=100, description="weight of InfoNCE against behavioural embeddings (release: 0.1)"
-    )
-    lambda_next: float = Field(
-        0.0, ge=0, le=100, description="weight of an item head (ours): InfoNCE of the next item's behavioural embedding"
+    lambda_semantic: Weight = Field(0.1, description="weight of InfoNCE against text embeddings (release: 0.1)")
+    lambda_behaviour: Weight = Field(0.1, description="weight of InfoNCE against behavioural embeddings (release: 0.1)")
+    lambda_next: Weight = Field(
+        0.0, description="weight of an item head (ours): InfoNCE of the next item's behavioural embedding"
     )
     temperature: float = Field(0.1, gt=0, le=10, description="of InfoNCE (release: 0.1)")
-    negatives: Positive = Field(
-        2048, description="random items shared by the batch; all items if the catalogue is smaller"
-    )
+    negatives: Positive = Field(2048, description="random items shared by the batch; all if the catalogue is smaller")
     early_stopping: Literal["none", "R@10", "loss"] = Field("R@10", description="on validation; the best state is kept")
     patience: Positive = Field(3, description="evaluations without a better one before stopping")
     evaluate_every: float = Field(0.0, ge=0, description="epochs between validations; 0: only at the end")
@@ -124,7 +117,7 @@ class FusionConfig(Section):
         description="two of evaluate.baselines with a plus, mixed without the model: what a second opinion is worth "
         "where no token is in it, e.g. sasrec-sampled+gru4rec",
     )
-    weights: list[Annotated[float, Field(ge=0, le=100)]] = Field(
+    weights: list[Weight] = Field(
         [0.5, 1.0, 2.0, 4.0, 8.0], min_length=1, description="weights of the partner; validation chooses (0: alone)"
     )
     users: Positive = Field(2000, description="validation users on which the weight is chosen, drawn once")

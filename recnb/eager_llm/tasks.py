@@ -9,8 +9,9 @@ that a (prompt, response) pair per target has (``expand: per_target``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 
 from recnb.data.schema import Sequences, has_text, titles_of
 from recnb.data.tables import read_json_lines
+from recnb.eager_llm.prompts import Pieces, joined
 from recnb.eager_llm.recipe import TasksConfig
 from recnb.eager_llm.templates import TEMPLATES
 from recnb.errors import DataError, nearest
@@ -70,14 +72,7 @@ class ItemText:
 
     @classmethod
     def build(cls, items: pd.DataFrame, vocabulary: Vocabulary, config: TasksConfig, seed: int) -> ItemText:
-        """Tokenize the catalogue.
-
-        Args:
-            items: the catalogue (N rows).
-            vocabulary: encodes text, never as index tokens.
-            config: text length and the share of items kept out of the text tasks.
-            seed: draws the hidden items.
-        """
+        """Tokenize the catalogue; ``seed`` draws the items whose text is held out."""
         titles, full, says = titles_of(items), full_text(items), has_text(items)
         drawn = np.zeros(len(items), dtype=bool)
         count = round(config.heldout_text * len(items))
@@ -107,12 +102,12 @@ def tokenizer_texts(items: pd.DataFrame) -> list[str]:
     return texts or [part for pairs in TEMPLATES.values() for pair in pairs for part in pair if part]
 
 
-def preference_text(text: ItemText, history: Sequence[int] | np.ndarray, limit: int = 3) -> str:
-    """What a history says its user likes: the commonest categories and title words, as one sentence."""
-    categories = Counter(c for i in history for c in text.categories[i]).most_common(limit)
+def preference_text(text: ItemText, history: Sequence[int] | np.ndarray) -> str:
+    """What a history says its user likes: the three commonest categories and title words, as one sentence."""
+    categories = Counter(c for i in history for c in text.categories[i]).most_common(3)
     shown = [i for i in history if not text.hidden[i]]
     words = Counter(w.strip(".,:;()!?'\"").lower() for i in shown for w in dict.fromkeys(text.words[i]))
-    frequent = [w for w, n in words.most_common(30) if n > 1 and len(w) > 3][:limit]
+    frequent = [w for w, n in words.most_common(30) if n > 1 and len(w) > 3][:3]
     liked = ", ".join(c for c, _ in categories) or "no clear category"
     return f"likes {liked}" + (f"; often {', '.join(frequent)}" if frequent else "")
 
@@ -132,12 +127,11 @@ def load_preferences(path: Path, user_ids: Sequence[str]) -> dict[int, str]:
     spoilt = rows["user_id"].isna() | ~rows["preference"].map(lambda value: isinstance(value, str))
     for line in rows.index[spoilt]:
         raise DataError(f'{path}: line {line}: expected {{"user_id": ..., "preference": "a sentence"}}')
-    found: dict[int, str] = {}
-    for line, user, preference in zip(rows.index, rows["user_id"].astype(str), rows["preference"], strict=True):
+    users = rows["user_id"].astype(str)
+    for line, user in users.items():
         if user not in number:
             raise DataError(f"{path}: line {line}: unknown user '{user}'{nearest(user, number)}")
-        found[number[user]] = preference
-    return found
+    return dict(zip(users.map(number).tolist(), rows["preference"], strict=True))
 
 
 def query_text(text: ItemText, item: int, rng: np.random.Generator) -> str:
@@ -152,13 +146,12 @@ class TaskBuilder:
     """Builds the samples of one epoch.
 
     Args:
-        vocabulary: tokens.
-        text: tokenized catalogue.
+        vocabulary, text: tokens, and what the catalogue says in them.
         train: training sequences only (nothing held out may enter here).
         config: mixture, templates, separator.
         max_history: T.
         dense: every item of a window is a target, else one sample per target.
-        con_after: ``[CON]`` after the response (the paper) or before it.
+        con_before: ``[CON]`` before the response, not after it (the paper).
         seed: all draws depend on (seed, epoch, task).
         preferences: user number -> preference sentence, replacing the derived one.
         users: (U,) bool, users whose sequences count; None for all.
@@ -171,59 +164,82 @@ class TaskBuilder:
     config: TasksConfig
     max_history: int
     dense: bool
-    con_after: bool
+    con_before: bool
     seed: int
     preferences: dict[int, str] = field(default_factory=dict)
     users: np.ndarray | None = None
     targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        self._separator = self.vocabulary.encode([self.config.separator])[0] if self.config.separator else []
-        self._prefix = {
-            task: [tuple(self.vocabulary.encode(parts)) for parts in TEMPLATES[task][: self.config.templates]]
-            for task in TEMPLATES
-        }
+        self._pieces, self._tokens = Pieces(self.vocabulary, self.config), self.vocabulary.item_tokens  # (N, L)
+        self._wanted = np.ones(len(self._tokens), dtype=bool) if self.targets is None else self.targets
         chosen = self.train.lengths >= 2
         self._users = np.flatnonzero(chosen if self.users is None else chosen & self.users)
-        self._check_text()
-        if len(self._users) == 0:
-            raise DataError("no user is left to train on: each needs two training interactions and the recipe's floors")
-
-    def _check_text(self) -> None:
         speaking = [task for task, weight in self.config.mixture.items() if weight > 0 and task != "seqrec"]
         if speaking and self.text.silent:
             raise DataError(
                 f"tasks.mixture.{speaking[0]} = {self.config.mixture[speaking[0]]:g}, but no item of this catalogue "
                 "has text: expected tasks.mixture with seqrec alone, e.g. --set 'tasks.mixture={seqrec: 1}'"
             )
+        if len(self._users) == 0:
+            raise DataError("no user is left to train on: each needs two training interactions and the recipe's floors")
 
-    # -- pieces -------------------------------------------------------------------------------------------------
+    def epoch(self, epoch: int) -> list[Sample]:
+        """All samples of one epoch, in task order (the loader shuffles); draws depend on (seed, epoch) only."""
+        makers: dict[str, Callable[[np.random.Generator], Iterable[Sample]]] = {
+            "seqrec": partial(self._dense, epoch) if self.dense else self._per_target,
+            "item2index": self._item2index,
+            "index2item": self._index2item,
+            "fusionseqrec": self._fusion,
+            "itemsearch": self._search,
+            "preferenceobtain": self._preference,
+        }
+        samples: list[Sample] = []
+        for number, (task, make) in enumerate(makers.items()):
+            weight = self.config.mixture.get(task, 0.0)  # type: ignore[call-overload]
+            passes, share = int(weight), weight - int(weight)
+            for repeat in range(passes + (share > 0)):
+                rng = np.random.default_rng([self.seed, epoch, 3, number, repeat])
+                made = list(make(rng))
+                if repeat == passes:
+                    made = [made[i] for i in np.sort(rng.permutation(len(made))[: round(share * len(made))])]
+                samples += made
+        return samples
 
-    def history_ids(self, items: np.ndarray) -> np.ndarray:
-        """(len·(L+sep),) ids: each item's tokens followed by the separator."""
-        tokens = self.vocabulary.item_tokens[items]  # (T, L)
-        if not self._separator:
-            return tokens.ravel()
-        separator = np.broadcast_to(np.array(self._separator), (len(items), len(self._separator)))
-        return np.concatenate([tokens, separator], axis=1).ravel()
+    # -- pieces -----------------------------------------------------------------------------------------------------
 
     def _sample(
-        self, prompt: Sequence[np.ndarray | list[int]], response: Sequence[int] | np.ndarray, target: int, task: str
+        self, task: str, prompt: Sequence[Sequence[int] | np.ndarray], response: Sequence[int] | np.ndarray, target: int
     ) -> Sample:
-        head = np.concatenate([np.asarray(p, dtype=np.int64) for p in prompt])
-        con = np.array([self.vocabulary.con_id])
-        body = np.asarray(response, dtype=np.int64)
-        parts = [head, body, con] if self.con_after else [head, con, body]
-        labels = np.zeros(sum(map(len, parts)), dtype=bool)
-        start = len(head) + (0 if self.con_after else 1)
-        labels[start : start + len(body)] = True
-        return Sample(np.concatenate(parts), labels, target, task)
+        con = [self.vocabulary.con_id]
+        head, tail = (joined(*prompt, con), []) if self.con_before else (joined(*prompt), con)
+        ids = joined(head, response, tail)
+        labels = np.zeros(len(ids), dtype=bool)
+        labels[len(head) : len(head) + len(response)] = True
+        return Sample(ids, labels, target, task)
 
-    def _wrap(self, task: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-        before, after = self._prefix[task][int(rng.integers(len(self._prefix[task])))]
-        return [*self.vocabulary.start, *before], after
+    def _instruction(self, task: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+        """Before and after, of a template drawn."""
+        return self._pieces.instructions[task][int(rng.integers(self.config.templates))]
 
-    # -- sequential tasks ---------------------------------------------------------------------------------------
+    def _words(self, ids: Sequence[int]) -> list[int]:
+        """An answer in words, with its end."""
+        return [*ids, self.vocabulary.eos_id]
+
+    def _events(self, user: int) -> np.ndarray:
+        return self.train.items[self.train.offsets[user] : self.train.offsets[user + 1]]
+
+    def _at(self, user: int, position: int) -> tuple[np.ndarray, int]:
+        """What came before a position of a user's sequence, and the item that stands there."""
+        events = self._events(user)
+        return events[max(0, position - self.max_history) : position], int(events[position])
+
+    def _drawn(self, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray, int]]:
+        """One (user, history, target) per user, at a position drawn anew each epoch."""
+        for user, draw in zip(self._users.tolist(), rng.random(len(self._users)), strict=True):
+            yield user, *self._at(user, 1 + int(draw * (len(self._events(user)) - 1)))
+
+    # -- sequential tasks -------------------------------------------------------------------------------------------
 
     def windows(self, epoch: int) -> np.ndarray:
         """(M, 3) rows user, first, stop: the windows of an epoch; each item after a user's first is a target once.
@@ -245,150 +261,75 @@ class TaskBuilder:
         rows = np.stack([users[owner], first, stop], axis=1)
         return rows[stop - first >= 2]
 
-    def _dense(self, epoch: int, rng: np.random.Generator) -> list[Sample]:
-        samples = []
+    def _dense(self, epoch: int, rng: np.random.Generator) -> Iterator[Sample]:
+        """A sample per window: all its items but the first are targets."""
+        length = self._tokens.shape[1]
+        step = length + len(self._pieces.separator)
         for user, first, stop in self.windows(epoch):
-            items = self._events(int(user))[first:stop]
-            prefix, _ = self._wrap("seqrec", rng)
-            sample = self._sample(
-                [prefix, self.history_ids(items[:-1])], self.vocabulary.item_tokens[items[-1]], int(items[-1]), "seqrec"
-            )
-            step = self.vocabulary.item_tokens.shape[1] + len(self._separator)
-            starts = len(prefix) + step * np.arange(1, len(items) - 1)  # items 1.. are targets too
-            length = self.vocabulary.item_tokens.shape[1]
-            sample.labels[(starts[:, None] + np.arange(length)).ravel()] = True
-            if self.targets is not None:
-                dropped = np.flatnonzero(~self.targets[items])
-                sample.labels[(len(prefix) + step * dropped[:, None] + np.arange(length)).ravel()] = False
-            samples.append(replace(sample, following=self._following(len(sample.ids), len(prefix), step, items)))
-        return samples
+            items = self._events(user)[first:stop]
+            before, _ = self._instruction("seqrec", rng)
+            shown, last = self._pieces.history(items[:-1]), int(items[-1])
+            sample = self._sample("seqrec", [before, shown], self._tokens[last], last)
+            places = 1 + np.flatnonzero(self._wanted[items[1:]])
+            begins = len(before) + step * places  # where the tokens of each target begin
+            labels, following = np.zeros(len(sample.ids), dtype=bool), np.full(len(sample.ids), -1)
+            labels[(begins[:, None] + np.arange(length)).ravel()] = True
+            following[begins - 1] = items[places]
+            yield replace(sample, labels=labels, following=following)
 
-    def _following(self, size: int, start: int, step: int, items: np.ndarray) -> np.ndarray:
-        """(size,) what :class:`Sample` calls following, for a window whose items begin at ``start``, ``step`` apart."""
-        following = np.full(size, -1, np.int64)
-        wanted = items if self.targets is None else np.where(self.targets[items], items, -1)
-        following[start + step * np.arange(1, len(items)) - 1] = wanted[1:]  # the last token before each item
-        return following
+    def _per_target(self, rng: np.random.Generator) -> Iterator[Sample]:
+        """A sample for every training target that has a history."""
+        owner = np.repeat(np.arange(len(self.train)), self.train.lengths)
+        place = np.arange(len(owner)) - self.train.offsets[owner]
+        kept = (place > 0) & np.isin(owner, self._users) & self._wanted[self.train.items]
+        for user, position in zip(owner[kept].tolist(), place[kept].tolist(), strict=True):
+            history, target = self._at(user, position)
+            before, _ = self._instruction("seqrec", rng)
+            sample = self._sample("seqrec", [before, self._pieces.history(history)], self._tokens[target], target)
+            following = np.full(len(sample.ids), -1)
+            following[sample.labels.argmax() - 1] = target  # the last token before the answer
+            yield replace(sample, following=following)
 
-    def _events(self, user: int) -> np.ndarray:
-        return self.train.items[self.train.offsets[user] : self.train.offsets[user + 1]]
-
-    def target_rows(self) -> np.ndarray:
-        """(M, 2) rows user, position: every training target with a history."""
-        lengths = self.train.lengths[self._users] - 1
-        users = np.repeat(self._users, lengths)
-        positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-        rows = np.stack([users, positions], axis=1)
-        if self.targets is None:
-            return rows
-        return rows[self.targets[self.train.items[self.train.offsets[rows[:, 0]] + rows[:, 1]]]]
-
-    def _per_target(self, rng: np.random.Generator) -> list[Sample]:
-        samples = []
-        for user, position in self.target_rows():
-            events = self._events(user)
-            history, target = events[max(0, position - self.max_history) : position], int(events[position])
-            prefix, _ = self._wrap("seqrec", rng)
-            prompt = [np.asarray(prefix, np.int64), self.history_ids(history)]
-            sample = self._sample(prompt, self.vocabulary.item_tokens[target], target, "seqrec")
-            following = np.full(len(sample.ids), -1, np.int64)
-            following[sum(map(len, prompt)) - int(self.con_after)] = target  # the last token before the answer
-            samples.append(replace(sample, following=following))
-        return samples
-
-    def _drawn(self, rng: np.random.Generator) -> list[tuple[int, np.ndarray, int]]:
-        """One (user, history, target) per user, at a position drawn anew each epoch."""
-        out = []
-        for user, draw in zip(self._users, rng.random(len(self._users)), strict=True):
-            events = self._events(int(user))
-            position = 1 + int(draw * (len(events) - 1))
-            out.append((int(user), events[max(0, position - self.max_history) : position], int(events[position])))
-        return out
-
-    def _fusion(self, rng: np.random.Generator) -> list[Sample]:
-        samples = []
+    def _fusion(self, rng: np.random.Generator) -> Iterator[Sample]:
+        """In turn: from tokens to a title, from titles to tokens."""
         for number, (_, history, target) in enumerate(self._drawn(rng)):
             if number % 2 == 0 and not self.text.hidden[target]:
-                prefix, suffix = self._wrap("fusionseqrec", rng)
-                answer = [*self.text.title[target], self.vocabulary.eos_id]
-                samples.append(
-                    self._sample([prefix, self.history_ids(history), suffix], answer, target, "fusionseqrec")
-                )
+                before, after = self._instruction("fusionseqrec", rng)
+                shown, answer = self._pieces.history(history), self._words(self.text.title[target])
             else:
-                prefix, suffix = self._wrap("fusionseqrec_titles", rng)
-                shown = [i for i in history[-5:] if not self.text.hidden[i]]
-                titles = [t for i in shown for t in [*self.text.title[i], *self._separator]]
-                samples.append(
-                    self._sample([prefix, titles, suffix], self.vocabulary.item_tokens[target], target, "fusionseqrec")
-                )
-        return samples
+                before, after = self._instruction("fusionseqrec_titles", rng)
+                titles = [self.text.title[item] for item in history[-5:] if not self.text.hidden[item]]
+                shown = joined(*(title + self._pieces.separator for title in titles), [])
+                answer = self._tokens[target]
+            yield self._sample("fusionseqrec", [before, shown, after], answer, target)
 
-    def _search(self, rng: np.random.Generator) -> list[Sample]:
-        samples = []
+    def _search(self, rng: np.random.Generator) -> Iterator[Sample]:
+        """From a query to tokens, every second time with a history."""
         for number, (_, history, target) in enumerate(self._drawn(rng)):
             query = self.vocabulary.encode([query_text(self.text, target, rng)], self.config.max_text_tokens)[0]
-            prefix, suffix = self._wrap("itemsearch", rng)
-            shown = history if number % 2 else history[:0]
-            samples.append(
-                self._sample(
-                    [prefix, query, suffix, self.history_ids(shown)],
-                    self.vocabulary.item_tokens[target],
-                    target,
-                    "itemsearch",
-                )
-            )
-        return samples
+            before, after = self._instruction("itemsearch", rng)
+            shown = self._pieces.history(history if number % 2 else history[:0])
+            yield self._sample("itemsearch", [before, query, after, shown], self._tokens[target], target)
 
-    def _preference(self, rng: np.random.Generator) -> list[Sample]:
-        samples = []
+    def _preference(self, rng: np.random.Generator) -> Iterator[Sample]:
+        """From a history to a sentence about its user."""
         for user, history, _ in self._drawn(rng):
-            prefix, suffix = self._wrap("preferenceobtain", rng)
+            before, after = self._instruction("preferenceobtain", rng)
             sentence = self.preferences.get(user) or preference_text(self.text, history)
-            answer = [*self.vocabulary.encode([sentence], self.config.max_text_tokens)[0], self.vocabulary.eos_id]
-            samples.append(self._sample([prefix, self.history_ids(history), suffix], answer, -1, "preferenceobtain"))
-        return samples
+            answer = self._words(self.vocabulary.encode([sentence], self.config.max_text_tokens)[0])
+            yield self._sample("preferenceobtain", [before, self._pieces.history(history), after], answer, -1)
 
-    # -- catalogue tasks ----------------------------------------------------------------------------------------
+    # -- catalogue tasks --------------------------------------------------------------------------------------------
 
-    def _item2index(self, rng: np.random.Generator) -> list[Sample]:
-        samples = []
-        for item in np.flatnonzero(~self.text.hidden):
-            prefix, suffix = self._wrap("item2index", rng)
-            samples.append(
-                self._sample(
-                    [prefix, self.text.full[item], suffix], self.vocabulary.item_tokens[item], int(item), "item2index"
-                )
-            )
-        return samples
+    def _item2index(self, rng: np.random.Generator) -> Iterator[Sample]:
+        """From an item's text to its tokens."""
+        for item in np.flatnonzero(~self.text.hidden).tolist():
+            before, after = self._instruction("item2index", rng)
+            yield self._sample("item2index", [before, self.text.full[item], after], self._tokens[item], item)
 
-    def _index2item(self, rng: np.random.Generator) -> list[Sample]:
-        samples = []
-        for item in np.flatnonzero(~self.text.hidden):
-            prefix, suffix = self._wrap("index2item", rng)
-            answer = [*self.text.full[item], self.vocabulary.eos_id]
-            samples.append(
-                self._sample([prefix, self.vocabulary.item_tokens[item], suffix], answer, int(item), "index2item")
-            )
-        return samples
-
-    def epoch(self, epoch: int) -> list[Sample]:
-        """All samples of one epoch, in task order (the loader shuffles); draws depend on (seed, epoch) only."""
-        makers: dict[str, Callable[[np.random.Generator], list[Sample]]] = {
-            "seqrec": (lambda rng: self._dense(epoch, rng)) if self.dense else self._per_target,
-            "item2index": self._item2index,
-            "index2item": self._index2item,
-            "fusionseqrec": self._fusion,
-            "itemsearch": self._search,
-            "preferenceobtain": self._preference,
-        }
-        samples: list[Sample] = []
-        for number, (task, make) in enumerate(makers.items()):
-            weight = self.config.mixture.get(task, 0.0)  # type: ignore[call-overload]
-            passes, share = int(weight), weight - int(weight)
-            for repeat in range(passes + (share > 0)):
-                rng = np.random.default_rng([self.seed, epoch, 3, number, repeat])
-                made = make(rng)
-                if repeat == passes:
-                    made = [made[i] for i in np.sort(rng.permutation(len(made))[: round(share * len(made))])]
-                samples += made
-        return samples
+    def _index2item(self, rng: np.random.Generator) -> Iterator[Sample]:
+        """From an item's tokens to its text."""
+        for item in np.flatnonzero(~self.text.hidden).tolist():
+            before, after = self._instruction("index2item", rng)
+            answer = self._words(self.text.full[item])
+            yield self._sample("index2item", [before, self._tokens[item], after], answer, item)

@@ -1,95 +1,12 @@
-"""Our own paraphrases of the instructions: (before, after) the history, item or query. The first is used to decode.
+"""The instructions of the tasks, from ``templates.yaml``: what stands before and after the history, item or query."""
 
-A sequential instruction has nothing after the history: the next item continues the list, which lets one pass train
-all items of a window.
-"""
+from __future__ import annotations
 
+from pathlib import Path
 
-
+import yaml
 
 TEMPLATES: dict[str, list[tuple[str, str]]] = {
-    "seqrec": [
-        ("Continue this history: ", ""),
-        ("The user took these in order; add the next: ", ""),
-        ("What comes next after ", ""),
-        ("Items so far, oldest first: ", ""),
-        ("Predict the following item: ", ""),
-        ("A person chose, one after another, ", ""),
-        ("Extend the list: ", ""),
-        ("Given what was chosen, go on: ", ""),
-        ("Sequence of choices: ", ""),
-        ("Recommend the next one: ", ""),
-    ],
-    "item2index": [
-        ("Which item is this? ", " ->"),
-        ("Name the item described as: ", " ->"),
-        ("Index of ", " ->"),
-        ("Find the tokens for: ", " ->"),
-        ("The text is: ", " The item is"),
-        ("Translate to an item: ", " ->"),
-        ("Description: ", " Item:"),
-        ("Someone describes ", " Which item do they mean?"),
-        ("Look up ", " ->"),
-        ("This text belongs to one item: ", " ->"),
-    ],
-    "index2item": [
-        ("Describe ", ":"),
-        ("What is ", "?"),
-        ("The text of ", " is"),
-        ("Tell me about ", ":"),
-        ("Title and kind of ", ":"),
-        ("Put ", " into words:"),
-        ("Item ", " means"),
-        ("Explain the item ", ":"),
-        ("Who knows ", "? It is"),
-        ("Say what ", " stands for:"),
-    ],
-    "fusionseqrec": [
-        ("After ", " the next title is:"),
-        ("History: ", " Next, in words:"),
-        ("Given ", " describe what follows:"),
-        ("The user took ", " Name what they take next:"),
-        ("Items ", " are followed by:"),
-        ("From ", " guess the next title:"),
-        ("Choices: ", " Then:"),
-        ("Having seen ", " the user wants:"),
-        ("List: ", " The next one is called:"),
-        ("What is the title after ", "?"),
-    ],
-    "fusionseqrec_titles": [
-        ("The user liked: ", " Next item:"),
-        ("Titles so far: ", " The next is"),
-        ("After reading the titles ", " recommend"),
-        ("Chosen: ", " ->"),
-        ("In words, the history is ", " Continue with"),
-        ("Latest titles: ", " Predict:"),
-        ("The list ", " goes on with"),
-        ("Someone took ", " and then"),
-        ("From the titles ", " find the next item:"),
-        ("History in words: ", " ->"),
-    ],
-    "itemsearch": [
-        ("Search: ", ". Answer: "),
-        ("I am looking for ", ". You may like: "),
-        ("Query: ", ". Result: "),
-        ("Find something with ", ". Found: "),
-        ("The user asks for ", ". Items: "),
-        ("Wanted: ", ". Here: "),
-        ("Suggest an item about ", ". Suggestion: "),
-        ("Keywords ", ". Match: "),
-        ("Please show ", ". Showing: "),
-        ("A request: ", ". Reply: "),
-    ],
-    "preferenceobtain": [
-        ("History: ", " This user"),
-        ("Describe the taste behind ", ": the user"),
-        ("From ", " we learn that the user"),
-        ("What does one who took ", " like? The user"),
-        ("Preference of the user with ", ": the user"),
-        ("Summarise ", " as a taste: the user"),
-        ("Given the choices ", " the user"),
-        ("Someone who chose ", " usually"),
-        ("Profile for ", ": the user"),
-        ("Reading ", " one sees that the user"),
-    ],
+    task: [tuple(text.split("{}")) for text in texts]  # type: ignore[misc]
+    for task, texts in yaml.safe_load(Path(__file__).with_name("templates.yaml").read_text("utf-8")).items()
 }

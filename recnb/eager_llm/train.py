@@ -31,7 +31,9 @@ from recnb.eager_llm.model import Recommender
 from recnb.eager_llm.prompts import seqrec_prompts
 from recnb.eager_llm.recipe import TasksConfig, TrainConfig
 from recnb.eager_llm.tasks import Sample, TaskBuilder
+from recnb.evaluation.metrics import per_user, target_ranks
 from recnb.index.trie import Trie
+from recnb.llm.backbone import pad_left
 from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
 from recnb.llm.trainer import LogAtCheckpoints, last_whole_checkpoint, load_weights, since_best
@@ -59,25 +61,16 @@ class EpochSamples(Dataset):
         self.per_epoch = len(first) // self.batch * self.batch
         steps = max(1, round(epochs * self.per_epoch / self.batch))
         self.steps = min(steps, max_steps) if max_steps else steps
-        self._first_task_counts = _count_tasks(first)
         self._hold(0, first)
-
-    @property
-    def task_counts(self) -> dict[str, int]:
-        """Samples per task in one epoch."""
-        return self._first_task_counts
 
     def __len__(self) -> int:
         return self.steps * self.batch
 
     def __getitem__(self, position: int) -> Sample:
         epoch, place = divmod(position, self.per_epoch)
-        return self._load(epoch)[self._order[place]]
-
-    def _load(self, epoch: int) -> list[Sample]:
         if epoch != self._epoch:
             self._hold(epoch, self._build(epoch))
-        return self._samples
+        return self._samples[self._order[place]]
 
     def _hold(self, epoch: int, samples: list[Sample]) -> None:
         if len(samples) < self.per_epoch:
@@ -85,11 +78,6 @@ class EpochSamples(Dataset):
         self._samples, self._epoch = samples, epoch
         lengths = np.array([len(sample.ids) for sample in samples])
         self._order = _length_order(lengths, self.batch, [self._seed, epoch, 5])
-
-
-def _count_tasks(samples: list[Sample]) -> dict[str, int]:
-    names, counts = np.unique([s.task for s in samples], return_counts=True)
-    return {str(n): int(c) for n, c in zip(names, counts, strict=True)}
 
 
 def _length_order(lengths: np.ndarray, batch: int, seed: list[int], pool: int = 50) -> np.ndarray:
@@ -103,39 +91,31 @@ def _length_order(lengths: np.ndarray, batch: int, seed: list[int], pool: int = 
 
 @dataclass(frozen=True)
 class Collator:
-    """Pads a batch and draws its shared negatives.
+    """Pads a batch and draws its shared negatives."""
 
-    Attributes:
-        pad_id: fills the right side.
-        con_id: found in each sample.
-        n_items: N.
-        negatives: how many; all items when the catalogue is not larger.
-        seed: the draw depends on it and on the batch's content, not on any global state.
-    """
-
-    pad_id: int
-    con_id: int
+    pad_id: int  # fills the right side
+    con_id: int  # found in each sample
     n_items: int
-    negatives: int
-    seed: int
+    negatives: int  # how many; all items when the catalogue is not larger
+    seed: int  # the draw depends on it and on the batch's content, not on any global state
 
     def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
         """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids, labels (B, S), negatives (M,)."""
-        ids = [torch.from_numpy(s.ids) for s in samples]
-        lengths = torch.tensor([len(i) for i in ids])
-        input_ids = pad_sequence(ids, batch_first=True, padding_value=self.pad_id)
-        mask = torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]
-        is_con = (input_ids == self.con_id) & mask
+
+        def padded(rows: list[np.ndarray], fill: int) -> torch.Tensor:
+            return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=fill)
+
+        following = [np.full(len(s.ids), -1) if s.following is None else s.following for s in samples]
+        ids, lengths = padded([s.ids for s in samples], self.pad_id), torch.tensor([len(s.ids) for s in samples])
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
         return {
-            "input_ids": input_ids,
+            "input_ids": ids,
             "attention_mask": mask.long(),
-            "labels": pad_sequence(
-                [torch.from_numpy(s.labels) for s in samples], batch_first=True, padding_value=False
-            ),
-            "con": is_con.int().argmax(1),
+            "labels": padded([s.labels for s in samples], False),
+            "con": ((ids == self.con_id) & mask).int().argmax(1),
             "target": torch.tensor([s.target for s in samples]),
-            "following": pad_sequence([_following(s) for s in samples], batch_first=True, padding_value=-1),
-            "negatives": self._draw(int(input_ids.sum())),
+            "following": padded(following, -1),
+            "negatives": self._draw(int(ids.sum())),
         }
 
     def _draw(self, content: int) -> torch.Tensor:
@@ -145,73 +125,35 @@ class Collator:
         return torch.from_numpy(rng.choice(self.n_items, self.negatives, replace=False))
 
 
-def _following(sample: Sample) -> torch.Tensor:
-    """(S,) int64, -1 where no item follows."""
-    return torch.full((len(sample.ids),), -1) if sample.following is None else torch.from_numpy(sample.following)
-
-
 def validate(
-    model: PreTrainedModel,
-    vocabulary: Vocabulary,
-    data: Validation,
-    tasks: TasksConfig,
-    decode: DecodeConfig,
-    con_before: bool = False,
-) -> dict[str, float]:
+    model: PreTrainedModel, vocabulary: Vocabulary, data: Validation, tasks: TasksConfig,
+    decode: DecodeConfig, con_before: bool = False,
+) -> dict[str, float]:  # fmt: skip
     """R@10 and N@10 of the validation items in beam-searched lists (full ranking, seen items kept)."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
-    trie = Trie.from_tokens(vocabulary.item_tokens)
-    width = min(decode.beam, len(vocabulary.item_tokens))
-    items, _ = recommend(model, prompts, trie, decode.model_copy(update={"beam": width}))
-    place = (items[:, :10] == data.targets[:, None]).astype(float)
-    return {
-        "R@10": float(place.sum(1).mean()),
-        "N@10": float((place / np.log2(np.arange(2, place.shape[1] + 2))).sum(1).mean()),
-    }
+    lists, _ = recommend(model, prompts, Trie.from_tokens(vocabulary.item_tokens), decode)
+    recall, ndcg = per_user(target_ranks(lists, data.targets), min(10, lists.shape[1]))
+    return {"R@10": float(recall.mean()), "N@10": float(ndcg.mean())}
 
 
 @torch.no_grad()
 def validation_loss(
-    model: PreTrainedModel,
-    vocabulary: Vocabulary,
-    data: Validation,
-    tasks: TasksConfig,
-    batch_size: int,
-    con_before: bool = False,
-) -> float:
+    model: PreTrainedModel, vocabulary: Vocabulary, data: Validation, tasks: TasksConfig,
+    batch_size: int, con_before: bool = False,
+) -> float:  # fmt: skip
     """Mean negative log-likelihood (nats per token) of the validation items' tokens."""
     prompts = seqrec_prompts(vocabulary, data.histories, tasks, con_before)
-    device, total = model.get_input_embeddings().weight.device, 0.0
-    for first in range(0, len(prompts), batch_size):
-        chunk = [
-            np.concatenate([p, vocabulary.item_tokens[t]])
-            for p, t in zip(prompts[first : first + batch_size], data.targets[first : first + batch_size], strict=True)
-        ]
-        total += _response_nll(model, chunk, vocabulary, device)
-    return total / (len(prompts) * vocabulary.item_tokens.shape[1])
-
-
-def _response_nll(
-    model: PreTrainedModel, sequences: list[np.ndarray], vocabulary: Vocabulary, device: torch.device
-) -> float:
-    length = vocabulary.item_tokens.shape[1]
-    ids = (
-        pad_sequence(
-            [torch.from_numpy(s[::-1].copy()) for s in sequences], batch_first=True, padding_value=vocabulary.pad_id
-        )
-        .flip(1)
-        .to(device)
-    )  # left-padded
-    mask = torch.tensor([[0] * (ids.shape[1] - len(s)) + [1] * len(s) for s in sequences], device=device)
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        use_cache=False,
-        logits_to_keep=length + 1,
-    ).logits[:, :-1]
-    picked = logits.float().log_softmax(-1).gather(2, ids[:, -length:, None])
-    return -float(picked.sum())
+    answers = vocabulary.item_tokens[data.targets]  # (U, L)
+    device, total, length = model.get_input_embeddings().weight.device, 0.0, answers.shape[1]
+    whole = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
+    for start in range(0, len(whole), batch_size):
+        ids, mask = (part.to(device) for part in pad_left(whole[start : start + batch_size]))
+        logits = model(
+            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=False,
+            logits_to_keep=length + 1,
+        ).logits[:, :-1]  # fmt: skip
+        total -= float(logits.float().log_softmax(-1).gather(2, ids[:, -length:, None]).sum())
+    return total / answers.size
 
 
 class RecommenderTrainer(Trainer):
@@ -257,55 +199,49 @@ class RecommenderTrainer(Trainer):
         if self.state.best_model_checkpoint:
             load_weights(self.accelerator.unwrap_model(self.model), Path(self.state.best_model_checkpoint))
 
+    def go_on(self, folder: Path, stopping: EarlyStoppingCallback) -> None:
+        """Train, from the last whole checkpoint of ``folder`` if there is one."""
+        last, metric = last_whole_checkpoint(folder), self.args.metric_for_best_model
+        if last and metric:  # Trainer forgets, on resuming, for how long nothing got better
+            self.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+            waited = since_best(self.state, metric, bool(self.args.greater_is_better))
+            stopping.early_stopping_patience_counter = waited
+        if last and stopping.early_stopping_patience_counter >= stopping.early_stopping_patience:
+            self._load_best_model()  # killed after it had stopped
+        else:
+            self.train(resume_from_checkpoint=str(last) if last else None)
 
-def training_arguments(
-    config: TrainConfig, runtime: Runtime, folder: Path, steps: int, per_epoch: int
-) -> TrainingArguments:
-    """Our recipe in Trainer's words; ``steps`` counts optimizer steps, ``per_epoch`` those of one epoch."""
-    validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else steps
-    best = config.early_stopping != "none"
+
+def _arguments(config: TrainConfig, runtime: Runtime, folder: Path, data: EpochSamples) -> TrainingArguments:
+    """Our recipe in Trainer's words."""
+    per_epoch, best = data.per_epoch // data.batch, config.early_stopping != "none"
+    validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else data.steps
     often = validations if best or config.evaluate_every else max(1, per_epoch // 4)
     return TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=config.batch_size,
-        max_steps=steps,
+        output_dir=str(folder), max_steps=data.steps, seed=runtime.seed,
+        per_device_train_batch_size=max(1, data.batch // (config.accumulate * _processes(runtime))),
         gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
-        warmup_steps=math.ceil(config.warmup * steps),
-        weight_decay=config.weight_decay,
+        optim="adamw_torch", learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+        lr_scheduler_type=config.schedule, warmup_steps=math.ceil(config.warmup * data.steps),
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
-        bf16=runtime.dtype == torch.bfloat16,
-        use_cpu=runtime.device == "cpu",
-        seed=runtime.seed,
-        eval_strategy="steps",
-        eval_steps=validations,
-        save_strategy="steps",
-        save_steps=validations if best else config.checkpoint_every or often,
-        save_total_limit=2,
-        load_best_model_at_end=best,
-        metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
+        eval_strategy="steps", eval_steps=validations,
+        save_strategy="steps", save_steps=validations if best else config.checkpoint_every or often, save_total_limit=2,
+        load_best_model_at_end=best, metric_for_best_model=f"eval_{config.early_stopping}" if best else None,
         greater_is_better=config.early_stopping == "R@10" if best else None,
-        logging_steps=max(1, steps // 60),
-        report_to="none",
-        disable_tqdm=not runtime.progress,
-        remove_unused_columns=False,
-        dataloader_pin_memory=runtime.device == "cuda",
-        label_names=["labels"],
-    )
+        logging_steps=max(1, data.steps // 60), report_to="none", disable_tqdm=not runtime.progress,
+        use_cpu=runtime.device == "cpu", bf16=runtime.dtype == torch.bfloat16,
+        dataloader_pin_memory=runtime.device == "cuda", remove_unused_columns=False, label_names=["labels"],
+    )  # fmt: skip
+
+
+def _processes(runtime: Runtime) -> int:
+    return PartialState(cpu=runtime.device == "cpu").num_processes
 
 
 def fit(
-    recommender: Recommender,
-    builder: TaskBuilder,
-    validation: Validation,
-    config: TrainConfig,
-    tasks: TasksConfig,
-    decode: DecodeConfig,
-    runtime: Runtime,
-    folder: Path,
-) -> list[dict[str, float]]:
+    recommender: Recommender, builder: TaskBuilder, validation: Validation, config: TrainConfig,
+    decode: DecodeConfig, runtime: Runtime, folder: Path,
+) -> list[dict[str, float]]:  # fmt: skip
     """Train in place; afterwards the model holds the best validated state (or the last, by recipe).
 
     Args:
@@ -317,11 +253,9 @@ def fit(
     Returns:
         Trainer's log: one dict per line, with ``step`` and either loss parts or ``eval_*``.
     """
-    vocabulary, con_before = builder.vocabulary, not builder.con_after
-    processes = PartialState(cpu=runtime.device == "cpu").num_processes
-    together = config.batch_size * config.accumulate * processes
+    vocabulary, tasks, con_before = builder.vocabulary, builder.config, builder.con_before
+    together = config.batch_size * config.accumulate * _processes(runtime)
     data = EpochSamples(builder.epoch, together, config.epochs, config.max_steps, runtime.seed)
-    per_epoch = data.per_epoch // data.batch
     chosen = validation.sample(config.validation_users, runtime.seed)
 
     def check(backbone: PreTrainedModel) -> dict[str, float]:
@@ -330,12 +264,10 @@ def fit(
         return validate(backbone, vocabulary, chosen, tasks, decode, con_before)
 
     n_items = len(vocabulary.item_tokens)
-    arguments = training_arguments(config, runtime, folder, data.steps, per_epoch)
-    arguments.per_device_train_batch_size = max(1, data.batch // (config.accumulate * processes))
     stopping = EarlyStoppingCallback(config.patience)
     trainer = RecommenderTrainer(
         recommender,
-        arguments,
+        _arguments(config, runtime, folder, data),
         train_dataset=data,
         eval_dataset=data,
         callbacks=[LogAtCheckpoints(), *([stopping] if config.early_stopping != "none" else [])],
@@ -343,15 +275,7 @@ def fit(
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
     )
     trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
-    last = last_whole_checkpoint(folder)
-    if last and arguments.metric_for_best_model:  # Trainer forgets, on resuming, for how long nothing got better
-        trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-        found = since_best(trainer.state, arguments.metric_for_best_model, bool(arguments.greater_is_better))
-        stopping.early_stopping_patience_counter = found
-    if last and stopping.early_stopping_patience_counter >= config.patience:
-        trainer._load_best_model()  # killed after it had stopped
-    else:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.go_on(folder, stopping)
     # not Trainer's closing line: its mean loss is over what this process saw, which is less after a resume
     lines = [line for line in trainer.state.log_history if "train_loss" not in line]
     return [{k: line[k] for k in sorted(line) if isinstance(line[k], int | float)} for line in lines]

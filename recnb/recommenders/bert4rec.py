@@ -8,7 +8,7 @@ scoring: :mod:`recnb.recommenders.next_item`. Used in ``06_evaluate``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,46 +26,23 @@ class BERT4Rec(NextItemEncoder):
     The head is a linear layer, GELU and normalisation, as in BERT. Blocks normalise first, as in our SASRec; the
     feed-forward layer is four times as wide as the table, as in the paper.
 
-    Args:
-        n_items: N.
-        width: of the item table and of the blocks.
-        blocks: Transformer blocks.
-        heads: attention heads; must divide ``width``.
-        dropout: share.
-        length: T, items of a history; a window has one place more.
-        mask_share: share of a window's items that are hidden in training.
-        last_share: share of windows of which the last item alone is hidden.
+    Arguments as of :class:`recnb.recommenders.next_item.NextItemEncoder`; a window has one place more than T.
     """
 
     title = "BERT4Rec"
 
-    def __init__(
-        self,
-        n_items: int,
-        width: int = 64,
-        blocks: int = 2,
-        heads: int = 2,
-        dropout: float = 0.2,
-        length: int = 20,
-        mask_share: float = 0.2,
-        last_share: float = 0.1,
-    ) -> None:
-        super().__init__(n_items, width, length)
-        self.heads, self.mask_share, self.last_share = heads, mask_share, last_share
+    def __init__(self, n_items: int, config: Bert4recConfig, length: int) -> None:
+        super().__init__(n_items, config, length)
+        width, self.heads = config.width, config.heads
+        self.mask_share, self.last_share = config.mask_share, config.last_share
         self.positions = nn.Parameter(torch.zeros(length + 1, width))
         self.gap = nn.Parameter(torch.zeros(width))
         self.bias = nn.Parameter(torch.zeros(n_items))
-        self.blocks = transformer(width, 4 * width, blocks, heads, dropout)
+        self.blocks = transformer(width, 4 * width, config.blocks, config.heads, config.dropout)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
         for table in (self.items.weight, self.positions, self.gap):
             nn.init.normal_(table, std=width**-0.5)
-
-    @classmethod
-    def build(cls, n_items: int, config: Bert4recConfig, length: int) -> Self:
-        """An untrained BERT4Rec."""
-        return cls(n_items, config.width, config.blocks, config.heads, config.dropout, length, config.mask_share,
-                   config.last_share)  # fmt: skip
 
     def forward(self, windows: Tensor, hidden: Tensor) -> Tensor:
         """States (B, S, d) of windows (B, S), S <= T + 1, filled with -1 on the left.

@@ -10,27 +10,21 @@ import numpy as np
 from scipy import sparse
 
 from recnb.evaluation.metrics import per_user
-from recnb.recommenders.interface import CELLS, Fitted, top_items
+from recnb.recommenders.interface import CELLS, top_items
 
 if TYPE_CHECKING:
     from recnb.data.schema import Sequences
 
 
-# --- counting --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Popularity:
+    """Everyone is shown what most training interactions went to: ``counts`` (N,)."""
 
+    counts: np.ndarray
 
-def popularity_counts(train: Sequences, n_items: int) -> np.ndarray:
-    """(N,) training interactions of each item."""
-    return np.bincount(train.items, minlength=n_items)
-
-
-def interaction_matrix(offsets: np.ndarray, items: np.ndarray, n_items: int) -> sparse.csr_matrix:
-    """(U, N) float32, 1 where the user has the item, however often."""
-    ones, shape = np.ones(len(items), np.float32), (len(offsets) - 1, n_items)
-    matrix = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # sum_duplicates sorts in place
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """(U, N) read-only view: the same row for everyone."""
+        return np.broadcast_to(self.counts, (len(histories), len(self.counts)))
 
 
 class ItemKNN:
@@ -41,10 +35,14 @@ class ItemKNN:
     cosine: score(u, j) = sum over i in history(u) of cos(i, j) [j among the neighbours of i]. Items that no one in the
     history votes for score 0 and come last, by item number. The history is the latest T items, as for our model: with
     all of a long history, old tastes would outvote recent ones, and the comparison would not be of the same input.
+
+    Attributes:
+        window: how many of the latest items vote; 0: all.
     """
 
-    def __init__(self, train: Sequences, n_items: int, neighbours: int) -> None:
+    def __init__(self, train: Sequences, n_items: int, neighbours: int, window: int = 0) -> None:
         self.similarity = item_neighbours(interaction_matrix(train.offsets, train.items, n_items), neighbours)
+        self.window = window
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(U, N) float32 for histories (U, T) padded with -1."""
@@ -63,13 +61,8 @@ class ItemKNN:
         unvoted = targets - np.bincount(users[lower], minlength=len(targets))  # items of lower number without a vote
         return before + np.where(own == 0, unvoted, 0)
 
-    def _votes(self, histories: np.ndarray) -> sparse.csr_matrix:
-        present = histories >= 0
-        offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        return interaction_matrix(offsets, histories[present], self.similarity.shape[0]) @ self.similarity
-
-    def best_window(self, histories: np.ndarray, targets: np.ndarray, windows: Sequence[int], k: int = 10) -> int:
-        """How many of the latest items should vote: the window with the highest N@k, to be called on validation.
+    def choose_window(self, histories: np.ndarray, targets: np.ndarray, windows: Sequence[int], k: int = 10) -> None:
+        """Let the window vote that gives the highest N@k; to be called on validation.
 
         ItemKNN knows no order, so a shorter history is the one way it can prefer recent items.
 
@@ -77,8 +70,26 @@ class ItemKNN:
             histories: (U, T); targets: (U,), both of the validation split.
             windows: candidates; those longer than T count as T. Ties: the first.
         """
-        ranks = (self.ranks(histories[:, -window:], targets) for window in windows)
-        return windows[int(np.argmax([per_user(rank, k)[1].mean() for rank in ranks]))]
+        reached = []
+        for window in windows:
+            self.window = window
+            reached.append(per_user(self.ranks(histories, targets), k)[1].mean())
+        self.window = windows[int(np.argmax(reached))]
+
+    def _votes(self, histories: np.ndarray) -> sparse.csr_matrix:
+        histories = histories[:, -self.window :]
+        present = histories >= 0
+        offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
+        return interaction_matrix(offsets, histories[present], self.similarity.shape[0]) @ self.similarity
+
+
+def interaction_matrix(offsets: np.ndarray, items: np.ndarray, n_items: int) -> sparse.csr_matrix:
+    """(U, N) float32, 1 where the user has the item, however often."""
+    ones, shape = np.ones(len(items), np.float32), (len(offsets) - 1, n_items)
+    matrix = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # sum_duplicates sorts in place
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
 
 
 def item_neighbours(matrix: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
@@ -107,34 +118,11 @@ def _neighbour_rows(unit: sparse.csc_matrix, start: int, stop: int, neighbours: 
     return block
 
 
-@dataclass(frozen=True)
-class Popularity:
-    """Everyone is shown what most training interactions went to."""
-
-    counts: np.ndarray  # (N,)
-
-    def scores(self, histories: np.ndarray) -> np.ndarray:
-        """(U, N) read-only view: the same row for everyone."""
-        return np.broadcast_to(self.counts, (len(histories), len(self.counts)))
-
-
-@dataclass(frozen=True)
-class WindowedKNN:
-    """ItemKNN on the latest ``window`` items."""
-
-    knn: ItemKNN
-    window: int
-
-    def scores(self, histories: np.ndarray) -> np.ndarray:
-        """As :meth:`ItemKNN.scores`."""
-        return self.knn.scores(histories[:, -self.window :])
-
-
 def fit_itemknn(
     train: Sequences, n_items: int, neighbours: int, length: int, validation: tuple[np.ndarray, np.ndarray]
-) -> tuple[Fitted, str]:
-    """ItemKNN with the window that validation prefers, and which that is, in words; see :meth:`ItemKNN.best_window`."""
+) -> tuple[ItemKNN, str]:
+    """ItemKNN with the window that validation prefers, and which that is, in words."""
     knn = ItemKNN(train, n_items, neighbours)
     windows = sorted({length, max(1, length // 2), max(1, length // 4), 1}, reverse=True)
-    window = knn.best_window(*validation, windows)
-    return WindowedKNN(knn, window), f"the latest {window} items vote (of {', '.join(map(str, windows))})"
+    knn.choose_window(*validation, windows)
+    return knn, f"the latest {knn.window} items vote (of {', '.join(map(str, windows))})"

@@ -13,7 +13,7 @@ import numpy as np
 
 from recnb.errors import RecipeError
 from recnb.recommenders.bert4rec import BERT4Rec
-from recnb.recommenders.counting import Popularity, fit_itemknn, popularity_counts
+from recnb.recommenders.counting import Popularity, fit_itemknn
 from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.interface import Fitted
 from recnb.recommenders.next_item import NextItemEncoder, train_sequential
@@ -30,24 +30,14 @@ ENCODERS: dict[str, type[NextItemEncoder]] = {
 
 
 def fit_baseline(
-    name: str,
-    train: Sequences,
-    n_items: int,
-    config: BaselinesConfig,
-    length: int,
-    *,
-    seed: int,
-    validation: tuple[np.ndarray, np.ndarray],
-    codes: np.ndarray | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-    keep: Path | None = None,
-) -> tuple[Fitted, str]:
+    name: str, train: Sequences, n_items: int, config: BaselinesConfig, length: int, *, seed: int,
+    validation: tuple[np.ndarray, np.ndarray], codes: np.ndarray | None = None,
+    device: str = "cpu", progress: bool = False, keep: Path | None = None,
+) -> tuple[Fitted, str]:  # fmt: skip
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
     Args:
-        name: one of ``evaluate.baselines``: ``popularity``, ``itemknn``, ``sasrec``, ``sasrec-sampled``,
-            ``gru4rec``, ``bert4rec`` or ``tiger``.
+        name: one of ``evaluate.baselines``.
         train: training sequences; n_items: N; length: T.
         config: the ``evaluate`` section, or the part of it that says how they are fitted.
         seed: of what is random in it.
@@ -63,12 +53,12 @@ def fit_baseline(
         RecipeError: ``tiger`` without codes.
     """
     if name == "popularity":
-        return Popularity(popularity_counts(train, n_items)), "nothing to choose"
+        return Popularity(np.bincount(train.items, minlength=n_items)), "nothing to choose"
     if name == "itemknn":
         return fit_itemknn(train, n_items, config.itemknn_neighbours, length, validation)
     section = getattr(config, name.replace("-", "_"))
-    same: dict[str, Any] = {"seed": seed, "validation": validation, "device": device, "progress": progress}
-    same["keep"] = None if keep is None else keep / f"{name}.pt"
+    file = None if keep is None else keep / f"{name}.pt"
+    same: Any = {"seed": seed, "validation": validation, "device": device, "progress": progress, "keep": file}
     if name == "tiger":
         from recnb.recommenders.tiger import train_tiger  # transformers' T5, which nothing else needs
 

@@ -8,7 +8,7 @@ cross-entropy over all items or over a log-q-corrected sample. Windows, loop and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,30 +22,19 @@ if TYPE_CHECKING:
 class GRU4Rec(NextItemEncoder):
     """GRU4Rec: ``score(h, i) = <W GRU(E[h])_last, E[i]>``.
 
-    Args:
-        n_items: N.
-        width: of the item table.
-        hidden: of the recurrent state.
-        layers: recurrent layers.
-        dropout: share, on what goes into the first layer, between layers, and on what comes out of the last.
-        length: T, items of a window.
+    Dropout acts on what goes into the first layer, between layers, and on what comes out of the last. Arguments as of
+    :class:`recnb.recommenders.next_item.NextItemEncoder`.
     """
 
     title = "GRU4Rec"
 
-    def __init__(
-        self, n_items: int, width: int = 64, hidden: int = 128, layers: int = 1, dropout: float = 0.2, length: int = 20
-    ) -> None:
-        super().__init__(n_items, width, length)
-        self.gru = nn.GRU(width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        self.projection = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.items.weight, std=width**-0.5)
-
-    @classmethod
-    def build(cls, n_items: int, config: Gru4recConfig, length: int) -> Self:
-        """An untrained GRU4Rec."""
-        return cls(n_items, config.width, config.hidden, config.layers, config.dropout, length)
+    def __init__(self, n_items: int, config: Gru4recConfig, length: int) -> None:
+        super().__init__(n_items, config, length)
+        between = config.dropout if config.layers > 1 else 0.0
+        self.gru = nn.GRU(config.width, config.hidden, config.layers, batch_first=True, dropout=between)
+        self.projection = nn.Linear(config.hidden, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.items.weight, std=config.width**-0.5)
 
     def forward(self, windows: Tensor) -> Tensor:
         """States (B, T, d) of windows (B, T) int64, filled with -1 on the left.

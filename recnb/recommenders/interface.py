@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,14 +11,7 @@ from scipy import sparse
 
 from recnb.evaluation.metrics import NO_ITEM, rank_bounds
 
-if TYPE_CHECKING:
-    pass
-
-
 CELLS = 8_000_000  # numbers in a dense chunk of scores: 64 MB of float64
-
-
-# --- from scores to lists --------------------------------------------------------------------------------------------
 
 
 def top_items(scores: np.ndarray, width: int, exclude: sparse.csr_matrix | None = None) -> np.ndarray:
@@ -76,9 +69,6 @@ def _top_chunk(scores: np.ndarray, width: int, exclude: sparse.csr_matrix | None
     return items
 
 
-# --- one way in ------------------------------------------------------------------------------------------------------
-
-
 class Scorer(Protocol):
     """A fitted baseline that scores every item."""
 
@@ -100,15 +90,10 @@ Fitted = Scorer | Lister
 def ranked_lists(
     baseline: Fitted, histories: np.ndarray, width: int, exclude: sparse.csr_matrix | None = None, users: int = 1024
 ) -> np.ndarray:
-    """A baseline's own lists, or :func:`top_items` of its scores, ``users`` at a time: (U, N) is never held at once.
-
-    Returns:
-        (U, W) int64; see :func:`top_items`.
-    """
+    """A baseline's own lists, or :func:`top_items` of its scores, ``users`` at a time: (U, N) is never held at once."""
     if isinstance(baseline, Lister):
         return baseline.lists(histories, width, exclude)
-    starts = range(0, len(histories), users)
-    rows = [slice(start, start + users) for start in starts]
+    rows = [slice(start, start + users) for start in range(0, len(histories), users)]
     parts = [top_items(baseline.scores(histories[r]), width, None if exclude is None else exclude[r]) for r in rows]
     return np.concatenate(parts)
 
@@ -117,7 +102,6 @@ def tied_ranks(
     baseline: Scorer, histories: np.ndarray, targets: np.ndarray, users: int = 1024
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`recnb.evaluation.metrics.rank_bounds` of a baseline, ``users`` at a time."""
-    starts = range(0, len(histories), users)
-    rows = [slice(start, start + users) for start in starts]
-    bounds = [rank_bounds(baseline.scores(histories[r]), targets[r]) for r in rows]
-    return np.concatenate([best for best, _ in bounds]), np.concatenate([worst for _, worst in bounds])
+    rows = [slice(start, start + users) for start in range(0, len(histories), users)]
+    best, worst = zip(*(rank_bounds(baseline.scores(histories[r]), targets[r]) for r in rows), strict=True)
+    return np.concatenate(best), np.concatenate(worst)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    pass
 
-
-def info_nce(
-    query: torch.Tensor, items: torch.Tensor, target: torch.Tensor, negatives: torch.Tensor, temperature: float
-) -> torch.Tensor:
+def info_nce(query: Tensor, items: Tensor, target: Tensor, negatives: Tensor, temperature: float) -> Tensor:
     """InfoNCE of projected summaries against unit item embeddings (§4).
 
     -log exp(q·e⁺/τ) / (exp(q·e⁺/τ) + Σ_j exp(q·e_j/τ)), cosine similarity, mean over samples with a target.
@@ -42,7 +35,7 @@ class NegativeSampler:
     """Draws items shared by a batch, half by popularity and half uniformly, and knows how likely each was.
 
     Popular negatives are the hard ones; the uniform half makes every item a negative now and then and bounds the
-    correction. ``log_q`` is the logarithm of q(i) = (count(i) / n + 1 / N) / 2, from training events only.
+    correction: q(i) = (count(i) / n + 1 / N) / 2, from training events only.
 
     Args:
         events: (n,) item numbers of the training events.

@@ -1,4 +1,4 @@
-"""Models of the next item over item sequences: windows, losses, training loop and scoring, which they share.
+"""Models of the next item over item sequences: windows, losses, training and scoring, which they share.
 
 Only the encoder differs: :mod:`recnb.recommenders.sasrec`, :mod:`recnb.recommenders.gru4rec` and
 :mod:`recnb.recommenders.bert4rec`. Used as baselines in ``06_evaluate``.
@@ -6,17 +6,18 @@ Only the encoder differs: :mod:`recnb.recommenders.sasrec`, :mod:`recnb.recommen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recnb.recommenders.epochs import EpochTraining, seeded, warmed_up_adam
+from recnb.data.schema import left_padded
+from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
 from recnb.recommenders.losses import NegativeSampler, sampled_softmax
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _CELLS = 2**24  # scores held at once while validating: 64 MB of float32
 
 
-class NextItemEncoder(nn.Module):
+class NextItemEncoder(EpochModel):
     """Items of a window in, a score for every item as the next one out: ``score(h, i) = <query(h), E[i]>``.
 
     The output layer is the item table E itself. Windows are filled with -1 on the left. A subclass says how a window
@@ -36,45 +37,24 @@ class NextItemEncoder(nn.Module):
 
     Reading and scoring with one table has a price: a block adds to what it reads, so a state keeps a part of the item
     just seen, and this item scores itself. Full cross-entropy can unlearn that at every target, sampled softmax only
-    where the item happens to be drawn. With :meth:`learn_repeats` the items of the window are always candidates, and
-    one learned number, added to the scores of all of them, says how likely a repetition is.
+    where the item happens to be drawn. With ``repeat_bias`` the items of the window are always candidates, and one
+    learned number, added to the scores of all of them, says how likely a repetition is.
 
     Args:
         n_items: N.
-        width: d, of the item table.
+        config: its section of the recipe.
         length: T, items of a window.
         temperature: 0: the score is the inner product; else the cosine divided by this.
 
     Attributes:
-        log: one row per epoch after :func:`train_sequential`: ``epoch``, ``loss`` and, with validation, ``R@10``.
-        seconds: what the training took.
         repeat: scalar added to the scores of items in the window, or none.
     """
 
-    repeat: nn.Parameter | None
-    title = ""  # its name, for the progress bar
-
-    def __init__(self, n_items: int, width: int, length: int, temperature: float = 0.0) -> None:
-        super().__init__()
-        self.n_items, self.length, self.temperature = n_items, length, temperature
-        self.log: list[dict[str, float]] = []
-        self.seconds = 0.0
-        self.items = nn.Embedding(n_items + 1, width)  # the last row stands for "no item"
-        self.register_parameter("repeat", None)
-
-    def learn_repeats(self) -> None:
-        """Give :attr:`repeat` a value to train, 0 at first."""
-        self.repeat = nn.Parameter(torch.zeros((), device=self.device))
-
-    @classmethod
-    def build(cls, n_items: int, config: Any, length: int) -> Self:
-        """An untrained encoder with the sizes of its section of the recipe."""
-        raise NotImplementedError
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.items.weight.device
+    def __init__(self, n_items: int, config: SequentialConfig, length: int, temperature: float = 0.0) -> None:
+        super().__init__(length)
+        self.n_items, self.temperature = n_items, temperature
+        self.items = nn.Embedding(n_items + 1, config.width)  # the last row stands for "no item"
+        self.repeat = nn.Parameter(torch.zeros(())) if config.repeat_bias else None
 
     def vectors_of(self, windows: Tensor) -> Tensor:
         """(B, T, d) rows of the item table for windows (B, T)."""
@@ -110,140 +90,69 @@ class NextItemEncoder(nn.Module):
         return self.item_vectors().float().cpu().numpy().copy()
 
     def scores(self, histories: np.ndarray, batch_size: int = 1024) -> np.ndarray:
-        """Score of every item as the next one.
-
-        Args:
-            histories: (U, T') item numbers filled with -1 on the left; the latest T count.
-            batch_size: users at a time.
-
-        Returns:
-            (U, N) float32, larger is better.
-        """
-        if len(histories) == 0:
-            return np.zeros((0, self.n_items), np.float32)
-        return torch.cat([scores.cpu() for scores in self.score_batches(histories, batch_size)]).numpy()
-
-    def recall(self, histories: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
-        """:func:`recall` of :meth:`scores`, which are made for a bounded number of users at a time.
-
-        Args:
-            histories: (U, T') as in :meth:`scores`.
-            targets: (U,) items.
-            cutoff: k.
-        """
-        size = max(1, min(1024, _CELLS // self.n_items))
-        wanted = torch.from_numpy(np.asarray(targets, np.int64)).split(size)
-        batches = zip(self.score_batches(histories, size), wanted, strict=True)
-        return float(torch.cat([hits(scores, own, cutoff).cpu() for scores, own in batches]).double().mean())
+        """(U, N) float32 for histories (U, T') filled with -1 on the left, ``batch_size`` users at a time."""
+        parts = [scores.cpu() for scores in self.score_batches(histories, batch_size)]
+        return torch.cat([torch.empty(0, self.n_items), *parts]).numpy()
 
     @torch.no_grad()
     def score_batches(self, histories: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        """:meth:`scores` as tensors (B, N) on the model's device, ``batch_size`` users each."""
-        was_training = self.training
-        self.eval()
-        latest = torch.from_numpy(np.ascontiguousarray(histories[:, -self.length :], dtype=np.int64))
-        for batch in latest.split(batch_size):
-            states = self.read(batch.to(self.device))
-            yield self.with_repeats(self.queries(states) @ self.item_vectors().T, batch).float()
-        self.train(was_training)
+        """:meth:`scores` as tensors (B, N) on the model's device."""
+        for batch in self.latest(histories, batch_size):
+            yield self.with_repeats(self.queries(self.read(batch)) @ self.item_vectors().T, batch).float()
+
+    def recall(self, histories: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
+        """Share of users whose target is among the ``cutoff`` best of all items; a tie counts against us."""
+        size, found = max(1, min(1024, _CELLS // self.n_items)), []
+        wanted = torch.from_numpy(np.asarray(targets, np.int64)).to(self.device).split(size)
+        for scores, own in zip(self.score_batches(histories, size), wanted, strict=True):
+            found.append((scores >= scores.gather(1, own[:, None])).sum(1) <= cutoff)
+        return float(torch.cat(found).double().mean())
 
     def with_repeats(self, scores: Tensor, seen: Tensor) -> Tensor:
         """Scores of all items (n, N), those of the items seen (n, S) shifted by :attr:`repeat`, if there is one."""
-        if self.repeat is None:
-            return scores
-        return scores + self.repeat * marks(seen.to(scores.device), self.n_items)
+        return scores if self.repeat is None else scores + self.repeat * marks(seen, self.n_items)
 
 
 def train_sequential(
-    train: Sequences,
-    n_items: int,
-    config: SequentialConfig,
-    length: int = 20,
-    *,
-    seed: int,
-    encoder: type[NextItemEncoder],
-    device: str = "cpu",
-    validation: tuple[np.ndarray, np.ndarray] | None = None,
-    weight_decay: float = 0.0,
-    progress: bool = False,
-    keep: Path | None = None,
-) -> NextItemEncoder:
+    train: Sequences, n_items: int, config: SequentialConfig, length: int, *, seed: int,
+    encoder: type[NextItemEncoder], device: str = "cpu", validation: tuple[np.ndarray, np.ndarray] | None = None,
+    weight_decay: float = 0.0, progress: bool = False, keep: Path | None = None,
+) -> NextItemEncoder:  # fmt: skip
     """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences.
 
     Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut
     moves from epoch to epoch, so that each transition is seen with short and long histories.
 
     Args:
-        train: training sequences, oldest first.
-        n_items: N.
-        config: the encoder's sizes, and epochs, batch size (windows), learning rate, patience; ``negatives`` 0:
-            cross-entropy over all items, else sampled softmax with that many shared, log-q-corrected negatives.
-        length: T, items of a window.
+        train: training sequences, oldest first; n_items: N; length: T.
+        config: ``batch_size`` counts windows; ``negatives`` 0: cross-entropy over all items, else sampled softmax with
+            that many shared, log-q-corrected negatives.
         seed: of initialisation, order, dropout and negatives; torch's own generator is left as it was.
         encoder: what reads the windows.
-        device: where to train.
         validation: histories (U, T) and targets (U,). Given, training stops after ``patience`` epochs without a better
             R@10 (full ranking, seen items kept) and the best epoch's weights are returned.
-        weight_decay: AdamW's, on all weights.
-        progress: show a bar.
-        keep: file for the state of a training that may be broken off (see :mod:`recnb.recommenders.epochs`).
+        weight_decay, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
 
     Returns:
         the model in evaluation mode, with its ``log``.
     """
+    rng = np.random.default_rng(seed)
     with seeded(seed, device):
-        model = encoder.build(n_items, config, length).to(device)
-        if config.repeat_bias:
-            model.learn_repeats()
-        _fit(model, train, config, np.random.default_rng(seed), validation, weight_decay, progress, keep)
+        model = encoder(n_items, config, length).to(device)
+        sampler = NegativeSampler(train.items, n_items, rng) if config.negatives else None
+
+        def batches() -> Sequence[Tensor]:
+            windows = windows_of(train, length, int(rng.integers(length)))
+            return torch.from_numpy(windows[rng.permutation(len(windows))]).split(config.batch_size)
+
+        def learn(windows: Tensor) -> tuple[Tensor, float, int]:
+            losses = _target_losses(model, windows.to(model.device), config.negatives, sampler)
+            return losses.mean(), float(losses.detach().sum()), len(losses)
+
+        steps = -(-len(windows_of(train, length, 0)) // config.batch_size)
+        training = EpochTraining(model, config, steps, rng, keep, weight_decay)
+        training.run(batches, learn, partial(model.recall, *validation, 10) if validation else None, progress)
     return model.eval()
-
-
-def _fit(
-    model: NextItemEncoder,
-    train: Sequences,
-    config: SequentialConfig,
-    rng: np.random.Generator,
-    validation: tuple[np.ndarray, np.ndarray] | None,
-    weight_decay: float,
-    progress: bool,
-    keep: Path | None,
-) -> None:
-    sampler = NegativeSampler(train.items, model.n_items, rng) if config.negatives else None
-    steps = config.epochs * max(1, -(-len(windows_of(train, model.length, 0)) // config.batch_size))
-    optimizer, schedule = warmed_up_adam(model, config.learning_rate, steps, weight_decay)
-
-    def one_epoch() -> float:
-        windows = windows_of(train, model.length, int(rng.integers(model.length)))
-        return _one_epoch(model, windows, config, rng, sampler, optimizer, schedule)
-
-    check = partial(model.recall, *validation, 10) if validation is not None else None
-    training = EpochTraining(model, optimizer, schedule, rng, keep)
-    training.run(one_epoch, check, config.epochs, config.patience, progress)
-
-
-def _one_epoch(
-    model: NextItemEncoder,
-    windows: np.ndarray,
-    config: SequentialConfig,
-    rng: np.random.Generator,
-    sampler: NegativeSampler | None,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> float:
-    """One pass over windows (n, T+1); the mean loss per target."""
-    model.train()
-    total, targets = 0.0, 0
-    order = torch.from_numpy(rng.permutation(len(windows)))
-    batches = torch.from_numpy(windows)[order].split(config.batch_size)
-    for batch in batches:
-        losses = _target_losses(model, batch.to(model.device), config.negatives, sampler)
-        optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        optimizer.step()
-        schedule.step()
-        total, targets = total + float(losses.detach().sum()), targets + len(losses)
-    return total / max(1, targets)
 
 
 def _target_losses(model: NextItemEncoder, windows: Tensor, negatives: int, sampler: NegativeSampler | None) -> Tensor:
@@ -319,29 +228,10 @@ def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
     """
     starts, ends = train.offsets[:-1], train.offsets[1:]
     transitions = ends - starts - 1
-    # The newest window ends `length - shift` transitions after a cut; later cuts go back by `length`.
-    first = np.where(transitions > 0, length - shift if shift else length, 0)
+    first = length - shift  # the newest window begins so many transitions before the end; others go back by `length`
     counts = np.where(transitions > 0, 1 + -(-np.maximum(transitions - first, 0) // length), 0)
     owner = np.repeat(np.arange(len(starts)), counts)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    stop = ends[owner] - np.where(number > 0, first[owner] + (number - 1) * length, 0)  # past the window's last item
-    room = np.where(number > 0, length, first[owner])
-    positions = stop[:, None] - 1 - length + np.arange(length + 1)
-    inside = (positions >= starts[owner][:, None]) & (positions >= (stop - 1 - room)[:, None])
-    return np.where(inside, train.items[np.where(inside, positions, 0)], -1).astype(np.int64)
-
-
-def recall(scores: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
-    """Share of users whose target is among the ``cutoff`` best of all items; a tie counts against us.
-
-    >>> recall(np.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.2]]), np.array([2, 2]), 2)
-    0.5
-    """
-    wanted = torch.from_numpy(np.asarray(targets, np.int64))
-    return float(hits(torch.from_numpy(scores), wanted, cutoff).double().mean())
-
-
-def hits(scores: Tensor, targets: Tensor, cutoff: int) -> Tensor:
-    """(U,) bool on the scores' device: whose target is among the ``cutoff`` best; arguments as in :func:`recall`."""
-    own = scores.gather(1, targets.to(scores.device)[:, None])
-    return (scores >= own).sum(1) <= cutoff
+    stop = ends[owner] - np.where(number > 0, first + (number - 1) * length, 0)  # past the window's last item
+    room = np.where(number > 0, length, first)
+    return left_padded(train.items, np.maximum(starts[owner], stop - 1 - room), stop, length + 1).astype(np.int64)

@@ -8,7 +8,7 @@ item table) in ``02_embeddings``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,42 +23,19 @@ class SASRec(NextItemEncoder):
     """SASRec: items of a window in, at every position a score for every item as the next one.
 
     ``score(h, i) = <Transformer(E[h] + P)_last, E[i]>``. Blocks normalise first; the feed-forward layer is as wide as
-    the table, as in the paper.
-
-    Args:
-        n_items: N.
-        width: of the item table and of the blocks.
-        blocks: Transformer blocks.
-        heads: attention heads; must divide ``width``.
-        dropout: share.
-        length: T, positions of a window.
-        temperature: see :class:`NextItemEncoder`.
+    the table, as in the paper. Arguments as of :class:`recnb.recommenders.next_item.NextItemEncoder`.
     """
 
     title = "SASRec"
 
-    def __init__(
-        self,
-        n_items: int,
-        width: int = 64,
-        blocks: int = 2,
-        heads: int = 1,
-        dropout: float = 0.2,
-        length: int = 20,
-        temperature: float = 0.0,
-    ) -> None:
-        super().__init__(n_items, width, length, temperature)
-        self.heads = heads
+    def __init__(self, n_items: int, config: SasrecConfig, length: int) -> None:
+        super().__init__(n_items, config, length, config.temperature)
+        width, self.heads = config.width, config.heads
         self.positions = nn.Parameter(torch.zeros(length, width))
-        self.blocks = transformer(width, width, blocks, heads, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.blocks = transformer(width, width, config.blocks, config.heads, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.items.weight, std=width**-0.5)
         nn.init.normal_(self.positions, std=width**-0.5)
-
-    @classmethod
-    def build(cls, n_items: int, config: SasrecConfig, length: int) -> Self:
-        """An untrained SASRec."""
-        return cls(n_items, config.width, config.blocks, config.heads, config.dropout, length, config.temperature)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Hidden states (B, T, d) of windows (B, T) int64, filled with -1 on the left."""

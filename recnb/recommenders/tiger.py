@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
+from recnb.data.schema import left_padded
 from recnb.index.trie import Trie
-from recnb.recommenders.epochs import EpochTraining, seeded, warmed_up_adam
+from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
 
 if TYPE_CHECKING:
     from recnb.data.schema import Sequences
@@ -35,7 +37,7 @@ VALIDATION_BEAM = 20  # W of the lists that choose the epoch
 _ALIKE = 64  # batches whose samples are sorted by length together: little padding, and still a fresh mix every epoch
 
 
-class TIGER(nn.Module):
+class TIGER(EpochModel):
     """A T5 and the codes it speaks.
 
     Args:
@@ -47,32 +49,23 @@ class TIGER(nn.Module):
         network: transformers' T5 with a language-model head.
         tokens: (N, L) int64, the tokens of each item, from 1; 0 is :data:`START`.
         trie: the same as a tree.
-        log: one row per epoch after :func:`train_tiger`: ``epoch``, ``loss`` and, with validation, ``R@10``.
-        seconds: what the training took.
     """
 
-    title = "TIGER"  # for the progress bar
+    title = "TIGER"
 
     def __init__(self, codes: np.ndarray, config: TigerConfig, length: int) -> None:
-        super().__init__()
+        super().__init__(length)
         codes = told_apart(codes)
         levels = codes.max(axis=0).astype(np.int64) + 1  # codes in use on each level
         tokens = codes.astype(np.int64) + 1 + np.concatenate([[0], np.cumsum(levels)[:-1]])
-        self.trie, self.length = Trie.from_tokens(tokens), length
+        self.trie = Trie.from_tokens(tokens)
         self.register_buffer("tokens", torch.from_numpy(tokens), persistent=False)
-        self.log: list[dict[str, float]] = []
-        self.seconds = 0.0
         sizes = T5Config(
             vocab_size=1 + int(levels.sum()), d_model=config.width, d_kv=config.head_width, d_ff=config.feedforward,
             num_layers=config.encoder_layers, num_decoder_layers=config.decoder_layers, num_heads=config.heads,
             dropout_rate=config.dropout, pad_token_id=START, decoder_start_token_id=START, eos_token_id=None,
         )  # fmt: skip
         self.network = T5ForConditionalGeneration(sizes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.tokens.device
 
     def read(self, histories: Tensor) -> tuple[Tensor, Tensor]:
         """Histories (B, T) of items filled with -1 on the left -> tokens (B, T L) and mask; never wholly empty."""
@@ -87,16 +80,13 @@ class TIGER(nn.Module):
         tokens, mask = self.read(histories)
         return self.network(input_ids=tokens, attention_mask=mask, labels=self.tokens[targets], use_cache=False).loss
 
-    def lists(
-        self, histories: np.ndarray, width: int, exclude: Any | None = None, batch_size: int = 128
-    ) -> np.ndarray:
+    def lists(self, histories: np.ndarray, width: int, exclude: Any | None = None, batch_size: int = 128) -> np.ndarray:
         """The ``width`` most probable items of each user, by beam search over the tree.
 
         Args:
-            histories: (U, T') items filled with -1 on the left; the latest T count.
-            width: W, at most N: beams, and items returned.
+            histories: (U, T') items filled with -1 on the left; the latest T count, ``batch_size`` users at a time.
+            width: W: beams, and items returned.
             exclude: (U, N) sparse or dense; items that must not be listed; None: none.
-            batch_size: users at a time.
 
         Returns:
             (U, W) int64, best first, all different; -1 at the end where a user has fewer than W items left.
@@ -106,16 +96,11 @@ class TIGER(nn.Module):
         """
         if not 1 <= width <= self.trie.n_items:
             raise ValueError(f"width {width}: lists hold between 1 and N = {self.trie.n_items} items")
-        was_training = self.training
-        self.eval()
-        latest = torch.from_numpy(np.ascontiguousarray(histories[:, -self.length :], dtype=np.int64))
-        starts = range(0, len(latest), batch_size)
-        parts = [
-            _search(self, rows.to(self.device), width, None if exclude is None else exclude[start : start + batch_size])
-            for start, rows in zip(starts, latest.split(batch_size), strict=True)
-        ] if len(latest) else []  # fmt: skip
-        self.train(was_training)
-        return np.concatenate([np.empty((0, width), np.int64), *parts])
+        parts = [np.empty((0, width), np.int64)]
+        for number, rows in enumerate(self.latest(histories, batch_size)):
+            users = slice(number * batch_size, (number + 1) * batch_size)
+            parts.append(_search(self, rows, width, None if exclude is None else exclude[users]))
+        return np.concatenate(parts)
 
 
 def told_apart(codes: np.ndarray) -> np.ndarray:
@@ -124,11 +109,8 @@ def told_apart(codes: np.ndarray) -> np.ndarray:
     >>> told_apart(np.array([[1, 7], [2, 7], [1, 7]])).tolist()
     [[1, 7, 0], [2, 7, 0], [1, 7, 1]]
     """
-    group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    number = np.empty(len(codes), codes.dtype)
-    number[order] = np.arange(len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
+    rows = pd.DataFrame(codes)
+    number = rows.groupby(list(rows)).cumcount().to_numpy(codes.dtype)
     return np.column_stack([codes, number]) if number.any() else codes
 
 
@@ -209,81 +191,35 @@ def _ranked(items: np.ndarray, scores: np.ndarray, width: int) -> np.ndarray:
 
 
 def train_tiger(
-    train: Sequences,
-    codes: np.ndarray,
-    config: TigerConfig,
-    length: int,
-    *,
-    seed: int,
-    validation: tuple[np.ndarray, np.ndarray] | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-    keep: Path | None = None,
-) -> TIGER:
+    train: Sequences, codes: np.ndarray, config: TigerConfig, length: int, *, seed: int, device: str = "cpu",
+    validation: tuple[np.ndarray, np.ndarray] | None = None, progress: bool = False, keep: Path | None = None,
+) -> TIGER:  # fmt: skip
     """Fit TIGER on every (history, next item) of the training sequences.
 
     Args:
-        train: training sequences, oldest first.
         codes: (N, L) the items' codes.
-        config: sizes, epochs, batch size, learning rate, patience.
-        length: T, items of a history.
-        seed: of initialisation, order, dropout and of who validates; torch's own generator is left as it was.
-        validation: histories (U, T) and targets (U,). Given, training stops after ``patience`` epochs without a better
-            R@10 on ``validation_users`` of them, and the best epoch's weights are returned.
-        device: where to train.
-        progress: show a bar.
-        keep: file for the state of a training that may be broken off (see :mod:`recnb.recommenders.epochs`).
+        config: sizes and training; ``validation_users`` of those given are drawn once, and validate.
 
-    Returns:
-        the model in evaluation mode, with its ``log``.
+    The others, and what is returned, as of :func:`recnb.recommenders.next_item.train_sequential`.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):
         tiger = TIGER(codes, config, length).to(device)
-        drawn = None if validation is None else _some(*validation, config.validation_users, rng)
-        _fit(tiger, train, config, rng, drawn, progress, keep)
+        if validation is not None and 0 < config.validation_users < len(validation[1]):
+            drawn = np.sort(rng.choice(len(validation[1]), config.validation_users, replace=False))
+            validation = (validation[0][drawn], validation[1][drawn])
+        samples = _Prefixes(train, length)
+
+        def learn(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, float, int]:
+            histories, targets = (part.to(tiger.device) for part in batch)
+            loss = tiger.loss(histories, targets)
+            return loss, float(loss.detach()) * len(targets), len(targets)
+
+        steps = -(-len(samples) // config.batch_size)
+        training = EpochTraining(tiger, config, steps, rng, keep, longest=1.0)
+        check = None if validation is None else lambda: list_recall(tiger, *validation)
+        training.run(lambda: samples.batches(config.batch_size, rng), learn, check, progress)
     return tiger.eval()
-
-
-def _some(
-    histories: np.ndarray, targets: np.ndarray, users: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    chosen = np.arange(len(targets))
-    if 0 < users < len(targets):
-        chosen = np.sort(rng.choice(len(targets), users, replace=False))
-    return histories[chosen], targets[chosen]
-
-
-def _fit(
-    tiger: TIGER,
-    train: Sequences,
-    config: TigerConfig,
-    rng: np.random.Generator,
-    validation: tuple[np.ndarray, np.ndarray] | None,
-    progress: bool,
-    keep: Path | None,
-) -> None:
-    samples = _Prefixes(train, tiger.length)
-    steps = config.epochs * max(1, -(-len(samples) // config.batch_size))
-    optimizer, schedule = warmed_up_adam(tiger, config.learning_rate, steps)
-
-    def one_epoch() -> float:
-        tiger.train()
-        total = 0.0
-        for histories, targets in samples.batches(config.batch_size, rng):
-            loss = tiger.loss(histories.to(tiger.device), targets.to(tiger.device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(tiger.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(targets)
-        return total / max(1, len(samples))
-
-    check = None if validation is None else lambda: list_recall(tiger, *validation)
-    EpochTraining(tiger, optimizer, schedule, rng, keep).run(
-        one_epoch, check, config.epochs, config.patience, progress
-    )
 
 
 def list_recall(tiger: TIGER, histories: np.ndarray, targets: np.ndarray) -> float:
@@ -311,13 +247,9 @@ class _Prefixes:
         order = order[np.lexsort((lengths, np.arange(len(order)) // (_ALIKE * batch_size)))]
         for number in rng.permutation(-(-len(order) // batch_size)):
             rows = order[number * batch_size : (number + 1) * batch_size]
+            histories = left_padded(self.items, self.starts[rows], self.places[rows], self.length).astype(np.int64)
             targets = torch.from_numpy(self.items[self.places[rows]].astype(np.int64))
-            yield _trimmed(torch.from_numpy(self._histories(rows))), targets
-
-    def _histories(self, rows: np.ndarray) -> np.ndarray:
-        positions = self.places[rows][:, None] - self.length + np.arange(self.length)
-        inside = positions >= self.starts[rows][:, None]
-        return np.where(inside, self.items[np.where(inside, positions, 0)], -1).astype(np.int64)
+            yield _trimmed(torch.from_numpy(histories)), targets
 
 
 def _trimmed(histories: Tensor) -> Tensor:

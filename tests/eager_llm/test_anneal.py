@@ -39,7 +39,6 @@ def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: 
         builder(VOCABULARY, tasks=tasks),
         validation(),
         annealing_config(TRAIN, config),
-        tasks,
         DecodeConfig(beam=10),
         runtime(),
         tmp_path / "c",
@@ -80,12 +79,11 @@ def test_the_settings_of_annealing() -> None:
 
 def test_selection_rule() -> None:
     train = sequences()
-    every = select(train, N, AnnealConfig())
-    assert every.users.all() and every.targets.all()
-    some = select(train, N, AnnealConfig(select="active", min_interactions=8, min_popularity=7))
-    np.testing.assert_array_equal(some.users, [n >= 8 for n in train.lengths])
+    assert all(chosen.all() for chosen in select(train, N, AnnealConfig()))
+    users, targets = select(train, N, AnnealConfig(select="active", min_interactions=8, min_popularity=7))
+    np.testing.assert_array_equal(users, [n >= 8 for n in train.lengths])
     counts = [(train.items == i).sum() >= 7 for i in range(N)]
-    np.testing.assert_array_equal(some.targets, counts)
+    np.testing.assert_array_equal(targets, counts)
 
 
 def test_comprehension_against_one_text_at_a_time() -> None:

@@ -57,8 +57,9 @@ def by_rank(model, trie) -> np.ndarray:
 
 @pytest.mark.parametrize("normalisation", ["full", "index", "trie"])
 @pytest.mark.parametrize("at_once", [7, 512])
-def test_catalogue_scores_equal_the_slow_twin(model, trie, normalisation, at_once) -> None:
-    found = explain.catalogue_scores(model, PROMPT, trie, normalisation, at_once)
+def test_catalogue_scores_equal_the_slow_twin(model, trie, normalisation, at_once, monkeypatch) -> None:
+    monkeypatch.setattr(explain, "AT_ONCE", at_once)
+    found = explain.catalogue_scores(model, PROMPT, trie, normalisation)
     np.testing.assert_allclose(found, score_items(model, [PROMPT], trie, normalisation)[0], atol=1e-4)
 
 
@@ -223,11 +224,6 @@ def test_without_adapter_is_the_backbone(model, trie) -> None:
     assert not np.allclose(score_items(adapted, [PROMPT], trie), plain, atol=1e-3)
     with without_adapter(adapted):
         np.testing.assert_allclose(score_items(adapted, [PROMPT], trie), plain, atol=1e-5)
-
-
-def test_popularity_overlap_counts_items_not_places() -> None:
-    lists, popular = np.array([[1, 2, 3, 4], [7, 8, 9, 5]]), np.array([[3, 1, 9, 9], [1, 2, 3, 4]])
-    assert explain.popularity_overlap(lists, popular, 3).round(3).tolist() == [0.667, 0.0]
 
 
 def test_prefix_meaning_is_what_sets_its_items_apart(trie) -> None:

@@ -25,7 +25,7 @@ BEHAVIOUR = np.random.default_rng(3).standard_normal((N, 6))
 
 def with_head() -> Recommender:
     backbone = recommender(VOCABULARY).backbone
-    return Recommender(backbone, {}, {}, temperature=0.2, following=BEHAVIOUR, following_weight=0.5).eval()
+    return Recommender(backbone, {"next": BEHAVIOUR}, {"next": 0.5}, temperature=0.2).eval()
 
 
 def prompts(histories: np.ndarray) -> list[np.ndarray]:
@@ -54,16 +54,16 @@ def test_dense_positions_end_the_prompts_of_their_items(separator: str) -> None:
         assert np.array_equal(sample.ids[: places[0] + 1], prompt)
 
 
-@pytest.mark.parametrize("con_after", [True, False])
-def test_the_head_scores_what_it_was_trained_on(con_after: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("con_before", [False, True])
+def test_the_head_scores_what_it_was_trained_on(con_before: bool, tmp_path: Path) -> None:
     """With all items as negatives, InfoNCE is the cross-entropy of the scores."""
     model = with_head()
-    samples = builder(VOCABULARY, dense=False, tasks=ONE, con_after=con_after).epoch(0)[:7]
+    samples = builder(VOCABULARY, dense=False, tasks=ONE, con_before=con_before).epoch(0)[:7]
     with torch.no_grad():
         trained = float(model(**batch(samples))["next"])
     save_model(tmp_path, model, VOCABULARY, 5)
     ask = {id(s): s.ids[: int(np.flatnonzero(s.following >= 0)[0]) + 1] for s in samples}
-    head = ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.2, lambda rows: list(ask.values()), VOCABULARY.pad_id)
+    head = ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.2, lambda rows: list(ask.values()))
     scores = torch.from_numpy(head.scores(np.zeros((len(samples), 1), int)))
     targets = torch.tensor([s.target for s in samples])
     assert trained == pytest.approx(float(torch.nn.functional.cross_entropy(scores, targets)), abs=1e-5)
@@ -72,7 +72,7 @@ def test_the_head_scores_what_it_was_trained_on(con_after: bool, tmp_path: Path)
 def test_a_users_scores_do_not_depend_on_who_else_is_asked(tmp_path: Path) -> None:
     model = with_head()
     save_model(tmp_path, model, VOCABULARY, 5)
-    head = ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.2, prompts, VOCABULARY.pad_id)
+    head = ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.2, prompts)
     histories = np.array([[-1, -1, 3], [5, 6, 7], [-1, 2, 9]])
     together = head.scores(histories)
     assert together.shape == (3, N)
@@ -98,6 +98,6 @@ def test_a_model_without_it_is_refused(tmp_path: Path) -> None:
     model = recommender(VOCABULARY)
     save_model(tmp_path, model, VOCABULARY, 5)
     with pytest.raises(ArtifactError, match=r"no item head; train with train\.lambda_next > 0"):
-        ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.1, prompts, VOCABULARY.pad_id)
+        ItemHead(model.backbone, tmp_path, BEHAVIOUR, 0.1, prompts)
     with pytest.raises(RecipeError, match=r"partners: head, but train\.lambda_next is 0"):
         load_recipe(ROOT / "params/toy.yaml", ["evaluate.fusion.partners=[head]"])

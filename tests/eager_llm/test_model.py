@@ -49,15 +49,15 @@ def test_info_nce_without_any_target_is_zero_with_a_gradient() -> None:
     assert float(loss.detach()) == 0 and float(query.grad.abs().sum()) == 0
 
 
-def batch(con_after: bool = True, count: int = 7) -> dict[str, torch.Tensor]:
-    samples = builder(VOCABULARY, dense=con_after, con_after=con_after).epoch(0)
+def batch(con_before: bool = False, count: int = 7) -> dict[str, torch.Tensor]:
+    samples = builder(VOCABULARY, dense=not con_before, con_before=con_before).epoch(0)
     picked = [samples[i] for i in np.linspace(0, len(samples) - 1, count).astype(int)]
     return Collator(VOCABULARY.pad_id, VOCABULARY.con_id, N, 2048, 0)(picked)
 
 
-@pytest.mark.parametrize("con_after", [True, False])
-def test_loss_parts_against_full_logits(con_after: bool) -> None:
-    model, inputs = recommender(VOCABULARY).eval(), batch(con_after)
+@pytest.mark.parametrize("con_before", [False, True])
+def test_loss_parts_against_full_logits(con_before: bool) -> None:
+    model, inputs = recommender(VOCABULARY).eval(), batch(con_before)
     out = model(**inputs)
     ids, labels = inputs["input_ids"], inputs["labels"]
     logits = model.backbone(input_ids=ids, attention_mask=inputs["attention_mask"]).logits.log_softmax(-1)
@@ -89,8 +89,8 @@ def test_tokens_that_stand_for_nothing_start_near_the_mean() -> None:
 def test_padding_does_not_change_the_loss() -> None:
     model, inputs = recommender(VOCABULARY).eval(), batch()
     longer = {**inputs}
-    for name in ("input_ids", "attention_mask", "labels"):
-        longer[name] = torch.nn.functional.pad(inputs[name], (0, 9))
+    for name, fill in (("input_ids", 0), ("attention_mask", 0), ("labels", 0), ("following", -1)):
+        longer[name] = torch.nn.functional.pad(inputs[name], (0, 9), value=fill)
     for name, value in model(**inputs).items():
         assert float(model(**longer)[name]) == pytest.approx(float(value), abs=1e-5)
 

@@ -78,7 +78,7 @@ def test_labels_cover_whole_items_and_nothing_else() -> None:
 
 
 def test_con_before_the_response() -> None:
-    for sample in builder(VOCABULARY, dense=False, con_after=False).epoch(0):
+    for sample in builder(VOCABULARY, dense=False, con_before=True).epoch(0):
         place = int(np.flatnonzero(sample.ids == VOCABULARY.con_id)[0])
         assert sample.labels[place + 1 :].all() and not sample.labels[: place + 1].any()
 

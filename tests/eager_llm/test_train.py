@@ -10,6 +10,7 @@ import pytest
 import torch
 from small import TASKS, N, builder, recommender, runtime, trained, validation, vocabulary
 
+from recnb.eager_llm.model import Recommender
 from recnb.eager_llm.prompts import seqrec_prompts
 from recnb.eager_llm.recipe import TrainConfig
 from recnb.eager_llm.train import EpochSamples, fit, validate, validation_loss
@@ -17,8 +18,15 @@ from recnb.index.trie import Trie
 from recnb.llm.score import score_items
 from recnb.llm.settings import DecodeConfig
 
-CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=1e-2, evaluate_every=1, patience=9, negatives=64)
+CONFIG = TrainConfig(epochs=3, batch_size=16, learning_rate=2e-2, evaluate_every=1, patience=9, negatives=64)
 VOCABULARY = vocabulary()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recommender, list[dict[str, float]]]:
+    """A training that nobody killed: its checkpoints, the model, the log."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, *trained(folder, CONFIG)
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -29,9 +37,9 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed_while", ["training", "writing the state", "writing what comes before it"])
-def test_resume_is_bit_for_bit(tmp_path: Path, killed_while: str) -> None:
-    whole, log = trained(tmp_path / "whole", CONFIG)
-    checkpoints = sorted((tmp_path / "whole").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+def test_resume_is_bit_for_bit(tmp_path: Path, whole, killed_while: str) -> None:  # type: ignore[no-untyped-def]
+    folder, model, log = whole
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     assert len(checkpoints) == 2
     killed = tmp_path / "killed"
     killed.mkdir()
@@ -43,7 +51,7 @@ def test_resume_is_bit_for_bit(tmp_path: Path, killed_while: str) -> None:
         (killed / checkpoints[1].name / "trainer_state.json").unlink()
         (killed / checkpoints[1].name / "optimizer.pt").unlink()
     resumed, again = trained(killed, CONFIG)
-    one, two = whole.state_dict(), resumed.state_dict()
+    one, two = model.state_dict(), resumed.state_dict()
     assert all(torch.equal(one[k], two[k]) for k in one)
 
     def curve(lines: list[dict[str, float]]) -> list[tuple[float, ...]]:
@@ -52,8 +60,8 @@ def test_resume_is_bit_for_bit(tmp_path: Path, killed_while: str) -> None:
     assert curve(again)[-3:] == curve(log)[-3:]
 
 
-def test_the_best_validated_state_is_kept(tmp_path: Path) -> None:
-    model, log = trained(tmp_path / "c", CONFIG)
+def test_the_best_validated_state_is_kept(whole) -> None:  # type: ignore[no-untyped-def]
+    _, model, log = whole
     best = max(line["eval_R@10"] for line in log if "eval_R@10" in line)
     model.eval()
     now = validate(model.backbone, VOCABULARY, validation(), TASKS, DecodeConfig(beam=10))
@@ -130,7 +138,7 @@ def test_max_steps_and_sampling_of_validation_users(tmp_path: Path) -> None:
 
 def test_con_before_the_response_trains(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"expand": "per_target", "con_position": "before_response", "max_steps": 4})
-    made = builder(VOCABULARY, dense=False, con_after=False)
+    made = builder(VOCABULARY, dense=False, con_before=True)
     model = recommender(VOCABULARY)
-    log = fit(model, made, validation(), config, TASKS, DecodeConfig(beam=10), runtime(), tmp_path / "c")
+    log = fit(model, made, validation(), config, DecodeConfig(beam=10), runtime(), tmp_path / "c")
     assert any("eval_R@10" in line for line in log)

@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from recnb.data.schema import Sequences
 from recnb.recommenders import epochs
-from recnb.recommenders.epochs import EpochTraining, seeded, warmed_up_adam
-from recnb.recommenders.settings import Bert4recConfig, Gru4recConfig, SasrecSampledConfig, TigerConfig
+from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
+from recnb.recommenders.settings import (
+    Bert4recConfig,
+    Gru4recConfig,
+    SasrecSampledConfig,
+    SequentialConfig,
+    TigerConfig,
+)
 
 N, T = 9, 6
 
@@ -21,37 +26,31 @@ class Killed(Exception):
     """What a test throws into a training."""
 
 
-class Line(nn.Module):
+class Line(EpochModel):
     """One weight and one bias."""
 
-    title = "line"
-
     def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(1, 1)
-        self.log: list[dict[str, float]] = []
-        self.seconds = 0.0
+        super().__init__(length=T)
+        self.linear = torch.nn.Linear(1, 1)
 
 
 def fit(keep: Path | None, checks: list[float], killed_after: int = 99, patience: int = 3) -> Line:
     """A line through noise; ``checks`` is what validation says after each epoch."""
     with seeded(3):
         model, rng = Line(), np.random.default_rng(5)
-        optimizer, schedule = warmed_up_adam(model, 0.1, 20)
 
-        def one_epoch() -> float:
+        def batches() -> list[torch.Tensor]:
             if len(model.log) == killed_after:
                 raise Killed
-            x = torch.from_numpy(rng.standard_normal((4, 1)).astype(np.float32))
-            loss = ((model.linear(x) - 2 * x + 0.1 * torch.randn(4, 1)) ** 2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            return float(loss.detach())
+            return [torch.from_numpy(rng.standard_normal((4, 1)).astype(np.float32))]
 
-        training = EpochTraining(model, optimizer, schedule, rng, keep)
-        training.run(one_epoch, (lambda: checks[len(model.log) - 1]) if checks else None, 8, patience)
+        def learn(x: torch.Tensor) -> tuple[torch.Tensor, float, int]:
+            losses = (model.linear(x) - 2 * x + 0.1 * torch.randn(4, 1)) ** 2
+            return losses.mean(), float(losses.detach().sum()), len(losses)
+
+        config = SequentialConfig(epochs=8, patience=patience, learning_rate=0.1)
+        training = EpochTraining(model, config, 1, rng, keep)
+        training.run(batches, learn, (lambda: checks[len(model.log) - 1]) if checks else None)
     return model
 
 

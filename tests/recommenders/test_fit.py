@@ -6,8 +6,7 @@ import doctest
 
 import numpy as np
 import pytest
-import torch
-from cornac_oracle import train_sasrec_cornac
+from cornac_oracle import cornac_sasrec
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
@@ -15,8 +14,8 @@ from recnb.data.schema import Sequences
 from recnb.eager_llm.recipe import EvaluateConfig
 from recnb.evaluation.intervals import paired_bootstrap
 from recnb.evaluation.metrics import metrics, per_user, rank_bounds, target_ranks
-from recnb.recommenders import counting, fit, interface
-from recnb.recommenders.counting import ItemKNN, Popularity, interaction_matrix, item_neighbours, popularity_counts
+from recnb.recommenders import counting, fit, interface, next_item, tiger
+from recnb.recommenders.counting import ItemKNN, Popularity, interaction_matrix, item_neighbours
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import ranked_lists, tied_ranks, top_items
 from recnb.recommenders.next_item import train_sequential
@@ -31,7 +30,7 @@ def random_sequences(users: int, items: int, seed: int) -> Sequences:
 
 
 def test_docstrings_tell_the_truth() -> None:
-    assert not any(doctest.testmod(module).failed for module in (counting, fit, interface))
+    assert not any(doctest.testmod(module).failed for module in (counting, fit, interface, next_item, tiger))
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -85,9 +84,10 @@ def test_top_items_refuses_what_it_cannot_rank() -> None:
 
 def test_popularity_counts_training_events_only_and_everyone_gets_the_same() -> None:
     train = Sequences(np.array([0, 2, 5]), np.array([1, 3, 3, 3, 0], np.int32))
-    assert popularity_counts(train, 5).tolist() == [1, 1, 0, 3, 0]
-    everyone = Popularity(popularity_counts(train, 5)).scores(np.zeros((3, 2), int))
-    assert top_items(everyone, 3).tolist() == [[3, 0, 1]] * 3
+    valid = (np.zeros((2, 2), int), np.zeros(2, int))
+    everyone = fit_baseline("popularity", train, 5, EvaluateConfig(), 2, seed=0, validation=valid)[0]
+    assert isinstance(everyone, Popularity) and everyone.counts.tolist() == [1, 1, 0, 3, 0]
+    assert top_items(everyone.scores(np.zeros((3, 2), int)), 3).tolist() == [[3, 0, 1]] * 3
 
 
 def naive_itemknn(train: Sequences, n_items: int, neighbours: int, histories: np.ndarray) -> np.ndarray:
@@ -164,7 +164,9 @@ def test_the_window_is_chosen_by_what_follows() -> None:
     knn, rng = ItemKNN(train, items, 5), np.random.default_rng(2)
     latest = rng.integers(0, 20, 30) * 2
     histories = np.concatenate([rng.integers(0, 40, (30, 9)), latest[:, None]], axis=1)
-    assert knn.best_window(histories, latest + 1, [10, 5, 1]) == 1
+    knn.choose_window(histories, latest + 1, [10, 5, 1])
+    assert knn.window == 1
+    np.testing.assert_array_equal(knn.scores(histories), ItemKNN(train, items, 5).scores(latest[:, None]))
 
 
 # --- SASRec -----------------------------------------------------------------------------------------------------------
@@ -191,35 +193,12 @@ def test_cornac_and_ours_agree_on_a_learnable_catalogue() -> None:
     train, valid, test = leave_last(cyclic(60, 20, 12, 0), 12, 6)
     shared = {"width": 32, "blocks": 1, "batch_size": 32, "learning_rate": 5e-3, "patience": 100}
     ours = train_sequential(train, 20, SasrecConfig(epochs=70, **shared), 6, seed=0, encoder=SASRec, validation=valid)
-    theirs = train_sasrec_cornac(train, 20, SasrecConfig(epochs=8, negatives=64, **shared), 6, seed=0, validation=valid)
-    ranks = [target_ranks(top_items(model.scores(test[0]), 10), test[1]) for model in (ours, theirs)]
+    theirs = cornac_sasrec(train, 20, SasrecConfig(epochs=8, negatives=64, **shared), 6, test[0])
+    ranks = [target_ranks(top_items(scores, 10), test[1]) for scores in (ours.scores(test[0]), theirs)]
     hits = [per_user(rank, 5)[0] for rank in ranks]  # chance: 0.25
     assert hits[0].mean() > 0.8 and hits[1].mean() > 0.8, [metrics(rank) for rank in ranks]
     gap = paired_bootstrap(*hits, 500, 0)
     assert gap["low"] < 0.02 and gap["high"] > -0.02, "no clear difference"
-
-
-def test_cornac_scores_all_users_as_it_scores_one() -> None:
-    train, valid, test = leave_last(cyclic(12, 9, 7, 3), 7, 4)
-    config = SasrecConfig(width=8, blocks=1, epochs=1, batch_size=16, negatives=8)
-    fitted = train_sasrec_cornac(train, 9, config, 4, seed=0, validation=valid)
-    histories = test[0].copy()
-    histories[0, :2] = -1
-    one_by_one = [fitted.model.score(0, row[row >= 0].tolist()) for row in histories]
-    assert fitted.scores(histories) == pytest.approx(np.stack(one_by_one), abs=1e-5)
-
-
-def test_cornac_keeps_item_numbers_and_torchs_generator() -> None:
-    """Item 0 and 8 never occur in training; their columns are still theirs. Fitting does not touch the global seed."""
-    train = Sequences(np.array([0, 3, 6]), np.array([7, 3, 5, 5, 3, 7], np.int32))
-    valid = (np.array([[3, 5], [3, 7]]), np.array([7, 3]))
-    before = torch.get_rng_state()
-    config = SasrecConfig(width=8, blocks=1, epochs=1, batch_size=4, negatives=4)
-    fitted = train_sasrec_cornac(train, 9, config, 2, seed=0, validation=valid)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert fitted.scores(valid[0]).shape == (2, 9)
-    again = train_sasrec_cornac(train, 9, config, 2, seed=0, validation=valid)
-    assert np.array_equal(fitted.scores(valid[0]), again.scores(valid[0]))
 
 
 # --- one way in -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from recnb.index.settings import IndexConfig
 from recnb.index.trie import Trie
 from recnb.llm.settings import DecodeConfig
 from recnb.recommenders.sasrec import SASRec
+from recnb.recommenders.settings import SasrecConfig
 from recnb.speed import retrieval
 from recnb.speed.decoding import (
     SEARCH_PARTS,
@@ -241,7 +242,7 @@ def test_overlap_counts_items_wherever_they_stand() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_user_vectors_find_what_the_model_scores(temperature: float) -> None:
     histories = np.array([[-1, -1, 3, 4, 0], [7, 2, 2, 9, 1]])
-    model = SASRec(12, width=8, length=4, temperature=temperature).eval()
+    model = SASRec(12, SasrecConfig(width=8, temperature=temperature), 4).eval()
     products = retrieval.user_vectors(model, histories) @ model.item_table().T
     np.testing.assert_allclose(products, model.scores(histories), atol=1e-5)
 

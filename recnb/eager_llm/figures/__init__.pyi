@@ -1,6 +1,5 @@
 from .cases import (
     bits_per_token as bits_per_token,
-    drawn_depths as drawn_depths,
     popularity_strip as popularity_strip,
     prefix_tree as prefix_tree,
 )
@@ -10,8 +9,6 @@ from .maps import (
     learned_embeddings as learned_embeddings,
     main_category as main_category,
     map_grid as map_grid,
-    nearest_order as nearest_order,
-    neighbourhoods as neighbourhoods,
     prefix_trees as prefix_trees,
     project as project,
     trustworthiness as trustworthiness,

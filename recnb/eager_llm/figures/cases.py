@@ -43,10 +43,8 @@ def prefix_tree(tree: Sequence[Prefix], labels: Mapping[tuple[int, int], str], c
         if key in lines:
             x = depths.index(prefix.depth) + 1
             _branch(axes, prefix, x, lines[key], labels.get(key, ""), last=x == len(depths))
-    axes.set_xlim(-0.1, len(depths) + 1.1)
-    axes.set_ylim(most + 0.8, -0.9)
+    axes.set(xlim=(-0.1, len(depths) + 1.1), ylim=(most + 0.8, -0.9), yticks=[])
     axes.set_xticks(range(len(depths) + 1), ["prompt", *(f"token {columns[depth - 1]}" for depth in depths)])
-    axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     return figure
@@ -58,11 +56,8 @@ def drawn_depths(tree: Sequence[Prefix]) -> list[int]:
 
 
 def bits_per_token(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """What each token cost, for the first returned item and the true item of each case.
-
-    Args:
-        tables: case name -> table of :func:`recnb.eager_llm.explain.decisions`.
-    """
+    """What each token cost, for the first returned item and the true item: case -> table of
+    :func:`recnb.eager_llm.explain.decisions`."""
     figure, axes = plt.subplots(figsize=(7, 0.7 * len(tables) + 1.2))
     names = [(case, kind) for case in tables for kind in ("first item", "true item")]
     left = np.zeros(len(names))
@@ -101,31 +96,22 @@ def popularity_strip(cases: Mapping[str, tuple[np.ndarray, int]], n_items: int, 
     return figure
 
 
-def _ancestor(prefix: Prefix, depth: int, parents: Mapping[tuple[int, int], int]) -> int:
-    """Node of this prefix on an earlier depth."""
-    node = prefix.node
-    for level in range(prefix.depth, depth, -1):
-        node = parents[level, node]
-    return node
-
-
 def _lines(tree: Sequence[Prefix], depths: Sequence[int]) -> dict[tuple[int, int], tuple[float, float]]:
     """(depth, node) -> its line and its parent's: prefixes without drawn children have a line each, in trie order.
 
     The others stand amid their children. In trie order a node's descendants are neighbours, so no two edges cross.
     """
-    parents = {(prefix.depth, prefix.node): prefix.parent for prefix in tree}
-    paths = []
+    whole: dict[tuple[int, int], tuple[int, ...]] = {(0, 0): ()}  # nodes on the way to each prefix
     for prefix in tree:
-        if prefix.depth in depths:
-            upto = depths[: depths.index(prefix.depth) + 1]
-            paths.append(tuple(_ancestor(prefix, depth, parents) for depth in upto))
-    leaves = [path for path in sorted(paths) if not any(p != path and p[: len(path)] == path for p in paths)]
+        whole[prefix.depth, prefix.node] = (*whole[prefix.depth - 1, prefix.parent], prefix.node)
+    drawn = {key: tuple(path[d - 1] for d in depths if d <= key[0]) for key, path in whole.items() if key[0] in depths}
+    inner = {path[:length] for path in drawn.values() for length in range(len(path))}
+    leaves = sorted(set(drawn.values()) - inner)
 
     def line(path: tuple[int, ...]) -> float:
         return float(np.mean([number for number, leaf in enumerate(leaves) if leaf[: len(path)] == path]))
 
-    return {(depths[len(path) - 1], path[-1]): (line(path), line(path[:-1])) for path in paths}
+    return {key: (line(path), line(path[:-1])) for key, path in drawn.items()}
 
 
 def _branch(axes: Axes, prefix: Prefix, x: int, lines: tuple[float, float], label: str, last: bool) -> None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib import colormaps
+from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Patch
 
-from recnb.index.health import category_table, nearest_neighbours, neighbours_together, query_rows
+from recnb.index.health import category_table, nearest_neighbours
 from recnb.index.kmeans import principal_components
 from recnb.style import PALETTE
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from recnb.eager_llm.recipe import MapConfig
-    from recnb.index.build import ItemIndex
 
 
 OTHER = (0.82, 0.82, 0.82)  # items of no named category
@@ -33,19 +34,12 @@ EPOCHS = 200  # UMAP's optimisation; its default of 500 for small sets looks the
 
 
 def learned_embeddings(backbone: PreTrainedModel, item_tokens: np.ndarray) -> np.ndarray:
-    """What the language model has made of the items: the embeddings of an item's tokens, side by side.
-
-    Args:
-        backbone: a trained model, with or without an adapter.
-        item_tokens: (N, L) token ids.
+    """What the language model has made of the items: the embeddings of an item's tokens (N, L), side by side.
 
     Returns:
         (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
     """
-    import torch
-
-    table = backbone.get_input_embeddings()
-    device = next(backbone.parameters()).device
+    table, device = backbone.get_input_embeddings(), next(backbone.parameters()).device
     with torch.no_grad():
         vectors = table(torch.as_tensor(item_tokens, device=device)).float().cpu().numpy()  # (N, L, d_model)
     return vectors.reshape(len(vectors), -1)
@@ -75,18 +69,18 @@ def trustworthiness(x: np.ndarray, flat: np.ndarray, k: int, rows: np.ndarray) -
 
     Args:
         x: (n, d) original space. flat: (n, 2) its map.
-        k: neighbours, less than n / 2.
+        k: neighbours; more than n / 2 count as that.
         rows: (q,) query items.
     """
     n = len(x)
     k = min(k, (n - 1) // 2)
     near = nearest_neighbours(flat, k, rows)[1]
-    everyone = nearest_order(x, rows)  # (q, n) rank of each item, 0 is the item itself
+    everyone = _nearest_order(x, rows)  # (q, n) rank of each item, 0 is the item itself
     beyond = np.maximum(np.take_along_axis(everyone, near, axis=1) - k, 0)
     return float(1 - 2 * beyond.sum() / (len(rows) * k * (2 * n - 3 * k - 1)))
 
 
-def nearest_order(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _nearest_order(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rank of every item by distance from each query: x (n, d), rows (q,) -> (q, n) int32, 0 for the query itself."""
     centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     distances = (centred**2).sum(1) - 2 * centred[rows] @ centred.T
@@ -95,26 +89,6 @@ def nearest_order(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     ranks = np.empty(order.shape, np.int32)
     np.put_along_axis(ranks, order, np.arange(x.shape[0], dtype=np.int32)[None, :], axis=1)
     return ranks
-
-
-def neighbourhoods(spaces: dict[str, np.ndarray], index: ItemIndex, k: int, queries: int = 2000) -> dict[str, Any]:
-    """How well a code is a neighbourhood: per space and column, the share of an item's k nearest neighbours (in the
-    space itself, not on a map) that have its code, and the same by chance.
-
-    Args:
-        spaces: name -> (N, d), the items in index order.
-        index: the index.
-        k: neighbours.
-        queries: items asked, evenly spaced.
-
-    Returns:
-        space -> column -> ``share`` and ``chance``.
-    """
-    near = {name: nearest_neighbours(x, k, query_rows(len(x), queries)) for name, x in spaces.items()}
-    return {
-        name: {column: neighbours_together(index.column(column), *found) for column in index.columns}
-        for name, found in near.items()
-    }
 
 
 def main_category(categories: Sequence[Sequence[str]], most: int = 7) -> tuple[np.ndarray, list[str]]:
@@ -133,14 +107,7 @@ def main_category(categories: Sequence[Sequence[str]], most: int = 7) -> tuple[n
 
 
 def code_colours(codes: np.ndarray, k: int) -> np.ndarray:
-    """Colours of prefixes: the first code is the hue, the second, if there is one, the lightness.
-
-    Args:
-        codes: (n, 1) or (n, 2) in [0, k).
-
-    Returns:
-        (n, 3) RGB.
-    """
+    """Colours (n, 3) of codes (n, 1) or (n, 2) in [0, k): the first is the hue, the second the lightness."""
     hue = colormaps["viridis"](codes[:, 0] / max(k - 1, 1))[:, :3]
     if codes.shape[1] == 1:
         return hue
@@ -150,7 +117,7 @@ def code_colours(codes: np.ndarray, k: int) -> np.ndarray:
 
 def category_colours(labels: np.ndarray, names: list[str]) -> np.ndarray:
     """(n,) numbers of :func:`main_category` -> (n, 3) RGB; the last name, "other", is grey."""
-    return np.array(_palette(names))[labels]
+    return to_rgba_array(_palette(names))[labels, :3]
 
 
 def _palette(names: list[str]) -> list[Any]:
@@ -162,8 +129,10 @@ def _legend(figure: Figure, names: list[str]) -> None:
     figure.legend(handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0), frameon=False)
 
 
-def map_grid(maps: dict[str, np.ndarray], colours: dict[str, np.ndarray], labels: dict[str, np.ndarray] | None = None,
-             legend: list[str] | None = None) -> Figure:
+def map_grid(
+    maps: dict[str, np.ndarray], colours: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray] | None = None, legend: list[str] | None = None,
+) -> Figure:  # fmt: skip
     """Maps side by side: one column per space, one row per colouring.
 
     Args:
@@ -173,7 +142,7 @@ def map_grid(maps: dict[str, np.ndarray], colours: dict[str, np.ndarray], labels
         legend: names for categories, in the order of their colours.
     """
     size = (3.6 * len(maps), 3.3 * len(colours))
-    figure, grid = plt.subplots(len(colours), len(maps), figsize=size, squeeze=False)
+    figure, grid = plt.subplots(len(colours), len(maps), figsize=size, squeeze=False, layout="tight")
     for number, (row, (what, rgb)) in enumerate(zip(grid, colours.items(), strict=True)):
         for axes, (space, flat) in zip(row, maps.items(), strict=True):
             axes.scatter(flat[:, 0], flat[:, 1], c=rgb, s=max(2.0, min(30.0, 8000 / len(flat))), linewidths=0)
@@ -183,7 +152,6 @@ def map_grid(maps: dict[str, np.ndarray], colours: dict[str, np.ndarray], labels
         row[0].set_ylabel(what)
     if legend:
         _legend(figure, legend)
-    figure.tight_layout()
     return figure
 
 
@@ -207,13 +175,12 @@ def prefix_trees(codes: dict[str, np.ndarray], labels: np.ndarray, names: list[s
         names: their names.
     """
     figure, grid = plt.subplots(2 * len(codes), 1, figsize=(9, 2.6 * len(codes) + 0.6), squeeze=False,
-                                height_ratios=[3, 1] * len(codes))  # fmt: skip
+                                height_ratios=[3, 1] * len(codes), layout="tight")  # fmt: skip
     for number, (title, own) in enumerate(codes.items()):
         _category_mix(grid[2 * number, 0], own[:, 0], labels, _palette(names))
         _leaves(grid[2 * number + 1, 0], own, category_colours(labels, names))
         grid[2 * number, 0].set(title=title, ylabel="mix")
     _legend(figure, names)
-    figure.tight_layout()
     return figure
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -24,7 +23,7 @@ def loss_parts(log: pd.DataFrame, validations: pd.DataFrame, chance: Mapping[str
         chance: part -> its value for a model that knows nothing (dashed).
     """
     parts = [p for p in PARTS if p in log]
-    figure, axes = plt.subplots(1, len(parts) + 1, figsize=(4.2 * (len(parts) + 1), 3.4))
+    figure, axes = plt.subplots(1, len(parts) + 1, figsize=(4.2 * (len(parts) + 1), 3.4), layout="tight")
     for number, (axis, part) in enumerate(zip(axes[:-1], parts, strict=True)):
         axis.plot(log["step"], log[part], color=PALETTE[number], alpha=0.3)
         axis.plot(log["step"], log[part].rolling(5, min_periods=1, center=True).mean(), color=PALETTE[number])
@@ -36,21 +35,13 @@ def loss_parts(log: pd.DataFrame, validations: pd.DataFrame, chance: Mapping[str
     axes[-1].plot(validations["step"], validations[score], marker="o", color=PALETTE[3])
     axes[-1].set(title="validation", xlabel="optimizer step", ylabel=score.removeprefix("eval_"))
     axes[-1].set_ylim(bottom=0)
-    figure.tight_layout()
     return figure
 
 
 def sample_strip(tokens: Sequence[str], labels: Sequence[bool], limit: int = 48) -> Figure:
-    """One training sample as a strip of tokens, those that carry loss coloured.
-
-    Args:
-        tokens: readable tokens of a sample.
-        labels: True where the token is predicted.
-        limit: tokens shown.
-    """
-    shown = list(zip(tokens, labels, strict=True))[:limit]
-    per_row = 12
-    rows = int(np.ceil(len(shown) / per_row))
+    """The first tokens of a training sample as a strip, those that are predicted (``labels``) coloured."""
+    shown, per_row = list(zip(tokens, labels, strict=True))[:limit], 12
+    rows = -(-len(shown) // per_row)
     figure, axis = plt.subplots(figsize=(12, 0.55 * rows + 0.3))
     for place, (token, is_label) in enumerate(shown):
         x, y = place % per_row, -(place // per_row)
@@ -68,13 +59,12 @@ def comprehension_bars(table: pd.DataFrame) -> Figure:
     Args:
         table: columns ``state``, ``text``, ``perplexity``, ``accuracy``.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="tight")
     for axis, value, log in ((axes[0], "perplexity", True), (axes[1], "accuracy", False)):
         wide = table.pivot(index="text", columns="state", values=value)[list(dict.fromkeys(table["state"]))]
         wide.plot.bar(ax=axis, rot=0, logy=log, color=PALETTE[: wide.shape[1]], width=0.8)
         axis.set(xlabel="", ylabel=value + (" (log, lower is better)" if log else " (share of next tokens)"))
         axis.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
     return figure
 
 
@@ -84,7 +74,7 @@ def choices(table: pd.DataFrame) -> Figure:
     Args:
         table: columns ``choice``, ``R@10`` and ``margin`` (half of its 95 % interval over users).
     """
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1))
+    figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1), layout="tight")
     colours = [PALETTE[0]] + [PALETTE[7]] * (len(table) - 1)
     axis.barh(table["choice"], table["R@10"], xerr=table["margin"], color=colours, error_kw={"alpha": 0.4})
     for place, value in enumerate(table["R@10"]):
@@ -92,5 +82,4 @@ def choices(table: pd.DataFrame) -> Figure:
         axis.text(value + table["margin"].iloc[place], place, f" {value:.3f}{change}", va="center", fontsize=9)
     axis.invert_yaxis()
     axis.set(xlabel="validation R@10", xlim=(0, 1.25 * (table["R@10"] + table["margin"]).max()))
-    figure.tight_layout()
     return figure
