@@ -7,19 +7,22 @@ until they are needed.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recnb import __version__
 from recnb.artifacts import find_root
 from recnb.errors import RecnbError
+from recnb.report.page import build_report
+from recnb.settings import Recipe
+from recnb.workflow import doctor as examination, recipe_text, run as runner
+from recnb.workflow.execute import StageFailedError
+from recnb.workflow.plan import explain, make_plan
 from recnb.workflow.recipe import resolve_recipe
-
-if TYPE_CHECKING:
-    from recnb.settings import Recipe
 
 QUICKSTART = "params/quickstart.yaml"
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -55,16 +58,12 @@ _MINUTES = _argument("--minutes", type=float, default=0.0, help="start no furthe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. An error that the user can mend is one message on stderr, no trace."""
     options = build_parser().parse_args(arguments)
-    from recnb.workflow.execute import StageFailedError
-
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the kernel is stopped, its notebook kept
     try:
         return int(options.command(options))
-    except StageFailedError as error:
-        print(f"recnb: {error}", file=sys.stderr)
-        return USER_ERROR if error.by_user else FAILED
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
-        return USER_ERROR
+        return FAILED if isinstance(error, StageFailedError) and not error.by_user else USER_ERROR
     except KeyboardInterrupt:
         print("\nrecnb: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
@@ -123,9 +122,6 @@ def run(options: Namespace) -> int:
 
     exit codes: 0 done, 1 a notebook failed, 2 something to mend first (the message says what), 130 interrupted
     """
-    from recnb.workflow import run as runner
-    from recnb.workflow.plan import explain, make_plan
-
     plan = make_plan(options.recipe, options.overrides, options.first, options.last, options.force)
     if options.explain:
         for decision in explain(plan):
@@ -269,8 +265,6 @@ def params_show(options: Namespace) -> int:
     examples:
       recnb params show params/toy.yaml --section train
     """
-    from recnb.workflow import recipe_text
-
     recipe = _load(options.recipe, options.overrides)
     print(recipe_text.as_yaml(recipe) if options.plain else recipe_text.with_reasons(recipe, options.section))
     return OK
@@ -303,8 +297,6 @@ def params_diff(options: Namespace) -> int:
     examples:
       recnb params diff params/toy.yaml params/quickstart.yaml
     """
-    from recnb.workflow import recipe_text
-
     recipe = _load(options.recipe)
     other = _load(options.other) if options.other else recipe_text.defaults(recipe)
     rows = recipe_text.differences(recipe, other)
@@ -326,16 +318,12 @@ def doctor(options: Namespace) -> int:
       recnb doctor --recipe params/beauty.yaml
       recnb doctor --recipe params/toy.yaml --set backbone.width=4096    would that fit?
     """
-    from recnb.workflow import doctor as examination
-
     text, usable = examination.examine(find_root(options.recipe), options.recipe, options.overrides)
     print(text)
     return OK if usable else USER_ERROR
 
 
 def _write_report(recipe: Recipe, root: Path, recipe_path: str, overrides: Sequence[str]) -> int:
-    from recnb.report.page import build_report
-
     page = build_report(recipe, root, recipe_path, overrides)
     print(f"report: {page.relative_to(root) if page.is_relative_to(root) else page}")
     return OK
@@ -349,6 +337,3 @@ def _load(path: str, overrides: Sequence[str] = ()) -> Recipe:
         root = Path.cwd()
     return resolve_recipe(path, overrides, root)
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -14,25 +13,14 @@ from recnb import runtime
 from recnb.errors import RecnbError
 from recnb.llm.pretrained import KNOWN_PACKAGES, cached_models, package_folder
 from recnb.settings import Problem, Recipe
-from recnb.workflow import memory
+from recnb.workflow import preflight
 from recnb.workflow.manifest import read_manifest
-from recnb.workflow.preflight import missing
+from recnb.workflow.preflight import Machine
 from recnb.workflow.progress import size
 from recnb.workflow.recipe import resolve_recipe
 
 _FREE_DISK = 2 * 2**30
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What there is: cores, bytes of memory and free disk, and the GPU (empty name: none)."""
-
-    cores: int
-    memory: int
-    disk: int
-    gpu: str = ""
-    gpu_memory: int = 0
-    torch: str = ""
+_ASKS_FOR_RUNS = re.compile(r"^(variants|entries):", re.MULTILINE)  # a comparison or a table: no recipe
 
 
 def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> tuple[str, bool]:
@@ -49,9 +37,8 @@ def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()
     machine = look(root)
     lines = ["machine", *_machine_lines(machine, root), "", "models", *_model_lines(), "", "data", *_data_lines(root)]
     lines += ["", "recipes" + ("" if recipe else " (recnb doctor --recipe FILE says more)")]
-    paths = [Path(recipe)] if recipe else sorted(set((root / "params").rglob("*.yaml")) - _variants(root))
     usable = False
-    for path in paths:
+    for path in [Path(recipe)] if recipe else _recipes(root):
         able, said = _recipe_lines(path, root, machine, overrides, detailed=recipe is not None)
         usable = usable or able
         lines += said
@@ -68,15 +55,13 @@ def look(root: Path) -> Machine:
         gpu, gpu_memory = properties.name, properties.total_memory
     elif torch.backends.mps.is_available():
         gpu = "Apple GPU"
-    free = shutil.disk_usage(root).free
-    return Machine(runtime.usable_cores(), memory.memory_here(), free, gpu, gpu_memory, str(torch.__version__))
+    cores, disk = runtime.usable_cores(), shutil.disk_usage(root).free
+    return Machine(preflight.memory_here(), gpu_memory, gpu, cores, disk, str(torch.__version__))
 
 
 def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
     """Why this recipe cannot run here; empty if it can."""
-    found = _gpu_problems(recipe, machine) + missing(recipe, root)
-    room = _room(recipe, machine)
-    found += [Problem(*need.refusal(room)) for need in memory.misfits(recipe, root, room, recipe.stages)]
+    found = _gpu_problems(recipe, machine) + preflight.problems(recipe, root, machine)
     if machine.disk < _FREE_DISK:
         found.append(Problem(f"only {size(machine.disk)} of disk left", f"free at least {size(_FREE_DISK)}"))
     return found
@@ -99,13 +84,13 @@ def differing_packages(root: Path) -> tuple[int, list[str]]:
 
 def _machine_lines(machine: Machine, root: Path) -> list[str]:
     total, differing = differing_packages(root)
-    packages = f"all {total} as in requirements.lock" if not differing else f"{len(differing)} of {total} differ"
-    shown = [f"               {line}" for line in [*differing[:8], *(["..."] if len(differing) > 8 else [])]]
+    packages = f"{len(differing)} of {total} differ; mend with: make env" if differing else ""
+    shown = [*differing[:8], *(["..."] if len(differing) > 8 else [])]
     gpu = f"{machine.gpu}, {size(machine.gpu_memory)}" if machine.gpu_memory else machine.gpu or "none"
     return [
         f"  python       {platform.python_version()} (3.11 or newer is needed)",
-        f"  packages     {packages}" + ("; mend with: make env" if differing else ""),
-        *shown,
+        f"  packages     {packages or f'all {total} as in requirements.lock'}",
+        *(f"               {line}" for line in shown),
         f"  cores        {machine.cores}",
         f"  memory       {size(machine.memory)}",
         f"  free disk    {size(machine.disk)}",
@@ -130,25 +115,28 @@ def _data_lines(root: Path) -> list[str]:
     return [f"  {'movielens-100k':36}{found}", f"  {'toy':36}generated"]
 
 
-def _variants(root: Path) -> set[Path]:
-    """Lists of variants of a recipe: no recipes themselves."""
-    return set((root / "params" / "ablations").glob("*.yaml"))
+def _recipes(root: Path) -> list[Path]:
+    """The YAML files below params/, but for those that ask for several runs of recipes."""
+    files = sorted((root / "params").rglob("*.yaml"))
+    return [path for path in files if not _ASKS_FOR_RUNS.search(path.read_text(encoding="utf-8", errors="replace"))]
 
 
 def _recipe_lines(
     path: Path, root: Path, machine: Machine, overrides: Sequence[str], detailed: bool
 ) -> tuple[bool, list[str]]:
-    name = path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else str(path)
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     try:
         recipe = resolve_recipe(path, overrides, root)
     except RecnbError as error:
         return False, [f"  {name:34}not valid: {error}"]
     found = problems(recipe, root, machine)
-    able = not any(problem.blocks for problem in found)
     lines = [f"  {name:38}{_verdict(recipe, found)}"]
-    for problem in found if detailed else []:
-        lines += [f"      {problem.what.splitlines()[0]}", *(f"        -> {line}" for line in problem.way.splitlines())]
-    return able, lines + (_detail_lines(recipe, root, machine) if detailed else [])
+    if detailed:
+        for problem in found:
+            ways = [f"        -> {line}" for line in problem.way.splitlines()]
+            lines += [f"      {problem.what.splitlines()[0]}", *ways]
+        lines += _detail_lines(recipe, root, machine)
+    return not any(problem.blocks for problem in found), lines
 
 
 def _verdict(recipe: Recipe, found: list[Problem]) -> str:
@@ -161,23 +149,15 @@ def _verdict(recipe: Recipe, found: list[Problem]) -> str:
 
 
 def _detail_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
+    """Which stages are complete, and how much memory each takes."""
     done = [spec.name for spec in recipe.stages if read_manifest(recipe, spec.name, root)]
-    return [f"      complete    {', '.join(done) or 'no stage yet'}", *_memory_lines(recipe, root, machine)]
-
-
-def _memory_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
-    """Memory per stage: as measured where it was run with these settings, else at least what its models weigh."""
-    room = _room(recipe, machine)
-    lines = ["      memory by stage"]
-    for need in memory.needs(recipe, root, room):
+    lines = [f"      complete    {', '.join(done) or 'no stage yet'}", "      memory by stage"]
+    for need in preflight.needs(recipe, root, machine):
         gpu = f"; {size(need.gpu)} on the GPU" if need.gpu else ""
-        verdict = "" if need.fits(room) else " DOES NOT FIT"
+        verdict = " DOES NOT FIT" if need.problem(machine) else ""
         lines.append(f"        {need.spec.name:16}{size(need.host):>10}{gpu}  {need.known}{verdict}")
-    return [*lines, f"        {size(memory.USABLE * room.host)} of the machine's {size(room.host)} may be filled"]
-
-
-def _room(recipe: Recipe, machine: Machine) -> memory.Room:
-    return memory.Room(machine.memory, machine.gpu_memory if recipe.runtime.device in ("auto", "cuda") else 0)
+    usable = size(preflight.USABLE * machine.memory)
+    return [*lines, f"        {usable} of the machine's {size(machine.memory)} may be filled"]
 
 
 def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:

@@ -1,34 +1,32 @@
-"""Run one notebook with papermill: this interpreter as its kernel, live progress, whole results or none.
-
-papermill only warns about a parameter that a notebook lacks, so :func:`check_notebook` refuses it beforehand.
-"""
+"""Run one notebook with papermill: this interpreter as its kernel, each cell watched, whole results or none."""
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 import os
 import re
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from recnb.artifacts import write_atomic
 from recnb.errors import RecnbError
 from recnb.runtime import ENVIRONMENT, NOTE, process_memory
 from recnb.settings import Recipe
+from recnb.workflow.progress import Progress
 
 PARAMETERS = ("recipe", "overrides")
 MEASURED = "<!-- measured -->"
 SOLUTION = "solution"  # the tag of exercises' solutions
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ASSIGNED = re.compile(r"^(\w+) *(?::[^=\n]*)?=(?!=) *\S", re.MULTILINE)  # as papermill finds parameters, line by line
 
 
 class NotebookError(RecnbError):
@@ -47,32 +45,45 @@ class StageFailedError(RecnbError):
         self.by_user = by_user
 
 
-@dataclass(frozen=True)
-class CellEvent:
-    """A code cell is about to run: ``number`` of ``total`` (from 1), and what it is about in one line."""
-
-    number: int
-    total: int
-    label: str
-
-
 @dataclass
 class Execution:
-    """What was measured while a notebook ran.
+    """A notebook at work, and what is measured of it; nbclient calls the methods.
 
     Attributes:
+        on_cell: told of each code cell that starts.
         seconds: wall time of the whole notebook, kernel start included.
         peak_memory: of its kernel, in bytes; 0 where the system does not tell.
         cell_seconds: wall time per code cell.
+        notebook: with its outputs, once it has run.
     """
 
+    on_cell: Callable[[str], None]
     seconds: float = 0.0
     peak_memory: int = 0
     cell_seconds: list[float] = field(default_factory=list)
+    notebook: Any = None
+    _labels: dict[int, str] = field(default_factory=dict)
+    _started: float = 0.0
+
+    def start(self, notebook: Any) -> None:
+        """The kernel is ready."""
+        self._labels = cell_labels(notebook.cells)
+
+    def before(self, cell: Any, cell_index: int) -> None:
+        """A code cell starts."""
+        self._started = time.perf_counter()
+        self.on_cell(self._labels[cell_index])
+
+    def after(self, cell: Any, cell_index: int) -> None:
+        """A code cell has run: the kernel is the child of this process that has held most."""
+        self.cell_seconds.append(round(time.perf_counter() - self._started, 3))
+        held = [process_memory("VmHWM", child.pid) or 0 for child in psutil.Process().children()]
+        self.peak_memory = max([self.peak_memory, *held])
+        cell.metadata["recnb"] = {"seconds": self.cell_seconds[-1], "peak_memory": self.peak_memory}
 
 
-def check_notebook(path: Path, parameters: Mapping[str, Any] | tuple[str, ...] = PARAMETERS) -> None:
-    """Refuse a notebook that is missing, is not one, or lacks one of these parameters.
+def check_notebook(path: Path) -> None:
+    """Refuse a notebook that is missing, is not one, or lacks a parameter: papermill only warns of that.
 
     Raises:
         NotebookError: names the notebook and what it lacks.
@@ -86,45 +97,45 @@ def check_notebook(path: Path, parameters: Mapping[str, Any] | tuple[str, ...] =
         raise NotebookError(f"{path}: not a notebook (expected nbformat 4 JSON with cells)") from None
     if len(tagged) != 1:
         raise NotebookError(f"{path}: expected one cell tagged `parameters`, found {len(tagged)}")
-    known = _assigned_names("".join(tagged[0]["source"]))
-    missing = [name for name in parameters if name not in known]
-    if missing:
+    known = _ASSIGNED.findall("".join(tagged[0]["source"]))
+    if missing := [name for name in PARAMETERS if name not in known]:
         raise NotebookError(
             f"{path}: the cell tagged `parameters` does not set {', '.join(missing)}; it sets "
-            f"{', '.join(sorted(known)) or 'nothing'}"
+            f"{', '.join(known) or 'nothing'}"
         )
 
 
 def run_notebook(
-    source: Path,
-    target: Path,
-    parameters: dict[str, Any],
-    recipe: Recipe,
-    on_cell: Callable[[CellEvent], None] = lambda event: None,
+    source: Path, partial: Path, parameters: dict[str, Any], recipe: Recipe, progress: Progress
 ) -> Execution:
-    """Execute ``source`` into ``target``, which appears whole and only if every cell ran.
-
-    While it runs, ``.<name>.partial.ipynb`` beside the target holds the cells done so far; a failed one is kept as
-    ``<name>.failed.ipynb``.
+    """Execute ``source``; ``partial`` holds the cells done so far, and stays whatever happens (see :func:`publish`).
 
     Raises:
         StageFailedError: a cell raised, or the kernel died.
     """
-    check_notebook(source, parameters)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial, failed = partial_path(target), target.with_suffix(".failed.ipynb")
-    failed.unlink(missing_ok=True)
-    execution, start = Execution(), time.perf_counter()
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="jupyter_client|papermill|zmq")
+    import papermill  # late, because a run with nothing to do must not wait for it
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    execution, start = Execution(progress.cell), time.perf_counter()
+    environment = kernel_environment(recipe) | {NOTE: str(progress.note.resolve())}
     try:
-        _execute(source, partial, parameters, recipe, execution, on_cell, note_path(target))
-    except StageFailedError as error:
-        if partial.is_file():
-            os.replace(partial, failed)
-        raise StageFailedError(f"{error}\nthe notebook as far as it came: {failed}", error.by_user) from None
-    finally:
-        note_path(target).unlink(missing_ok=True)
+        execution.notebook = papermill.execute_notebook(
+            source, partial, parameters, kernel_name="python3", language="python", progress_bar=False,
+            cwd=source.parent, start_timeout=180, kernel_manager_class=_this_python(environment),
+            skip_cells_with_tag="" if recipe.runtime.solutions else SOLUTION, on_notebook_start=execution.start,
+            on_cell_execute=execution.before, on_cell_complete=execution.after,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        raise _failure(source, error) from None
+    except RuntimeError as error:
+        if "Kernel died" not in str(error):
+            raise
+        peak = f" It last held {execution.peak_memory / 2**30:.1f} GiB." if execution.peak_memory else ""
+        message = f"{source.name}: its kernel died, most often because memory ran out.{peak}"
+        raise StageFailedError(message) from None
     execution.seconds = time.perf_counter() - start
-    _finish(partial, target, source.name)
     return execution
 
 
@@ -133,68 +144,52 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f".{target.stem}.partial.ipynb")
 
 
-def note_path(target: Path) -> Path:
-    """Where a long cell says how far it is (:func:`recnb.runtime.tell`); gone when the notebook ends."""
-    return target.with_name(f".{target.stem}.note")
+def publish(notebook: Any, source: str, target: Path, measured: str) -> None:
+    """Put a notebook as :func:`run_notebook` left it in its place, whole: no path in it names this machine.
 
+    Args:
+        notebook: executed.
+        source: its place in the project.
+        target: where it goes.
+        measured: a sentence for its card, in the place of ``<!-- measured -->``.
+    """
+    import nbformat
 
-def fill_measured(path: Path, sentence: str) -> None:
-    """Put a measured sentence into the card of an executed notebook, in the place of ``<!-- measured -->``."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown" and MEASURED in "".join(cell["source"]):
-            cell["source"] = "".join(cell["source"]).replace(MEASURED, sentence)
-    _write_notebook(path, notebook)
+    notebook.metadata.papermill.update(input_path=source, output_path=target.name)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(MEASURED, measured)
+    text = nbformat.writes(notebook) + "\n"
+    write_atomic(target, lambda file: file.write(text.encode()))
+    partial_path(target).unlink()
 
 
 def kernel_environment(recipe: Recipe) -> dict[str, str]:
     """Environment of every notebook kernel, so that two machines start alike. What the user has set stays."""
-    package = str(Path(__file__).resolve().parents[2])
-    wanted = {
-        **ENVIRONMENT,
-        "PYTHONHASHSEED": "0",
-        "RECNB_PROGRESS": "0",
-        # glibc gives large blocks back to the system at once and faults them in again; keeping them is much faster.
-        "MALLOC_MMAP_THRESHOLD_": str(2**30),
-        "MALLOC_TRIM_THRESHOLD_": str(2**30),
-        "MALLOC_TOP_PAD_": str(2**26),
-    }
+    wanted = {**ENVIRONMENT, "PYTHONHASHSEED": "0", "RECNB_PROGRESS": "0"}
     if recipe.runtime.threads:
         wanted["OMP_NUM_THREADS"] = str(recipe.runtime.threads)
     if recipe.offline:
         wanted["HF_HUB_OFFLINE"] = "1"
     wanted = {name: os.environ.get(name, value) for name, value in wanted.items()}
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
-    return wanted | {"PYTHONPATH": path, "MPLBACKEND": "Agg"}
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    return wanted | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MPLBACKEND": "Agg"}
 
 
-@contextmanager
-def this_python_as_kernel(environment: dict[str, str]) -> Iterator[None]:
-    """Make the kernel name ``python3`` mean this interpreter, whatever is registered on the machine."""
-    with tempfile.TemporaryDirectory(prefix="recnb-") as folder:
-        kernel = [sys.executable, "-m", "ipykernel_launcher"]
-        spec = {
-            "argv": [*kernel, "-f", "{connection_file}", "--IPKernelApp.log_level=50"],
-            "display_name": "Python 3",
-            "language": "python",
-            "env": environment,
-        }
-        home = Path(folder) / "kernels" / "python3"
-        home.mkdir(parents=True)
-        (home / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-        before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["JUPYTER_PATH"]
-            else:
-                os.environ["JUPYTER_PATH"] = before
+def _this_python(environment: dict[str, str]) -> type:
+    """A kernel manager that starts this interpreter, whatever is registered as ``python3`` on the machine."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(AsyncKernelManager):
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        kernel_spec = KernelSpec(argv=[*command, "--IPKernelApp.log_level=50"], env=environment)
+
+    return ThisPython
 
 
 def cell_labels(cells: list[Any]) -> dict[int, str]:
-    """One line per code cell, by its place in the notebook: the heading it stands under, else its first line."""
+    """``cell 3/9 Heading`` by each code cell's place in the notebook: what it stands under, else its first line."""
     labels, heading = {}, ""
     for place, cell in enumerate(cells):
         text = "".join(cell["source"])
@@ -203,127 +198,18 @@ def cell_labels(cells: list[Any]) -> dict[int, str]:
             heading = headings[-1] if headings else heading
         elif cell["cell_type"] == "code":
             labels[place] = (heading or text.strip().partition("\n")[0])[:60]
-    return labels
-
-
-def _execute(
-    source: Path,
-    partial: Path,
-    parameters: dict[str, Any],
-    recipe: Recipe,
-    execution: Execution,
-    on_cell: Callable[[CellEvent], None],
-    note: Path,
-) -> None:
-    papermill = _papermill()
-    with this_python_as_kernel(kernel_environment(recipe) | {NOTE: str(note.resolve())}):
-        try:
-            papermill.execute_notebook(
-                source, partial, parameters, engine_name="recnb", kernel_name="python3", language="python",
-                progress_bar=False, cwd=source.parent, start_timeout=180, execution=execution, on_cell=on_cell,
-                left_out="" if recipe.runtime.solutions else SOLUTION,
-            )  # fmt: skip
-        except papermill.PapermillExecutionError as error:
-            raise _failure(source, error) from None
-        except RuntimeError as error:  # nbclient's DeadKernelError
-            if "Kernel died" not in str(error) and "kernel" not in type(error).__name__.lower():
-                raise
-            peak = f" It last held {execution.peak_memory / 2**30:.1f} GiB." if execution.peak_memory else ""
-            message = f"{source.name}: its kernel died, most often because memory ran out.{peak}"
-            raise StageFailedError(message) from None
+    return {place: f"cell {n}/{len(labels)} {label}" for n, (place, label) in enumerate(labels.items(), 1)}
 
 
 def _failure(source: Path, error: Any) -> StageFailedError:
     """The error's last lines, without colours; one of recnb's own errors is its message alone."""
-    by_user = error.ename in _error_names(RecnbError)
+    by_user = error.ename in _family(RecnbError)
     lines = [_ANSI.sub("", line) for entry in error.traceback for line in str(entry).splitlines()]
     lines = [line for line in lines if line.strip()]
     said = str(error.evalue) if by_user else "\n".join(lines[-6:])
     return StageFailedError(f"{source.name}, cell In [{error.exec_count}]: {error.ename}\n{said}", by_user)
 
 
-def _error_names(base: type) -> set[str]:
-    names = {base.__name__}
-    children: list[type] = base.__subclasses__()
-    for child in children:
-        names |= _error_names(child)
-    return names
-
-
-def _papermill() -> Any:
-    """papermill with our engine; imported late, because a run with nothing to do must not wait for it."""
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="jupyter_client|papermill|zmq")
-    import papermill
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine, papermill_engines
-
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-
-    class WatchedEngine(NBClientEngine):
-        """papermill's engine, telling when a code cell starts and what the kernel held after it."""
-
-        @classmethod
-        def execute_managed_notebook(
-            cls, nb_man: Any, kernel_name: str, execution: Any = None, on_cell: Any = None, left_out: str = "",
-            **options: Any,
-        ) -> Any:
-            client = PapermillNotebookClient(
-                nb_man, kernel_name=kernel_name, startup_timeout=options["start_timeout"], timeout=None,
-                skip_cells_with_tag=left_out,
-            )
-            client.on_cell_execute, client.on_cell_complete = _watching(nb_man.nb.cells, client, execution, on_cell)
-            return client.execute()
-
-    papermill_engines.register("recnb", WatchedEngine)
-    return papermill
-
-
-def _watching(cells: list[Any], client: Any, execution: Execution, on_cell: Callable[[CellEvent], None]) -> Any:
-    """What nbclient calls before and after it runs a code cell."""
-    labels = cell_labels(cells)
-    numbers = {place: number for number, place in enumerate(labels, 1)}
-    started = 0.0
-
-    def before(cell: Any, cell_index: int) -> None:
-        nonlocal started
-        started = time.perf_counter()
-        on_cell(CellEvent(numbers[cell_index], len(labels), labels[cell_index]))
-
-    def after(cell: Any, cell_index: int) -> None:
-        execution.cell_seconds.append(round(time.perf_counter() - started, 3))
-        execution.peak_memory = max(execution.peak_memory, _memory_peak_of(client))
-        cell.metadata["recnb"] = {"seconds": execution.cell_seconds[-1], "peak_memory": execution.peak_memory}
-
-    return before, after
-
-
-def _memory_peak_of(client: Any) -> int:
-    process: Any = getattr(getattr(client.km, "provisioner", None), "pid", None)
-    return process_memory("VmHWM", process) or 0
-
-
-def _finish(partial: Path, target: Path, name: str) -> None:
-    """Take the paths of this machine out of the executed notebook and put it in its place."""
-    notebook = json.loads(partial.read_text(encoding="utf-8"))
-    notebook["metadata"]["papermill"] |= {"input_path": f"notebooks/{name}", "output_path": target.name}
-    notebook["metadata"]["papermill"].pop("environment_variables", None)
-    _write_notebook(partial, notebook)
-    os.replace(partial, target)
-
-
-def _write_notebook(path: Path, notebook: dict[str, Any]) -> None:
-    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
-
-
-def _assigned_names(source: str) -> set[str]:
-    """Names a parameters cell sets at top level, annotated or not."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return set()
-    names: set[str] = set()
-    for node in body:
-        targets: list[ast.expr] = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-        names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
+def _family(error: type) -> set[str]:
+    """The names of an error and of all that inherit from it."""
+    return {error.__name__}.union(*map(_family, error.__subclasses__()))

@@ -12,51 +12,41 @@ Afterwards ``recnb run params/beauty.yaml`` finds the stage done and goes on wit
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from recnb import distributed
-from recnb.artifacts import find_root
 from recnb.errors import RecnbError
 from recnb.workflow.execute import SOLUTION
-from recnb.workflow.graph import stage_named
-from recnb.workflow.recipe import resolve_recipe
+from recnb.workflow.plan import make_plan
 
 
 def run_cells(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Execute a notebook's code cells in this process.
+    """Execute a notebook's code cells, but for solutions, in this process; returns the namespace that they leave.
 
     Args:
-        notebook: an ``.ipynb`` file; cells tagged ``solution`` are left out.
+        notebook: an ``.ipynb`` file.
         parameters: set after the cell tagged ``parameters``, as papermill does.
-
-    Returns:
-        The namespace the cells leave behind.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
         tags = cell["metadata"].get("tags", [])
-        if cell["cell_type"] != "code" or SOLUTION in tags:
-            continue
-        exec(compile("".join(cell["source"]), f"{notebook.name}[{number}]", "exec"), namespace)
-        if "parameters" in tags:
-            namespace |= parameters
+        if cell["cell_type"] == "code" and SOLUTION not in tags:
+            exec(compile("".join(cell["source"]), f"{notebook.name}[{number}]", "exec"), namespace)
+            namespace |= parameters if "parameters" in tags else {}
     return namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: stage, recipe, overrides."""
-    parser = argparse.ArgumentParser(
-        prog="accelerate launch -m recnb.workflow.launch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser("accelerate launch -m recnb.workflow.launch", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("stage", help="its name: 02_embeddings, 04_train, 05_anneal, 06_evaluate")
     parser.add_argument("recipe", help="a recipe file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
@@ -64,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MPLBACKEND", "agg")
     first = os.environ.get("RANK", "0") == "0"
     try:
-        root = find_root(options.recipe)
-        spec = stage_named(options.stage, resolve_recipe(options.recipe, options.overrides, root).stages)
-        with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
-            run_cells(spec.file(root), {"recipe": options.recipe, "overrides": options.overrides})
+        plan = make_plan(options.recipe, options.overrides, options.stage, options.stage)
+        with redirect_stdout(sys.stdout if first else io.StringIO()):
+            run_cells(plan.stages[0].file(plan.root), {"recipe": options.recipe, "overrides": options.overrides})
         distributed.leave()
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)

@@ -25,13 +25,7 @@ from recnb.workflow.recipe import resolve_recipe
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a stage runs, and why.
-
-    Attributes:
-        spec: the stage.
-        run: True if its notebook is executed.
-        reason: one line for people.
-    """
+    """Whether a stage's notebook is executed, and why, in one line for people."""
 
     spec: StageSpec
     run: bool
@@ -111,14 +105,11 @@ def decide(spec: StageSpec, plan: Plan) -> Decision:
         return Decision(spec, True, "not complete: an earlier run was broken off" if begun else "no result yet")
     if partial_path(executed_path(recipe, spec.name, root)).exists():
         return Decision(spec, True, "its notebook was interrupted before the last cell")
-    missing = [name for name in spec.inputs if read_manifest(recipe, name, root) is None]
-    if missing:
+    if missing := [name for name in spec.inputs if read_manifest(recipe, name, root) is None]:
         return Decision(spec, True, f"its input {', '.join(missing)} has to be made first")
-    changes = _changes(spec, manifest, stage_parts(spec, recipe, root), recipe_part(spec, recipe))
-    if changes:
+    if changes := _changes(spec, plan, manifest):
         return Decision(spec, True, "changed: " + shortened(changes))
-    damaged = damaged_artifacts(recipe, spec.name, root, manifest)
-    if damaged:
+    if damaged := damaged_artifacts(recipe, spec.name, root, manifest):
         return Decision(spec, True, f"damaged or gone, not used: {shortened(damaged)}")
     return Decision(spec, False, f"unchanged since {manifest['finished'][:16].replace('T', ' ')} UTC")
 
@@ -128,23 +119,20 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
     return report_folder(recipe, root) / "notebooks" / f"{stage}.ipynb"
 
 
-def _changes(
-    spec: StageSpec, manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]
-) -> list[str]:
-    """What differs between a manifest and now, in words."""
-    old = as_today(spec.name, manifest.get("parts", {}), parts)
+def _changes(spec: StageSpec, plan: Plan, manifest: dict[str, Any]) -> list[str]:
+    """What differs between a manifest and now, in words: settings by their keys, then the other parts of the key."""
+    now = stage_parts(spec, plan.recipe, plan.root)
+    old = as_today(spec.name, manifest.get("parts", {}), now)
     if "notebook" not in old:
         return ["its code, which an earlier recnb counted by files"]
-    said: list[str] = []
-    for name in sorted(name for name in {*old, *parts} if old.get(name) != parts.get(name)):
+    made, asked = flatten(manifest["recipe"]), flatten(recipe_part(spec, plan.recipe))
+    keys = [key for key in sorted({*made, *asked}) if made.get(key) != asked.get(key)]
+    said = [f"{key} {made.get(key)!r} to {asked.get(key)!r}" for key in keys]
+    for name in sorted(name for name in {*old, *now} if old.get(name) != now.get(name)):
         kind, _, rest = name.partition(" ")
-        if kind == "recipe":
-            before, now = (flatten({rest: tree.get(rest)}) for tree in (manifest["recipe"], recipe_now))
-            keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-            said += [f"{key} {before.get(key)!r} to {now.get(key)!r}" for key in keys]
-        elif kind == "package":
-            said.append(f"{rest} {old.get(name, 'absent')} to {parts.get(name, 'absent')}")
-        else:
+        if kind == "package":
+            said.append(f"{rest} {old.get(name, 'absent')} to {now.get(name, 'absent')}")
+        elif kind != "recipe":
             said.append("the notebook" if kind == "notebook" else name)
     return said
 

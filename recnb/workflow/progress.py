@@ -6,10 +6,10 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
-
-from recnb.workflow.execute import CellEvent
 
 
 def duration(seconds: float) -> str:
@@ -43,101 +43,79 @@ class Progress:
     """Tells how a run goes.
 
     Args:
+        note: a file in which a long cell may say how far it is (:func:`recnb.runtime.tell`).
         stream: where to write; a terminal gets one line that is redrawn each second, anything else plain lines.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
+    def __init__(self, note: Path, stream: TextIO | None = None) -> None:
+        self.note, self._stream = note, stream or sys.stdout
         self._live = self._stream.isatty()
-        self._expected: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._ticker: threading.Thread | None = None
-        self._stage, self._title, self._cell = "", "", ""
-        self._started = self._last_line = 0.0
-        self._ahead: list[str] = []
-        self._note: Path | None = None
-
-    def expect(self, seconds: dict[str, float]) -> None:
-        """Seconds per stage from the last run, where known; the remaining time is guessed from them."""
-        self._expected = seconds
+        self._title, self._cell, self._started, self._shown = "", "", 0.0, 0.0
+        self._last: Sequence[float | None] = ()
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        with self._lock:
-            self._clear()
-            print(line, file=self._stream, flush=True)
+        self._write(f"{line}\n")
 
-    def stage(self, name: str, number: int, total: int, ahead: list[str], note: Path | None = None) -> None:
-        """A stage starts; ``ahead`` are the stages that still have to run after it.
+    @contextmanager
+    def stage(self, title: str, last: Sequence[float | None]) -> Iterator[None]:
+        """A stage is at work; the living line goes with its end.
 
-        ``note`` is a file in which a long cell may say how far it is.
+        Args:
+            title: its number and name.
+            last: seconds that it, and each stage behind it, took in the last run; None: not known.
         """
-        self._note = note
-        self._stage, self._title, self._cell = name, f"[{number}/{total}] {name}", "starting"
-        self._started = self._last_line = time.perf_counter()
-        self._ahead = ahead
+        self._title, self._last, self._cell = title, last, "starting"
+        self._started = self._shown = time.perf_counter()
         if not self._live:
-            usual = f", last time {duration(self._expected[name])}" if name in self._expected else ""
-            self.say(f"{self._title} running{usual}")
-        self._stop.clear()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-        self._ticker.start()
+            self.say(f"{title} running" + ("" if last[0] is None else f", last time {duration(last[0])}"))
+        over = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(over,), daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticker.join()
+            self.note.unlink(missing_ok=True)
+            self._write("\r\x1b[K" if self._live else "")
 
-    def cell(self, event: CellEvent) -> None:
+    def cell(self, label: str) -> None:
         """A code cell starts."""
-        self._cell = f"cell {event.number}/{event.total} {event.label}"
+        self._cell = label
+        self._show(10)  # plain lines are for logs: a sign of life, not a film
+
+    def _tick(self, over: threading.Event) -> None:
+        while not over.wait(1.0):
+            self._show(60)
+
+    def _show(self, pause: float) -> None:
+        """Redraw the living line; a log gets a plain one, if its last is older than ``pause`` seconds."""
         now = time.perf_counter()
+        passed = duration(now - self._started)
         if self._live:
-            self._draw()
-        elif now - self._last_line > 10:  # plain lines are for logs: a sign of life, not a film
-            self._line()
+            tail = f"  {passed}{self._left(now)}"
+            width = shutil.get_terminal_size().columns - 1
+            head = f"{self._title}  {self._cell}{self._far()}"[: max(10, width - len(tail))]
+            self._write(f"\r\x1b[K{head}{tail}"[: width + 5])
+        elif now - self._shown > pause:
+            self._shown = now
+            self.say(f"{self._title} {self._cell}{self._far()}, {passed} so far")
 
-    def finish(self, line: str | None = None) -> None:
-        """The stage is over; its line goes, ``line`` stays."""
-        self._stop.set()
-        if self._ticker:
-            self._ticker.join()
-            self._ticker = None
+    def _write(self, text: str) -> None:
         with self._lock:
-            self._clear()
-        if line:
-            self.say(line)
+            self._stream.write(text)
+            self._stream.flush()
 
-    def remaining(self) -> float | None:
-        """Seconds left, if the last run's times are known for this stage and all stages ahead."""
-        if any(name not in self._expected for name in (self._stage, *self._ahead)):
-            return None
-        here = self._expected[self._stage] - (time.perf_counter() - self._started)
-        return max(0.0, here) + sum(self._expected[name] for name in self._ahead)
-
-    def _tick(self) -> None:
-        while not self._stop.wait(1.0):
-            if self._live:
-                self._draw()
-            elif time.perf_counter() - self._last_line > 60:  # a long cell: another sign of life each minute
-                self._line()
-
-    def _line(self) -> None:
-        self._last_line = time.perf_counter()
-        self.say(f"{self._title} {self._cell}{self._far()}, {duration(self._last_line - self._started)} so far")
+    def _left(self, now: float) -> str:
+        known = [seconds for seconds in self._last if seconds is not None]
+        if len(known) < len(self._last):
+            return ""
+        return f", about {duration(max(0.0, known[0] - (now - self._started)) + sum(known[1:]))} left"
 
     def _far(self) -> str:
         try:
-            return f": {self._note.read_text(encoding='utf-8')}" if self._note else ""
+            return f": {self.note.read_text(encoding='utf-8')}"
         except OSError:
             return ""
-
-    def _draw(self) -> None:
-        left = self.remaining()
-        tail = f"  {duration(time.perf_counter() - self._started)}"
-        tail += f", about {duration(left)} left" if left is not None else ""
-        width = shutil.get_terminal_size().columns - 1
-        head = f"{self._title}  {self._cell}{self._far()}"[: max(10, width - len(tail))]
-        with self._lock:
-            self._stream.write(f"\r\x1b[K{head}{tail}"[: width + 5])
-            self._stream.flush()
-
-    def _clear(self) -> None:
-        if self._live:
-            self._stream.write("\r\x1b[K")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,8 +61,7 @@ class Stage:
         folder: where the artifacts go, ``runs/<recipe>/<stage>``.
         runtime: device, dtype, threads and seeds, with reasons.
         key: hash of all that the result depends on.
-        writes: False where a stage is only looked at, and in all but the first process of a distributed launch, where
-            writing is left to the first.
+        writes: False where a stage is only looked at, and in all but the first process of a distributed launch.
     """
 
     spec: StageSpec
@@ -96,7 +94,7 @@ class Stage:
             recipe: a recipe file (relative to the working directory, else to the project root) or a loaded recipe.
             overrides: ``key.path=value`` strings, for a recipe file.
             root: project root; by default found above the working directory.
-            look: only read, what the stage would read and what it has made; what is written goes nowhere.
+            look: only read what the stage would read and what it has made; what is written goes nowhere.
 
         Raises:
             RecipeError: the recipe is not valid, or there is no project root.
@@ -149,11 +147,14 @@ class Stage:
             ArtifactError: undeclared stage, unknown artifact, or content that does not match its manifest.
         """
         full = stage_named(stage, self.recipe.stages).name
-        known = self._known(full)
+        made = self._inputs | {self.spec.name: manifests.artifact_hashes({"artifacts": self._artifacts})}
+        if full not in made:
+            declared = ", ".join(self.spec.inputs) or "none"
+            raise ArtifactError(f"{self.spec.name} does not declare {full} as an input; declared: {declared}")
+        if name not in made[full]:
+            raise ArtifactError(f"{full} has no artifact '{name}'; it has: {', '.join(sorted(made[full])) or 'none'}")
         path = manifests.stage_folder(self.recipe, full, self.root) / name
-        if name not in known:
-            raise ArtifactError(f"{full} has no artifact '{name}'; it has: {', '.join(sorted(known)) or 'none'}")
-        manifests.verify(path, known[name], full, self.recipe, self._verified)
+        manifests.verify(path, made[full][name], full, self.recipe, self._verified)
         return path
 
     def read(self, stage: str, name: str) -> Any:
@@ -173,12 +174,7 @@ class Stage:
         return path
 
     def write_folder(self, name: str, fill: Callable[[Path], Any]) -> Path:
-        """Write a folder whole or not at all (a Hugging Face model, an adapter).
-
-        Args:
-            name: folder name of the artifact.
-            fill: called with an empty temporary folder; writes the files there.
-        """
+        """Write a folder whole or not at all (a model, an adapter): ``fill`` is called with an empty temporary one."""
         path = self.folder / name
         if self.writes:
             write_folder_atomic(path, fill)
@@ -200,13 +196,10 @@ class Stage:
         return self.folder / f"scratch-{self.key[:16]}"
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Arrays that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
+        """Arrays by name that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
 
-        Every process of a launch looks for itself, so that all make them together or none does; one writes.
-
-        Args:
-            name: of what is made.
-            make: gives numpy arrays by name; called only where this key has not made them yet.
+        ``make`` is called only where this key has not made them yet. Every process of a launch looks for itself, so
+        that all make them together or none does; one writes.
         """
         path = self._scratch / "made" / f"{name}.npz"
         if not path.is_file():
@@ -229,16 +222,8 @@ class Stage:
             return
         write_json(self.folder / manifests.MANIFEST, self._manifest())
         for leftover in self.folder.glob("scratch-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove(leftover)
         print(f"{self.spec.name} complete: {', '.join(sorted(self._artifacts)) or 'no artifacts'}")
-
-    def _known(self, stage: str) -> dict[str, str]:
-        if stage == self.spec.name:
-            return {name: entry["sha256"] for name, entry in self._artifacts.items()}
-        if stage not in self._inputs:
-            declared = ", ".join(self.spec.inputs) or "none"
-            raise ArtifactError(f"{self.spec.name} does not declare {stage} as an input; declared: {declared}")
-        return self._inputs[stage]
 
     def _record(self, name: str) -> None:
         path = self.folder / name
@@ -284,10 +269,10 @@ def lists_once(
     protocols: Mapping[str, csr_matrix | None],
     before: float = 0.0,
 ) -> tuple[dict[str, np.ndarray], float]:
-    """A system's lists under each protocol, made once: a notebook that was killed goes on behind them.
+    """A system's lists under each protocol, made once (:meth:`Stage.once`): a killed notebook goes on behind them.
 
     Args:
-        stage: keeps them (:meth:`recnb.workflow.stage.Stage.once`).
+        stage: keeps them.
         system: its name.
         make: lists (U, W) without the items to leave out.
         protocols: name -> (U, N) items to leave out; None: none.

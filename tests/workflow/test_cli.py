@@ -24,7 +24,7 @@ from recnb.workflow.recipe import load_recipe
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("notebooks", "params"):
         (tmp_path / name).mkdir()
-    source = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "recipe = overrides = 1"}
+    source = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "recipe = 1\noverrides = 1"}
     for spec in STAGES.values():
         spec.file(tmp_path).parent.mkdir(exist_ok=True)
         spec.file(tmp_path).write_text(json.dumps({"cells": [source]}))

@@ -13,7 +13,7 @@ from recnb.workflow.doctor import Machine
 
 GIB = 2**30
 LAPTOP = Machine(cores=2, memory=8 * GIB, disk=50 * GIB, torch="2.13.0+cpu")
-SERVER = Machine(16, 128 * GIB, 900 * GIB, gpu="Big Card", gpu_memory=80 * GIB, torch="2.13.0+cu130")
+SERVER = Machine(128 * GIB, 80 * GIB, "Big Card", cores=16, disk=900 * GIB, torch="2.13.0+cu130")
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_models_that_are_here(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_nearly_full(root: Path) -> None:
-    text = said(doctor.problems(recipe(), root, Machine(2, 8 * GIB, GIB // 2)))
+    text = said(doctor.problems(recipe(), root, Machine(8 * GIB, disk=GIB // 2)))
     assert "only 512 MiB of disk left" in text
 
 
@@ -111,7 +111,10 @@ def test_the_page_lists_recipes_with_a_verdict(root: Path, monkeypatch: pytest.M
         "b.yaml": "name: b\ndata: {source: toy}\nruntime: {require_gpu: true}\nembeddings: {semantic: {model: org/x}}\n",
         "c.yaml": "name: c\nseeds: 1\n",
         "d.yaml": "name: d\ndata: {source: toy}\nembeddings: {semantic: {model: org/x}}\n",
+        "compared.yaml": "# what it bought\nbase: params/a.yaml\nvariants: {plain: [], other: [seed=7]}\n",
+        "tables/tabled.yaml": "entries: [{recipe: params/a.yaml, seeds: [1, 2]}]\n",
     }
+    (root / "params" / "tables").mkdir()
     for name, text in texts.items():
         (root / "params" / name).write_text(text)
     monkeypatch.setattr(doctor, "look", lambda root: LAPTOP)
@@ -121,6 +124,7 @@ def test_the_page_lists_recipes_with_a_verdict(root: Path, monkeypatch: pytest.M
     assert "cannot run here: it needs a GPU" in lines["params/b.yaml"]
     assert "not valid" in lines["params/c.yaml"] and "nearest valid key: seed" in lines["params/c.yaml"]
     assert lines["params/d.yaml"].endswith("runs here, after downloads")
+    assert "compared.yaml" not in text and "tabled.yaml" not in text, "files that ask for runs of recipes are none"
     assert "cores        2" in text and "GPU          none (torch 2.13.0+cpu)" in text
 
     text, usable = doctor.examine(root, "params/b.yaml")

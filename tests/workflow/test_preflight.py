@@ -13,6 +13,7 @@ from recnb.workflow.plan import Plan, make_plan
 from recnb.workflow.recipe import load_recipe
 from recnb.workflow.run import run
 
+ENOUGH = preflight.Machine(memory=2**40)
 LACKING = {
     "data.source=files data.path=nowhere": ("01_data", "data.path=..."),
     "embeddings.semantic.model=package:no_such_encoder": ("02_embeddings", "pip install no-such-encoder"),
@@ -29,14 +30,14 @@ def plan(tmp_path: Path, changes: str, last: str | None = None) -> Plan:
 
 
 def test_nothing_lacks_a_toy() -> None:
-    assert preflight.missing(load_recipe(ROOT / "params" / "toy.yaml"), ROOT) == []
+    assert preflight.problems(load_recipe(ROOT / "params" / "toy.yaml"), ROOT, ENOUGH) == []
 
 
 @pytest.mark.parametrize("changes", LACKING)
 def test_what_a_later_stage_would_miss_is_refused_before_the_first(tmp_path: Path, changes: str) -> None:
     stage, way = LACKING[changes]
     wanted = plan(tmp_path, changes)
-    assert [each.stage for each in preflight.missing(wanted.recipe, ROOT)] == [stage]
+    assert [each.stage for each in preflight.problems(wanted.recipe, ROOT, ENOUGH)] == [stage]
     with pytest.raises(ResourceError, match=way):
         run(wanted)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "reports").exists()

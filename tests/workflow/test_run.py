@@ -18,7 +18,7 @@ from sandbox import ROOT
 from recnb.errors import ArtifactError, RecipeError, RecnbError
 from recnb.runtime import NOTE, tell
 from recnb.workflow import run
-from recnb.workflow.execute import CellEvent, NotebookError, StageFailedError, cell_labels, check_notebook, partial_path
+from recnb.workflow.execute import NotebookError, StageFailedError, cell_labels, check_notebook, partial_path
 from recnb.workflow.manifest import read_manifest
 from recnb.workflow.plan import Plan, executed_path, explain, make_plan
 from recnb.workflow.progress import Progress, duration, size
@@ -76,7 +76,7 @@ def plan(root: Path, *overrides: str, first: str | None = None, last: str = "02"
 def carry_out(root: Path, *overrides: str, **options: Any) -> tuple[list[bool], str]:
     """(which stages ran, all that was said)."""
     said = io.StringIO()
-    decisions = run.run(plan(root, *overrides, **options), Progress(said))
+    decisions = run.run(plan(root, *overrides, **options), said)
     return [decision.run for decision in decisions], said.getvalue()
 
 
@@ -191,6 +191,8 @@ def test_a_kernel_that_dies_and_a_notebook_that_does_not_close(root: Path) -> No
     (root / "notebooks/01_data.ipynb").write_text(json.dumps(cells))
     with pytest.raises(StageFailedError, match=r"ran to its end without stage.close\(\)"):
         carry_out(root, last="01")
+    pages = [path.name for path in (root / "reports/mine/notebooks").iterdir()]
+    assert pages == ["01_data.failed.ipynb"], "no page of a stage that is not complete"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
@@ -292,37 +294,34 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_one_living_line() -> None:
+def test_a_terminal_gets_one_living_line(tmp_path: Path) -> None:
     screen = Terminal()
-    progress = Progress(screen)
-    progress.expect({"01_data": 10.0, "02_embeddings": 20.0})
-    progress.stage("01_data", 1, 2, ["02_embeddings"])
-    progress.cell(CellEvent(3, 9, "How long are the histories?"))
-    left = progress.remaining()
-    progress.finish("done")
+    progress = Progress(tmp_path / "note", screen)
+    with progress.stage("[1/2] 01_data", [10.0, 20.0]):
+        progress.cell("cell 3/9 How long are the histories?")
+    progress.say("done")
     shown = screen.getvalue()
-    assert left is not None and 25 < left <= 30
     assert "[1/2] 01_data  cell 3/9 How long are the histories?" in shown and "about 30 s left" in shown
     assert shown.endswith("\r\x1b[Kdone\n")
 
 
-def test_no_guess_without_the_last_times() -> None:
-    progress = Progress(Terminal())
-    progress.expect({"01_data": 10.0})
-    progress.stage("01_data", 1, 2, ["02_embeddings"])
-    assert progress.remaining() is None
-    progress.finish()
+def test_no_guess_without_the_last_times(tmp_path: Path) -> None:
+    screen = Terminal()
+    progress = Progress(tmp_path / "note", screen)
+    with progress.stage("[1/2] 01_data", [10.0, None]):
+        progress.cell("cell 1/1 Work")
+    assert "cell 1/1 Work  0.0 s" in screen.getvalue() and "left" not in screen.getvalue()
 
 
-def test_a_log_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_plain_lines_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     log = io.StringIO()
-    progress = Progress(log)
-    progress.stage("01_data", 1, 2, [])
-    for step in range(1, 5):
-        now[0] += 6
-        progress.cell(CellEvent(step, 4, "Work"))
+    progress = Progress(tmp_path / "note", log)
+    with progress.stage("[1/2] 01_data", [None]):
+        for step in range(1, 5):
+            now[0] += 6
+            progress.cell(f"cell {step}/4 Work")
     said = [line.removeprefix("[1/2] 01_data ") for line in log.getvalue().splitlines()]
     assert said == ["running", "cell 2/4 Work, 12 s so far", "cell 4/4 Work, 24 s so far"]
 
@@ -330,7 +329,7 @@ def test_a_log_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
 def test_labels_are_headings_or_first_lines() -> None:
     prose = [cell("# A\ntext\n## B", "markdown"), cell("just text", "markdown")]
     cells = [cell("import x\ny"), prose[0], cell("z"), prose[1], cell("w")]
-    assert cell_labels(cells) == {0: "import x", 2: "B", 4: "B"}
+    assert cell_labels(cells) == {0: "cell 1/3 import x", 2: "cell 2/3 B", 4: "cell 3/3 B"}
 
 
 @pytest.mark.parametrize(
@@ -353,10 +352,11 @@ def test_a_long_cell_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv(NOTE, str(note))
     tell("step 3 of 9")
     screen = Terminal()
-    progress = Progress(screen)
-    progress.stage("04_train", 4, 8, [], note)
-    progress.cell(CellEvent(12, 20, "Fit"))
-    note.unlink()
-    progress.cell(CellEvent(13, 20, "Look"))
-    progress.finish()
+    progress = Progress(note, screen)
+    with progress.stage("[4/8] 04_train", [None]):
+        progress.cell("cell 12/20 Fit")
+        note.unlink()
+        progress.cell("cell 13/20 Look")
+        tell("step 4 of 9")
+    assert not note.exists(), "it goes with the stage"
     assert "cell 12/20 Fit: step 3 of 9" in screen.getvalue() and "cell 13/20 Look  " in screen.getvalue()
