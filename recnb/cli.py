@@ -1,7 +1,7 @@
 """The command line: ``recnb run | report | compare | table | export | recommend | params | doctor``.
 
-A command is a function: its docstring is its ``--help``, from ``examples:`` on below the options. Heavy imports wait
-until they are needed.
+A command is a function: its docstring is its ``--help``, from ``examples:`` on below the options (none: those of its
+group); it returns an exit code, or nothing if all went well. Heavy imports wait until they are needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from recnb.workflow.recipe import resolve_recipe
 QUICKSTART = "params/quickstart.yaml"
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 Argument = tuple[tuple[str, ...], dict[str, Any]]
-_COMMANDS: dict[str, tuple[str, tuple[Argument, ...], Callable[[Namespace], int]]] = {}
+Command = Callable[[Namespace], int | None]
+_COMMANDS: dict[str, tuple[str, tuple[Argument, ...], Command]] = {}
 _MAIN = """\
 Learn, run and judge recommendation with language models, one notebook per step.
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the kernel is stopped, its notebook kept
     try:
-        return int(options.command(options))
+        return options.command(options) or OK
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
         return FAILED if isinstance(error, StageFailedError) and not error.by_user else USER_ERROR
@@ -78,10 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("recnb", description=_MAIN, **layout)
     parser.add_argument("--version", action="version", version=f"recnb {__version__}")
     groups = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    epilogs = {"": ""}
     for name, (line, arguments, function) in _COMMANDS.items():
         group, _, own = name.rpartition(" ")
         text, found, examples = (function.__doc__ or "").replace("\n    ", "\n").partition("examples:")
-        one = groups[group].add_parser(own, help=line, description=text, epilog=found + examples, **layout)
+        epilogs[name] = found + examples or epilogs[group]
+        one = groups[group].add_parser(own, help=line, description=text, epilog=epilogs[name], **layout)
         one.set_defaults(command=function)
         for names, options in arguments:
             one.add_argument(*names, **options)
@@ -90,10 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(name: str, line: str, *arguments: Argument) -> Callable[[Callable[[Namespace], int]], Any]:
+def _command(name: str, line: str, *arguments: Argument) -> Callable[[Command], Command]:
     """Make a function a command: its name, its line in the list, its arguments."""
 
-    def keep(function: Callable[[Namespace], int]) -> Callable[[Namespace], int]:
+    def keep(function: Command) -> Command:
         _COMMANDS[name] = line, arguments, function
         return function
 
@@ -107,7 +110,7 @@ def _command(name: str, line: str, *arguments: Argument) -> Callable[[Callable[[
     _argument("--explain", action="store_true", help="say what would run and why; run nothing"),
     _argument("--force", action="store_true", help="run the stages in range even if nothing changed"),
 )  # fmt: skip
-def run(options: Namespace) -> int:
+def run(options: Namespace) -> None:
     """Execute the notebooks of a recipe in order and write reports/<recipe>/index.html.
     A stage whose notebook, recipe section, source, inputs and packages are unchanged is skipped.
     After a failure or a kill, the same command goes on where it stopped.
@@ -126,13 +129,13 @@ def run(options: Namespace) -> int:
     if options.explain:
         for decision in explain(plan):
             print(f"{decision.spec.name:18}{'run ' if decision.run else 'skip'}  {decision.reason}")
-        return OK
-    runner.run(plan)
-    return _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)
+    else:
+        runner.run(plan)
+        _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)
 
 
 @_command("report", "write a recipe's report again", _RECIPE, _SET)
-def report(options: Namespace) -> int:
+def report(options: Namespace) -> None:
     """Write reports/<recipe>/index.html again from what earlier runs left; runs nothing.
 
     examples:
@@ -140,14 +143,14 @@ def report(options: Namespace) -> int:
     """
     root = find_root(options.recipe)
     recipe = resolve_recipe(options.recipe, options.overrides, root)
-    return _write_report(recipe, root, options.recipe, options.overrides)
+    _write_report(recipe, root, options.recipe, options.overrides)
 
 
 @_command(
     "compare", "what each choice bought: variants of a recipe",
     _argument("comparison", help="a comparison file: base, what is judged, and variants"), _MINUTES, _SET,
 )  # fmt: skip
-def compare(options: Namespace) -> int:
+def compare(options: Namespace) -> None:
     """Run a recipe with one thing changed at a time and write what validation says of each variant to
     reports/ablations/. Every variant is an ordinary run; after a kill the same command goes on where it stopped.
 
@@ -161,14 +164,13 @@ def compare(options: Namespace) -> int:
     root = find_root(options.comparison)
     written = run_comparison(Path(options.comparison), root, tuple(options.overrides), minutes=options.minutes)
     print(f"comparison: {written.relative_to(root)}")
-    return OK
 
 
 @_command(
     "table", "the main table: several recipes, several seeds",
     _argument("table", help="a table file: entries, each a recipe with seeds"), _MINUTES, _SET,
 )  # fmt: skip
-def table(options: Namespace) -> int:
+def table(options: Namespace) -> None:
     """Run the recipes of a table file, each with its seeds, up to its evaluation, and write what a table needs of
     each to reports/<recipe>/results.json. After a kill the same command goes on where it stopped. Seeds
     measured on another machine with the same settings are taken from there.
@@ -181,14 +183,13 @@ def table(options: Namespace) -> int:
     from recnb.studies.tables import run_table
 
     run_table(Path(options.table), find_root(options.table), tuple(options.overrides), minutes=options.minutes)
-    return OK
 
 
 @_command(
     "export", "write the trained model as a folder to take away", _RECIPE, _SET,
     _argument("--to", required=True, type=Path, metavar="DIR", help="the folder to write"),
 )  # fmt: skip
-def export(options: Namespace) -> int:
+def export(options: Namespace) -> None:
     """Write the trained model of a finished run as a Hugging Face folder: weights, tokenizer, adapter, the catalogue
     with its codes, settings and checksums (recnb.json), and a model card with what was measured. An earlier export is
     replaced; a folder that holds anything else is left alone.
@@ -206,7 +207,6 @@ def export(options: Namespace) -> int:
     print(f"export: {options.to}, {len(about.files)} files and their card")
     if about.measured is None:
         print("not measured: run 06_evaluate and export again, and the card says how good it is")
-    return OK
 
 
 @_command(
@@ -221,7 +221,7 @@ def export(options: Namespace) -> int:
     _argument("--exclude-history", action="store_true", help="leave out the items of the history"),
     _argument("--json", action="store_true", help="print JSON"),
 )  # fmt: skip
-def recommend(options: Namespace) -> int:
+def recommend(options: Namespace) -> None:
     """Recommend from an exported folder. Items are named by their ids in the source, oldest first.
 
     examples:
@@ -237,11 +237,10 @@ def recommend(options: Namespace) -> int:
     history = exported.split(options.history)
     found = exported.recommend([history], options.top, options.beam, options.exclude_history)[0]
     print(as_json(history, found) if options.json else as_table(found))
-    return OK
 
 
 @_command("params", "show, validate or compare recipes")
-def params(options: Namespace) -> int:
+def params(options: Namespace) -> None:
     """Look at recipes.
 
     examples:
@@ -251,7 +250,6 @@ def params(options: Namespace) -> int:
       recnb params diff params/toy.yaml                    against the defaults
       recnb params diff params/toy.yaml params/quickstart.yaml
     """
-    return OK
 
 
 @_command(
@@ -259,24 +257,15 @@ def params(options: Namespace) -> int:
     _argument("--section", help="one section only, e.g. train or embeddings.semantic"),
     _argument("--plain", action="store_true", help="a complete recipe file, without reasons"),
 )  # fmt: skip
-def params_show(options: Namespace) -> int:
-    """Every setting of a recipe with its reason; * marks what is not the default.
-
-    examples:
-      recnb params show params/toy.yaml --section train
-    """
+def params_show(options: Namespace) -> None:
+    """Every setting of a recipe with its reason; * marks what is not the default."""
     recipe = _load(options.recipe, options.overrides)
     print(recipe_text.as_yaml(recipe) if options.plain else recipe_text.with_reasons(recipe, options.section))
-    return OK
 
 
 @_command("params validate", "check recipe files", _argument("recipes", nargs="+", metavar="recipe"))
 def params_validate(options: Namespace) -> int:
-    """Check recipe files, every one; the exit code is 2 if one was wrong.
-
-    examples:
-      recnb params validate params/*.yaml
-    """
+    """Check recipe files, every one; the exit code is 2 if one was wrong."""
     wrong = 0
     for path in options.recipes:
         try:
@@ -291,18 +280,13 @@ def params_validate(options: Namespace) -> int:
     "params diff", "compare with another recipe", _argument("recipe"),
     _argument("other", nargs="?", help="another recipe (default: the defaults)"),
 )  # fmt: skip
-def params_diff(options: Namespace) -> int:
-    """What differs between two recipes, or between a recipe and the defaults.
-
-    examples:
-      recnb params diff params/toy.yaml params/quickstart.yaml
-    """
+def params_diff(options: Namespace) -> None:
+    """What differs between two recipes, or between a recipe and the defaults."""
     recipe = _load(options.recipe)
     other = _load(options.other) if options.other else recipe_text.defaults(recipe)
     rows = recipe_text.differences(recipe, other)
     names = (options.recipe, options.other or "default")
     print(recipe_text.side_by_side(rows, names) if rows else "no difference")
-    return OK
 
 
 @_command(
@@ -323,10 +307,9 @@ def doctor(options: Namespace) -> int:
     return OK if usable else USER_ERROR
 
 
-def _write_report(recipe: Recipe, root: Path, recipe_path: str, overrides: Sequence[str]) -> int:
+def _write_report(recipe: Recipe, root: Path, recipe_path: str, overrides: Sequence[str]) -> None:
     page = build_report(recipe, root, recipe_path, overrides)
     print(f"report: {page.relative_to(root) if page.is_relative_to(root) else page}")
-    return OK
 
 
 def _load(path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -336,4 +319,3 @@ def _load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     except RecnbError:
         root = Path.cwd()
     return resolve_recipe(path, overrides, root)
-

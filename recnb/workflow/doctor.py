@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from recnb import runtime
 from recnb.errors import RecnbError
 from recnb.llm.pretrained import KNOWN_PACKAGES, cached_models, package_folder
 from recnb.settings import Problem, Recipe
 from recnb.workflow import preflight
 from recnb.workflow.manifest import read_manifest
-from recnb.workflow.preflight import Machine
+from recnb.workflow.preflight import Machine, look
 from recnb.workflow.progress import size
 from recnb.workflow.recipe import resolve_recipe
 
@@ -24,15 +22,9 @@ _ASKS_FOR_RUNS = re.compile(r"^(variants|entries):", re.MULTILINE)  # a comparis
 
 
 def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> tuple[str, bool]:
-    """A page of text on this machine and its recipes.
+    """A page of text on this machine, and whether the recipe, or at least one of those below params/, can run here.
 
-    Args:
-        root: project root.
-        recipe: check this recipe closely; none: one line per shipped recipe.
-        overrides: ``key=value`` strings for it.
-
-    Returns:
-        the text, and whether the recipe (or at least one) can run here.
+    One recipe with its ``key=value`` overrides is looked at closely; else each gets a line.
     """
     machine = look(root)
     lines = ["machine", *_machine_lines(machine, root), "", "models", *_model_lines(), "", "data", *_data_lines(root)]
@@ -45,23 +37,11 @@ def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()
     return "\n".join(lines), usable
 
 
-def look(root: Path) -> Machine:
-    """Cores, memory, disk and GPU of this machine."""
-    import torch
-
-    gpu, gpu_memory = "", 0
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        gpu, gpu_memory = properties.name, properties.total_memory
-    elif torch.backends.mps.is_available():
-        gpu = "Apple GPU"
-    cores, disk = runtime.usable_cores(), shutil.disk_usage(root).free
-    return Machine(preflight.memory_here(), gpu_memory, gpu, cores, disk, str(torch.__version__))
-
-
 def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
     """Why this recipe cannot run here; empty if it can."""
-    found = _gpu_problems(recipe, machine) + preflight.problems(recipe, root, machine)
+    found = preflight.problems(recipe, root, machine)
+    if not machine.gpu and (recipe.runtime.require_gpu or recipe.runtime.device in ("cuda", "mps")):
+        found.insert(0, _no_gpu(recipe, machine))
     if machine.disk < _FREE_DISK:
         found.append(Problem(f"only {size(machine.disk)} of disk left", f"free at least {size(_FREE_DISK)}"))
     return found
@@ -160,11 +140,8 @@ def _detail_lines(recipe: Recipe, root: Path, machine: Machine) -> list[str]:
     return [*lines, f"        {usable} of the machine's {size(machine.memory)} may be filled"]
 
 
-def _gpu_problems(recipe: Recipe, machine: Machine) -> list[Problem]:
-    wants = recipe.runtime.require_gpu or recipe.runtime.device in ("cuda", "mps")
-    if not wants or machine.gpu:
-        return []
+def _no_gpu(recipe: Recipe, machine: Machine) -> Problem:
     key = "runtime.require_gpu" if recipe.runtime.require_gpu else f"runtime.device = {recipe.runtime.device}"
     build = "this torch is a CPU build" if "+cpu" in machine.torch else "torch finds none"
     way = "a machine with a GPU and a CUDA build of torch, or --set runtime.require_gpu=false --set runtime.device=auto"
-    return [Problem(f"it needs a GPU ({key}); {build}", way)]
+    return Problem(f"it needs a GPU ({key}); {build}", way)

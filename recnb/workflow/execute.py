@@ -34,11 +34,7 @@ class NotebookError(RecnbError):
 
 
 class StageFailedError(RecnbError):
-    """A cell of a notebook raised; the message holds the error's last lines.
-
-    Attributes:
-        by_user: the cell raised one of recnb's own errors: something to mend, no defect.
-    """
+    """A notebook did not come to its end; ``by_user``: over one of recnb's own errors, something to mend, no defect."""
 
     def __init__(self, message: str, by_user: bool = False) -> None:
         super().__init__(message)
@@ -47,21 +43,13 @@ class StageFailedError(RecnbError):
 
 @dataclass
 class Execution:
-    """A notebook at work, and what is measured of it; nbclient calls the methods.
+    """A notebook at work, and what is measured of it; nbclient calls the methods."""
 
-    Attributes:
-        on_cell: told of each code cell that starts.
-        seconds: wall time of the whole notebook, kernel start included.
-        peak_memory: of its kernel, in bytes; 0 where the system does not tell.
-        cell_seconds: wall time per code cell.
-        notebook: with its outputs, once it has run.
-    """
-
-    on_cell: Callable[[str], None]
-    seconds: float = 0.0
-    peak_memory: int = 0
+    on_cell: Callable[[str], None]  # told of each code cell that starts
+    seconds: float = 0.0  # wall time of the whole notebook, kernel start included
+    peak_memory: int = 0  # of its kernel, in bytes; 0 where the system does not tell
     cell_seconds: list[float] = field(default_factory=list)
-    notebook: Any = None
+    notebook: Any = None  # with its outputs, once it has run
     _labels: dict[int, str] = field(default_factory=dict)
     _started: float = 0.0
 
@@ -132,9 +120,8 @@ def run_notebook(
     except RuntimeError as error:
         if "Kernel died" not in str(error):
             raise
-        peak = f" It last held {execution.peak_memory / 2**30:.1f} GiB." if execution.peak_memory else ""
-        message = f"{source.name}: its kernel died, most often because memory ran out.{peak}"
-        raise StageFailedError(message) from None
+        held = f" It last held {execution.peak_memory / 2**30:.1f} GiB." if execution.peak_memory else ""
+        raise StageFailedError(f"{source.name}: its kernel died, most often because memory ran out.{held}") from None
     execution.seconds = time.perf_counter() - start
     return execution
 
@@ -145,14 +132,8 @@ def partial_path(target: Path) -> Path:
 
 
 def publish(notebook: Any, source: str, target: Path, measured: str) -> None:
-    """Put a notebook as :func:`run_notebook` left it in its place, whole: no path in it names this machine.
-
-    Args:
-        notebook: executed.
-        source: its place in the project.
-        target: where it goes.
-        measured: a sentence for its card, in the place of ``<!-- measured -->``.
-    """
+    """Put an executed notebook in its place, whole: no path in it names this machine, and its card says what was
+    ``measured``. ``source`` is where it lies in the project."""
     import nbformat
 
     notebook.metadata.papermill.update(input_path=source, output_path=target.name)

@@ -34,23 +34,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `recnb run` was asked to do, checked.
+    """What `recnb run` was asked to do, checked."""
 
-    Attributes:
-        recipe: validated, with overrides applied.
-        recipe_path: as notebooks get it: relative to the root where possible.
-        overrides: ``key=value`` strings, passed on to every notebook.
-        root: project root.
-        stages: the stages in range, in order.
-        force: run them even if unchanged.
-    """
-
-    recipe: Recipe
-    recipe_path: str
-    overrides: tuple[str, ...]
+    recipe: Recipe  # validated, with overrides applied
+    recipe_path: str  # as notebooks get it: relative to the root where possible
+    overrides: tuple[str, ...]  # key=value, passed on to every notebook
     root: Path
-    stages: tuple[StageSpec, ...]
-    force: bool = False
+    stages: tuple[StageSpec, ...]  # those in range, in order
+    force: bool = False  # run them even if unchanged
 
     @property
     def command(self) -> str:
@@ -145,8 +136,5 @@ def shortened(items: list[str], most: int = 3) -> str:
 
 def _portable(recipe: Path, root: Path) -> str:
     """The recipe's path as notebooks get it: relative to the root if it lies there, so that no run names a machine."""
-    path = recipe if recipe.is_file() else root / recipe
-    try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return str(path.resolve())
+    path, home = (recipe if recipe.is_file() else root / recipe).resolve(), root.resolve()
+    return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)

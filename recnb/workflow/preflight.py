@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from recnb import runtime
 from recnb.settings import Problem, Recipe, Section, StageSpec
 from recnb.workflow.manifest import read_manifest, recipe_changes
 from recnb.workflow.progress import size
@@ -23,14 +25,14 @@ _ON_GPU = ("auto", "cuda")
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is, in bytes, and the GPU's name (empty: none); ``cores``, ``disk`` and ``torch`` are for a doctor."""
+    """What there is, in bytes; ``cores``, ``disk`` and ``torch`` are for the doctor."""
 
     memory: int
     gpu_memory: int = 0
-    gpu: str = ""
+    gpu: str = ""  # its name; empty: none
     cores: int = 0
     disk: int = 0
-    torch: str = ""
+    torch: str = ""  # its version
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,28 @@ def needs(recipe: Recipe, root: Path, machine: Machine) -> list[Need]:
     return [_measured(spec, recipe, root) or _weighed(spec, recipe, root, on_gpu) for spec in recipe.stages]
 
 
-def machine_for(recipe: Recipe) -> Machine:
-    """This machine's memory, and its GPU's if the recipe would use it: torch, slow to load, is asked only then."""
-    if recipe.runtime.device not in _ON_GPU or not Path("/proc/driver/nvidia").exists():
-        return Machine(memory_here())
+def machine_for(recipe: Recipe, root: Path) -> Machine:
+    """This machine; torch, slow to load, is asked for its GPU only if there is a driver and the recipe would use it."""
+    on_gpu = recipe.runtime.device in _ON_GPU and Path("/proc/driver/nvidia").exists()
+    return look(root) if on_gpu else Machine(_memory())
+
+
+def look(root: Path) -> Machine:
+    """All of this machine: memory, GPU, cores, and the disk that a project lies on."""
     import torch
 
-    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
-    return Machine(memory_here(), gpu)
+    gpu, gpu_memory = "", 0
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        gpu, gpu_memory = properties.name, properties.total_memory
+    elif torch.backends.mps.is_available():
+        gpu = "Apple GPU"
+    cores, disk = runtime.usable_cores(), shutil.disk_usage(root).free
+    return Machine(_memory(), gpu_memory, gpu, cores, disk, str(torch.__version__))
 
 
-def memory_here() -> int:
-    """Bytes of memory: the machine's, or the container's limit if that is lower."""
+def _memory() -> int:
+    """Bytes: the machine's, or the container's limit if that is lower."""
     total = psutil.virtual_memory().total
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else ""

@@ -62,9 +62,7 @@ class Progress:
     def stage(self, title: str, last: Sequence[float | None]) -> Iterator[None]:
         """A stage is at work; the living line goes with its end.
 
-        Args:
-            title: its number and name.
-            last: seconds that it, and each stage behind it, took in the last run; None: not known.
+        ``last``: seconds that it, and each stage behind it, took in the last run; None: not known.
         """
         self._title, self._last, self._cell = title, last, "starting"
         self._started = self._shown = time.perf_counter()

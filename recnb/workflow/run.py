@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -49,7 +48,9 @@ def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
             title = f"[{number}/{len(plan.stages)}] {spec.name}"
             if decision.run:
                 progress.say(f"{title}: {decision.reason}")
-                with progress.stage(title, _last_seconds(home, plan.stages[number - 1 :])):
+                history = _history(home)
+                last = [history.get(ahead.name, {}).get("seconds") for ahead in plan.stages[number - 1 :]]
+                with progress.stage(title, last):
                     execution = _run_stage(spec, plan, home, progress)
                 peak = size(execution.peak_memory)
                 progress.say(f"        done in {duration(execution.seconds)}, peak memory {peak}")
@@ -105,11 +106,6 @@ def _history(home: Path) -> dict[str, Any]:
         return {}
 
 
-def _last_seconds(home: Path, stages: Sequence[StageSpec]) -> list[float | None]:
-    history = _history(home)
-    return [history.get(spec.name, {}).get("seconds") for spec in stages]
-
-
 # --- pages, should reports/ be deleted -------------------------------------------------------------------------------
 
 
@@ -144,7 +140,7 @@ def _figures(recipe: Recipe, stage: str, root: Path) -> list[Path]:
 
 def _check_machine(plan: Plan) -> None:
     """Refuse what a later stage would miss before the first one runs; only stages that would run count."""
-    found = preflight.problems(plan.recipe, plan.root, preflight.machine_for(plan.recipe))
+    found = preflight.problems(plan.recipe, plan.root, preflight.machine_for(plan.recipe, plan.root))
     running = {decision.spec.name for decision in explain(plan) if decision.run} if found else set()
     refused = [f"{each.what}\n  -> {each.way}" for each in found if each.blocks and each.stage in running]
     if refused:

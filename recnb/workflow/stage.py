@@ -162,24 +162,12 @@ class Stage:
         return read_artifact(self.path(stage, name))
 
     def write(self, name: str, value: Any) -> Path:
-        """Write an artifact whole or not at all: the format follows the suffix (see :meth:`read`).
-
-        Raises:
-            ResourceError: the disk is full; an earlier artifact of that name is left whole.
-        """
-        path = self.folder / name
-        if self.writes:
-            write_artifact(path, value)
-            self._record(name)
-        return path
+        """Write an artifact whole or not at all, by its suffix; see :func:`recnb.artifacts.write_artifact`."""
+        return self._put(name, lambda path: write_artifact(path, value))
 
     def write_folder(self, name: str, fill: Callable[[Path], Any]) -> Path:
         """Write a folder whole or not at all (a model, an adapter): ``fill`` is called with an empty temporary one."""
-        path = self.folder / name
-        if self.writes:
-            write_folder_atomic(path, fill)
-            self._record(name)
-        return path
+        return self._put(name, lambda path: write_folder_atomic(path, fill))
 
     def note(self, **facts: Any) -> None:
         """Keep small facts for the manifest and the report, e.g. ``note(recall=0.081)``."""
@@ -225,10 +213,13 @@ class Stage:
             remove(leftover)
         print(f"{self.spec.name} complete: {', '.join(sorted(self._artifacts)) or 'no artifacts'}")
 
-    def _record(self, name: str) -> None:
+    def _put(self, name: str, write: Callable[[Path], None]) -> Path:
         path = self.folder / name
-        self._artifacts[name] = {"sha256": hash_artifact(path), "bytes": artifact_size(path)}
-        self._verified[path] = state_of(path)
+        if self.writes:
+            write(path)
+            self._artifacts[name] = {"sha256": hash_artifact(path), "bytes": artifact_size(path)}
+            self._verified[path] = state_of(path)
+        return path
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -43,5 +43,27 @@ def test_what_a_later_stage_would_miss_is_refused_before_the_first(tmp_path: Pat
     assert not (tmp_path / "runs").exists() and not (tmp_path / "reports").exists()
 
 
+def test_what_does_not_fit_is_refused_with_the_keys_that_lower_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = preflight.Machine(2**37)
+    monkeypatch.setattr(preflight, "machine_for", lambda recipe, root: machine)
+    wanted = plan(tmp_path, "backbone.width=65536")
+    found = {each.stage: each for each in preflight.problems(wanted.recipe, ROOT, machine)}
+    assert "04_train needs 513." in found["04_train"].what and "115.2 GiB of 128.0 GiB may be" in found["04_train"].what
+    assert "or lower: train.batch_size" in found["04_train"].way and "03_index" not in found
+    with pytest.raises(ResourceError, match="04_train needs .*\n  -> a smaller model, more memory, or lower: "):
+        run(wanted)
+    assert [d.spec.name for d in run(plan(tmp_path, "backbone.width=65536", last="01"))] == ["01_data"]
+
+
+@pytest.mark.parametrize(("device", "stages"), [("cpu", []), ("auto", ["04_train", "05_anneal", "10_speed"])])
+def test_a_gpu_is_filled_only_by_a_recipe_that_uses_it(tmp_path: Path, device: str, stages: list[str]) -> None:
+    recipe = plan(tmp_path, f"backbone.width=65536 runtime.device={device}").recipe
+    found = preflight.problems(recipe, ROOT, preflight.Machine(2**40, gpu_memory=2**36))
+    assert [each.stage for each in found] == stages
+    assert all("57.6 GiB of 64.0 GiB may be filled" in each.what and "of GPU memory (" in each.what for each in found)
+
+
 def test_what_a_range_does_not_reach_is_not_asked_for(tmp_path: Path) -> None:
     assert [d.spec.name for d in run(plan(tmp_path, "tasks.preference_file=gone.jsonl", last="01"))] == ["01_data"]
