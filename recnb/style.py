@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PALETTE = [  # seaborn's "colorblind"
-    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
-]  # fmt: skip
+_COLOURS = "0173b2 de8f05 029e73 d55e00 cc78bc ca9161 fbafe4 949494 ece133 56b4e9"  # seaborn's "colorblind"
+PALETTE = [(red / 255, green / 255, blue / 255) for red, green, blue in map(bytes.fromhex, _COLOURS.split())]
 _MARKUP = re.compile(r"[&<>\"'\\`*_{}\[\]()#+\-!|~$^:@]|(?<=www)\.|(?<=\d)\.(?=\s)", re.IGNORECASE)
 
 

@@ -37,10 +37,7 @@ def export_model(recipe: Recipe, root: Path, target: Path) -> Path:
     Args:
         recipe: of the run; its stages 01, 03, 04 and 05 must be complete. What 06 measured is told if it is there.
         root: project root.
-        target: the folder to write: new, empty, or an earlier export.
-
-    Returns:
-        ``target``, resolved.
+        target: the folder to write: new, empty, or an earlier export; returned, resolved.
 
     Raises:
         ArtifactError: a stage is missing, damaged or of another recipe (names its notebook); or ``target`` holds
@@ -72,18 +69,14 @@ def write_export(
     codes: np.ndarray,
     about: dict[str, Any],
 ) -> Path:
-    """Write the folder whole or not at all.
+    """Write the folder whole or not at all; whatever lies at ``target`` is replaced.
 
     Args:
-        target: where; whatever lies there is replaced, see :func:`check_target`.
+        target: where; returned.
         model: what :func:`recnb.eager_llm.checkpoint.save_model` wrote.
         adapter: folder of a peft adapter, or None.
-        item_ids, titles: N texts each.
-        codes: (N, L) integers.
-        about: what ``recnb.json`` says; the checksums of the files are added.
-
-    Returns:
-        ``target``.
+        item_ids, titles, codes: N texts each, and (N, L) integers.
+        about: what ``recnb.json`` says, but for the checksums of the files.
 
     Raises:
         ResourceError: the disk is full, or the place cannot be written.
@@ -157,10 +150,8 @@ def _about(
         "title": recipe.title,
         "recipe_hash": recipe_hash(recipe),
         "seed": recipe.seed,
-        "commit": trained["commit"],
-        "dtype": trained["dtype"],
         "recnb": __version__,
-        "versions": trained["versions"],
+        **{name: trained[name] for name in ("commit", "dtype", "versions")},
         "inference": inference_settings(recipe, annealed["adapter"], annealed["chosen_on_validation"]),
         "index": {**read_artifact(folders["04_train"] / "model" / INDEX), "source": recipe.index.source},
         "data": _data(folders["01_data"], manifests["01_data"]),
@@ -182,10 +173,8 @@ def _training(recipe: EagerLLM, root: Path, facts: dict[str, Any], manifest: dic
     return {
         "backbone": backbone,
         "base_model": public,
-        "parameters": facts["parameters"],
-        "steps": facts["steps"],
-        "seconds": manifest["seconds"],
-        "device": manifest["device"],
+        **{name: facts[name] for name in ("parameters", "steps")},
+        **{name: manifest[name] for name in ("seconds", "device")},
         "tasks": [task for task, passes in recipe.tasks.mixture.items() if passes > 0],
         "epochs": recipe.train.epochs,
         "contrast": {"semantic": recipe.train.lambda_semantic, "behaviour": recipe.train.lambda_behaviour},

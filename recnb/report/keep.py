@@ -42,9 +42,6 @@ def keep(recipe: Recipe, root: Path, folder: Path, stages: Sequence[str] = ()) -
         folder: where they go.
         stages: names of those to keep; none: all that have run.
 
-    Returns:
-        the files written, in the order of the walk.
-
     Raises:
         ArtifactError: a stage that was asked for has not run, or none has.
     """

@@ -89,8 +89,11 @@ class _Renderer(IPythonRenderer):
         return self._aside(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        page = self.page_of(url) if url.endswith(".ipynb") else url
+        page = self.page_of(url) if url.endswith(".ipynb") and "://" not in url else url
         return str(super().link(text, page, title)) if page else text
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        return text  # a page loads nothing: what a badge says is the text of its link
 
     def _aside(self, tex: str, display: str) -> str:
         word = f"formula{secrets.token_hex(12)}"

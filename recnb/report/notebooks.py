@@ -38,7 +38,7 @@ def render_page(
         previous, following: names of the neighbours' pages; empty if there is none.
 
     Returns:
-        True if the page was written.
+        whether the page was written.
     """
     source, target = executed.read_text(encoding="utf-8"), executed.with_suffix(".html")
     stamp = _stamp(source, notebook, recipe, json.dumps(dict(links)), previous, following)

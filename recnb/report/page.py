@@ -57,8 +57,7 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
     Args:
         recipe: the recipe, overrides applied.
         root: project root.
-        recipe_path: file of the recipe, shown with the command that repeats the run.
-        overrides: ``key=value`` strings, shown there too.
+        recipe_path, overrides: as on the command line, shown with the command that repeats the run.
 
     Returns:
         path of ``index.html``.

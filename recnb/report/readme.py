@@ -7,16 +7,14 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recnb.artifacts import find_root, write_atomic
 from recnb.errors import ArtifactError, RecnbError
+from recnb.report.result import Best, Table, ledger_table
 
-Row = Mapping[str, Any]
 RESULTS = "reports/README.md"
 LEDGERS: dict[str, tuple[str, tuple[str, ...]]] = {  # mark -> the page that holds it, and the files of its rows
     "ledger": (RESULTS, ("reports/example/ledger.json",)),
@@ -26,7 +24,6 @@ LEDGERS: dict[str, tuple[str, tuple[str, ...]]] = {  # mark -> the page that hol
     "speed": (RESULTS, ("reports/example/speed.json",)),
 }
 _ORIGIN = ("commit", "hardware")  # the same in every measured row: said once, below the table
-_LEFT_OUT = (*_ORIGIN, "source")
 
 
 def main() -> int:
@@ -69,23 +66,18 @@ def _page(root: Path, name: str) -> tuple[str, str]:
 
 
 def mark_body(root: Path, name: str) -> str:
-    """What belongs between two marks: a table, and one line on where its measured rows come from.
-
-    A row that stands in several files is shown once.
-
-    Raises:
-        ArtifactError: no such file, or no rows in it.
-    """
-    rows: dict[tuple[str, ...], Row] = {}  # by what a reader sees of each
+    """What belongs between two marks: a table, and one line on where its measured rows come from. A row that stands in
+    several files is shown once; errors as of :func:`read_rows`."""
+    rows: dict[str, dict[str, Any]] = {}  # by all that is said of each
     for row in (row for source in LEDGERS[name][1] for row in read_rows(root / source)):
-        rows.setdefault(tuple(f"{key} {_cell(row[key])}" for key in row if key not in _LEFT_OUT), row)
+        rows.setdefault(json.dumps({key: row[key] for key in row if key not in _ORIGIN}), row)
     found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in _ORIGIN}
     said = "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if values)
-    table = markdown_table([{key: row[key] for key in row if key not in _LEFT_OUT} for row in rows.values()])
+    table = markdown_table(ledger_table(list(rows.values())))
     return f"{table}\n\nMeasured rows: {said}." if said else table
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON file, a list of them or ``{"rows": [...]}``, as an evaluation and ``recnb table`` write it.
 
     Raises:
@@ -103,27 +95,23 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table: columns as the first row has them, without those in which nothing is said; numbers to
-    the right, four decimals as the papers print them, nothing for a missing one.
+def markdown_table(table: Table) -> str:
+    """A table as Markdown: numbers to the right, the best in bold.
 
-    >>> print(markdown_table([{"system": "a | b", "R@10": 0.5, "note": None}]))
-    | system | R@10 |
-    | --- | ---: |
-    | a \\| b | 0.5000 |
+    >>> print(markdown_table(ledger_table([{"system": "a | b", "R@10": 0.5, "kind": "measured", "note": None}])))
+    | system | R@10 | kind |
+    | --- | ---: | --- |
+    | a \\| b | **0.5000** | measured |
     """
-    names = [name for name in rows[0] if any(_cell(row.get(name)) for row in rows)]
-    numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in names]
-    lines = [names, ["---:" if right else "---" for right in numeric]]
-    lines += [[_cell(row.get(name)) for name in names] for row in rows]
+    names, looks = zip(*table.columns, strict=True)
+    lines = [names, ["---:" if look == "n" else "---" for look in looks]]
+    lines += [[_cell(text) for text in row] for row in table.rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    text = f"{value:.4f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+def _cell(text: str) -> str:
+    plain = text.replace("|", "\\|").replace("\n", " ")
+    return f"**{plain}**" if isinstance(text, Best) else plain
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def result_table(metrics: dict[str, Any]) -> Table:
     """All systems under all protocols, ours marked."""
     systems = metrics.get("systems", {})
     scores = {name: {(p, m): v for p, row in both.items() for m, v in row.items()} for name, both in systems.items()}
-    keys = list(dict.fromkeys(key for row in scores.values() for key in row))
+    protocols = list(dict.fromkeys(protocol for row in scores.values() for protocol, _ in row))
+    keys = sorted(dict.fromkeys(key for row in scores.values() for key in row), key=lambda key: protocols.index(key[0]))
     best = {key: _best(row.get(key) for row in scores.values()) for key in keys}
     rows = [[name, *(_cell(key[1], row.get(key), best[key]) for key in keys)] for name, row in scores.items()]
     groups = {"": 1}
@@ -71,7 +72,7 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
-    """Rows of :func:`recnb.studies.compare.read_choices`: the recipe, then one change each, clear ones in bold."""
+    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold."""
     columns = [("choice", ""), ("R@10", "n"), ("N@10", "n"), ("change of R@10", "n"), ("steps", "n"),
                ("changed", "mono soft")]  # fmt: skip
     rows = [

@@ -133,7 +133,7 @@ def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R
         values = {row["choice"]: row.get(metric) for row in measured}
         found = claim.difference(comparisons, metric)
         rows.append(
-            claim.model_dump(include={"part", "claim", "better", "worse"})
+            {name: getattr(claim, name) for name in ("claim", "part", "better", "worse")}
             | {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
             | (found or {"diff": None, "low": None, "high": None, "over": ""})
             | {"verdict": verdict(found), "note": claim.note}

@@ -234,7 +234,7 @@ def test_a_damaged_file_is_never_used(tmp_path: Path, exported: Path, name: str)
 def test_looking_into_a_folder_loads_nothing_heavy(exported: Path) -> None:
     code = (
         f"import sys; from recnb import cli; code = cli.main(['recommend', '--model', {str(exported)!r}, '--history', 'x']); "
-        "print(sorted({'torch', 'transformers', 'pandas', 'scipy'} & set(sys.modules))); sys.exit(code)"
+        "print(sorted({'torch', 'transformers', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules))); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "no item 'x'" in done.stderr and done.stdout.strip() == "[]"

@@ -121,6 +121,12 @@ def test_wide_code_and_tables_stay_in_their_boxes(tmp_path: Path) -> None:
     assert "table { display:table; }" in paper and ".text pre { white-space:pre-wrap; }" in paper
 
 
+def test_a_badge_is_a_link_in_words() -> None:
+    drawn = converted("[![Open it](https://x.org/badge.svg)](https://x.org/y.ipynb) ![<b onclick=x>](z.png) [gone](y.ipynb)")
+    assert '<a href="https://x.org/y.ipynb">Open it</a>' in drawn and drawn.count("<a ") == 1
+    assert "<img" not in drawn and not [1 for _, attributes in Parsed(drawn).tags if "onclick" in attributes] and "gone" in drawn
+
+
 # --- formulas -------------------------------------------------------------------------------------------------------
 
 

@@ -48,14 +48,15 @@ def test_a_row_of_two_files_stands_once(root: Path) -> None:
     (root / "a.json").write_text(json.dumps(ROWS), encoding="utf-8")
     (root / "b.json").write_text(json.dumps([*ROWS, own]), encoding="utf-8")
     text = readme.mark_body(root, "long")
-    assert text.count("| A |") == 1 and text.count("| ours |") == 1 and text.count("| ours, again | 0.5000 |") == 1
+    assert text.count("| A |") == 1 and text.count("| ours |") == 1 and text.count("| ours, again | **0.5000** |") == 1
     assert "commit abc, def; hardware a GPU, two cores" in text
 
 
 def test_missing_number_is_an_empty_cell(root: Path) -> None:
-    (root / "ledger.json").write_text('[{"system": "A", "R@5": NaN, "N@5": 0.1}]', encoding="utf-8")
+    rows = [{"system": "A", "R@5": None, "N@5": 0.1}, {"system": "B", "R@5": None, "N@5": None}]
+    (root / "ledger.json").write_text(json.dumps(rows), encoding="utf-8")
     text = readme.mark_body(root, "ledger")
-    assert "nan" not in text.lower() and "R@5" not in text and "Measured" not in text
+    assert "| B |  |" in text and "None" not in text and "R@5" not in text and "Measured" not in text
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[1]", "{}"])

@@ -30,6 +30,13 @@ def test_the_result_gives_both_protocols_and_marks_the_best() -> None:
         ("0.0800", "R@10, eager"), ("0.0900", "R@10, sasrec"), ("0.0400", "R@10, popularity")]  # fmt: skip
 
 
+def test_columns_of_one_protocol_stand_together() -> None:
+    late = {"a": {"kept": {"R@5": 0.1}, "removed": {"R@5": 0.2}}, "b": {"kept": {"MRR": 0.3}}}
+    table = result.result_table({"systems": late})
+    assert [name for name, _ in table.columns] == ["system", "R@5", "MRR", "R@5"]
+    assert table.rows[1] == ["b", "", "0.3000", ""] and list(table.groups.values()) == [1, 2, 1]
+
+
 def test_a_system_of_ours_that_validation_did_not_choose_has_no_tile() -> None:
     systems = METRICS["systems"] | {"eager-llm-no-adapter": {"kept": {"R@10": 0.2}}}
     assert [label for _, label in result.headline(METRICS | {"systems": systems}, "eager-llm")] == [
