@@ -6,13 +6,15 @@ import json
 import logging
 import os
 import re
-import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -107,14 +109,14 @@ def run_notebook(
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     partial.parent.mkdir(parents=True, exist_ok=True)
     execution, start = Execution(progress.cell), time.perf_counter()
-    environment = kernel_environment(recipe) | {NOTE: str(progress.note.resolve())}
     try:
-        execution.notebook = papermill.execute_notebook(
-            source, partial, parameters, kernel_name="python3", language="python", progress_bar=False,
-            cwd=source.parent, start_timeout=180, kernel_manager_class=_this_python(environment),
-            skip_cells_with_tag="" if recipe.runtime.solutions else SOLUTION, on_notebook_start=execution.start,
-            on_cell_execute=execution.before, on_cell_complete=execution.after,
-        )  # fmt: skip
+        with _this_python(kernel_environment(recipe) | {NOTE: str(progress.note.resolve())}):
+            execution.notebook = papermill.execute_notebook(
+                source, partial, parameters, kernel_name="python3", language="python", progress_bar=False,
+                cwd=source.parent, start_timeout=180, on_notebook_start=execution.start,
+                on_cell_execute=execution.before, on_cell_complete=execution.after,
+                skip_cells_with_tag="" if recipe.runtime.solutions else SOLUTION,
+            )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         raise _failure(source, error) from None
     except RuntimeError as error:
@@ -157,16 +159,16 @@ def kernel_environment(recipe: Recipe) -> dict[str, str]:
     return wanted | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MPLBACKEND": "Agg"}
 
 
-def _this_python(environment: dict[str, str]) -> type:
-    """A kernel manager that starts this interpreter, whatever is registered as ``python3`` on the machine."""
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
+@contextmanager
+def _this_python(environment: dict[str, str]) -> Iterator[None]:
+    """Make the kernel name ``python3`` mean this interpreter, whatever is registered on the machine."""
+    from ipykernel.kernelspec import write_kernel_spec
 
-    class ThisPython(AsyncKernelManager):
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        kernel_spec = KernelSpec(argv=[*command, "--IPKernelApp.log_level=50"], env=environment)
-
-    return ThisPython
+    with tempfile.TemporaryDirectory(prefix="recnb-") as folder:
+        write_kernel_spec(f"{folder}/kernels/python3", {"env": environment}, ["--IPKernelApp.log_level=50"])
+        places = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
+        with patch.dict(os.environ, JUPYTER_PATH=places):
+            yield
 
 
 def cell_labels(cells: list[Any]) -> dict[int, str]:
