@@ -19,7 +19,6 @@ from recnb.workflow.manifest import (
     stage_folder,
     stage_parts,
 )
-from recnb.workflow.moved import as_today
 from recnb.workflow.recipe import resolve_recipe
 
 
@@ -114,7 +113,7 @@ def decide(spec: StageSpec, plan: Plan) -> Decision:
     missing = [name for name in spec.inputs if read_manifest(recipe, name, root) is None]
     if missing:
         return Decision(spec, True, f"its input {', '.join(missing)} has to be made first")
-    changes = _changes(spec, manifest, stage_parts(spec, recipe, root), recipe_part(spec, recipe))
+    changes = _changes(manifest, stage_parts(spec, recipe, root), recipe_part(spec, recipe))
     if changes:
         return Decision(spec, True, "changed: " + shortened(changes))
     damaged = damaged_artifacts(recipe, spec.name, root, manifest)
@@ -128,12 +127,10 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
     return report_folder(recipe, root) / "notebooks" / f"{stage}.ipynb"
 
 
-def _changes(
-    spec: StageSpec, manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]
-) -> list[str]:
+def _changes(manifest: dict[str, Any], parts: dict[str, str], recipe_now: dict[str, Any]) -> list[str]:
     """What differs between a manifest and now, in words."""
-    old = as_today(spec.name, manifest.get("parts", {}), parts)
-    if "notebook" not in old:
+    old = manifest.get("parts", {})
+    if "notebook" not in old or "source recnb.store" in old:
         return ["its code, which an earlier recnb counted by files"]
     said: list[str] = []
     for name in sorted(name for name in {*old, *parts} if old.get(name) != parts.get(name)):
