@@ -20,7 +20,7 @@ Batch = TypeVar("Batch")
 
 def join(device: str = "cpu") -> None:
     """Meet the other processes of this launch, if there are any; on GPUs each takes its own."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _launched():
         from accelerate import PartialState
 
         PartialState(cpu=device == "cpu")
@@ -28,11 +28,15 @@ def join(device: str = "cpu") -> None:
 
 def leave() -> None:
     """Wait for the others and part: a process that just ends may fall over its own threads, and be taken for failed."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _launched():
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
         PartialState().destroy_process_group()
+
+
+def _launched() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def place() -> tuple[int, int]:
@@ -40,13 +44,12 @@ def place() -> tuple[int, int]:
 
     Processes that hold one model together (FSDP, DeepSpeed) must all run every batch, so they share nothing.
     """
-    together = {"ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"}
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or any(os.environ.get(name) == "true" for name in together):
+    together = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    if not _launched() or any(os.environ.get(name) == "true" for name in together):
         return 0, 1
     from accelerate import PartialState
 
-    state = PartialState()
-    return state.process_index, state.num_processes
+    return PartialState().process_index, PartialState().num_processes
 
 
 def share(batches: Sequence[Batch]) -> Sequence[Batch]:
@@ -56,27 +59,19 @@ def share(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 
 def gather_rows(table: np.ndarray, batches: Sequence[np.ndarray]) -> np.ndarray:
-    """Complete a table of which each process has computed the rows of its :func:`share`.
+    """Complete a table (n, ...), in place, of which each process has computed the rows of its :func:`share`.
 
-    Args:
-        table: (n, ...) numbers; other processes' rows are overwritten.
-        batches: all batches, each the numbers of its rows.
-
-    Returns:
-        the same table, whole in every process.
+    Every process returns it whole; ``batches`` are all of them, each the numbers of its rows.
     """
-    _, processes = place()
-    for process in range(processes if processes > 1 else 0):
-        if theirs := batches[process::processes]:
-            _broadcast_rows(table, theirs, process)
+    processes = place()[1]
+    if processes > 1:
+        import numpy as np
+        import torch
+        from accelerate import PartialState
+        from accelerate.utils import broadcast
+
+        for process in range(min(processes, len(batches))):
+            rows = np.concatenate(batches[process::processes])
+            own = torch.from_numpy(table[rows]).to(PartialState().device)
+            table[rows] = broadcast(own, process).cpu().numpy()
     return table
-
-
-def _broadcast_rows(table: np.ndarray, batches: Sequence[np.ndarray], process: int) -> None:
-    import numpy as np
-    import torch
-    from accelerate import PartialState
-    from accelerate.utils import broadcast
-
-    rows = np.concatenate(list(batches))
-    table[rows] = broadcast(torch.from_numpy(table[rows]).to(PartialState().device), process).cpu().numpy()

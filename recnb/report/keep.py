@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import find_root, write_atomic
+from recnb.artifacts import find_root, write_text
 from recnb.errors import ArtifactError, RecnbError
 from recnb.report.notebooks import linked
 from recnb.settings import Recipe
@@ -93,8 +93,7 @@ def _slim(executed: Path, target: Path, leads: Callable[[re.Match[str]], str], r
             cell.source = _FOLDER_OF_A_SETTING.sub("", cell.source)
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(_slim_output, cell.outputs) if output.get("data") != {}]
-    text = nbformat.writes(nbformat.from_dict(_without_places(notebook, _places(root)))) + "\n"
-    write_atomic(target, lambda file: file.write(text.encode()))
+    write_text(target, nbformat.writes(nbformat.from_dict(_without_places(notebook, _places(root)))) + "\n")
 
 
 def _slim_output(output: Any) -> Any:

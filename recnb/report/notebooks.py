@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recnb import __version__
-from recnb.artifacts import write_atomic
+from recnb.artifacts import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,7 +61,7 @@ def render_page(
         markdown=lambda text: markdown(text, page_of),
         safe_html=safe_html, ansi=ansi2html, highlight=Highlight2HTML(pygments_lexer="ipython3"),
     )  # fmt: skip
-    write_atomic(target, lambda file: file.write(f"{stamp}\n{page}\n".encode()))
+    write_text(target, f"{stamp}\n{page}\n")
     return True
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import hash_or_none, read_artifact, write_atomic
+from recnb.artifacts import hash_artifact, read_json, write_text
 from recnb.report import result
 from recnb.report.notebooks import render_page, templates, title_of
-from recnb.settings import Recipe, StageSpec
+from recnb.settings import Recipe, StageSpec, reasons
 from recnb.studies.claims import read_choices
 from recnb.workflow import recipe_text
 from recnb.workflow.manifest import artifact_hashes, read_manifest, report_folder, stage_folder
@@ -83,8 +83,8 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
         environment=_environment([view.made for view in done]),
         duration=duration, size=size,
     )  # fmt: skip
-    _write_if_changed(folder / "index.html", text + "\n")
-    _write_if_changed(folder / "metrics.json", json.dumps(_metrics(recipe, manifests, ledger), indent=1) + "\n")
+    write_text(folder / "index.html", text + "\n")
+    write_text(folder / "metrics.json", json.dumps(_metrics(recipe, manifests, ledger), indent=1) + "\n")
     return folder / "index.html"
 
 
@@ -93,7 +93,7 @@ def read_result(recipe: Recipe, root: Path, name: str) -> dict[str, Any]:
     path = stage_folder(recipe, recipe.evaluation, root) / name
     made = read_manifest(recipe, recipe.evaluation, root) or {"artifacts": {}}
     sha = artifact_hashes(made).get(name)
-    return dict(read_artifact(path)) if sha and hash_or_none(path) == sha else {}
+    return read_json(path) if sha and hash_artifact(path) == sha else {}
 
 
 def pictures(folder: Path, wanted: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
@@ -139,23 +139,15 @@ def _render_pages(recipe: Recipe, root: Path, manifests: Mapping[str, Any]) -> d
 
 
 def _views(recipe: Recipe, root: Path, manifests: Mapping[str, Any]) -> list[StageView]:
-    history = _read(root / recipe.paths.runs / recipe.name / "history.json")
+    history = read_json(root / recipe.paths.runs / recipe.name / "history.json")
     views = []
     for spec in recipe.stages:
         made, measured = manifests[spec.name], history.get(spec.name, {})
         seconds = (measured if measured.get("key") == made.get("key") else made).get("seconds", 0.0)
-        title = title_of(_read(spec.file(root)), spec.name).partition("·")[2].strip() or spec.name[3:]
+        title = title_of(read_json(spec.file(root)), spec.name).partition("·")[2].strip() or spec.name[3:]
         if made or spec.belongs_to(recipe):
             views.append(StageView(spec, title, made, seconds))
     return views
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file that may be missing or broken: empty then."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _cost(done: Sequence[StageView]) -> result.Table:
@@ -185,7 +177,7 @@ def _environment(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]
 
 def _settings(recipe: Recipe) -> list[tuple[str, str, str, str]]:
     """(key, value, default, reason) of each setting that is not the default."""
-    why, inline = recipe_text.reasons(type(recipe)), recipe_text.inline
+    why, inline = reasons(type(recipe)), recipe_text.inline
     rows = recipe_text.differences(recipe, recipe_text.defaults(recipe))
     return [
         (key, inline(value), inline(default), why.get(key) or why.get(key.rpartition(".")[0], ""))
@@ -203,8 +195,3 @@ def _metrics(recipe: Recipe, manifests: Mapping[str, Any], ledger: list[dict[str
 def _alt(figure: Path) -> str:
     text, name = figure.with_suffix(".txt"), figure.stem.partition("-")[2]
     return text.read_text(encoding="utf-8").strip() if text.is_file() else name.replace("-", " ")
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_atomic(path, lambda file: file.write(text.encode()))

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import find_root, write_atomic
+from recnb.artifacts import find_root, write_text
 from recnb.errors import ArtifactError, RecnbError
-from recnb.report.result import Best, Table, ledger_table
+from recnb.report.result import ledger_table, markdown_table
 
 RESULTS = "reports/README.md"
 LEDGERS: dict[str, tuple[str, tuple[str, ...]]] = {  # mark -> the page that holds it, and the files of its rows
@@ -51,8 +51,7 @@ def stale(root: Path) -> list[str]:
 
 def fill_mark(root: Path, name: str) -> None:
     """Put the table of this mark into its page; raises as :func:`stale`."""
-    content = _page(root, name)[1].encode()
-    write_atomic(root / LEDGERS[name][0], lambda file: file.write(content))
+    write_text(root / LEDGERS[name][0], _page(root, name)[1])
 
 
 def _page(root: Path, name: str) -> tuple[str, str]:
@@ -93,25 +92,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ArtifactError(f"{path}: expected a list of rows")
     return rows
-
-
-def markdown_table(table: Table) -> str:
-    """A table as Markdown: numbers to the right, the best in bold.
-
-    >>> print(markdown_table(ledger_table([{"system": "a | b", "R@10": 0.5, "kind": "measured", "note": None}])))
-    | system | R@10 | kind |
-    | --- | ---: | --- |
-    | a \\| b | **0.5000** | measured |
-    """
-    names, looks = zip(*table.columns, strict=True)
-    lines = [names, ["---:" if look == "n" else "---" for look in looks]]
-    lines += [[_cell(text) for text in row] for row in table.rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _cell(text: str) -> str:
-    plain = text.replace("|", "\\|").replace("\n", " ")
-    return f"**{plain}**" if isinstance(text, Best) else plain
 
 
 if __name__ == "__main__":

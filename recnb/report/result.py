@@ -39,6 +39,25 @@ class Table(NamedTuple):
     groups: Mapping[str, int] = {}
 
 
+def markdown_table(table: Table) -> str:
+    """A table as Markdown: numbers to the right, the best in bold.
+
+    >>> print(markdown_table(ledger_table([{"system": "a | b", "R@10": 0.5, "kind": "measured", "note": None}])))
+    | system | R@10 | kind |
+    | --- | ---: | --- |
+    | a \\| b | **0.5000** | measured |
+    """
+    names, looks = zip(*table.columns, strict=True)
+    rule = ["---:" if look == "n" else "---" for look in looks]
+    lines = [names, rule, *(map(_markdown, row) for row in table.rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _markdown(cell: str) -> str:
+    plain = cell.replace("|", "\\|").replace("\n", " ")
+    return f"**{plain}**" if isinstance(cell, Best) else plain
+
+
 def result_table(metrics: dict[str, Any]) -> Table:
     """All systems under all protocols, ours marked."""
     systems = metrics.get("systems", {})

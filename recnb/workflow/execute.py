@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import write_atomic
+from recnb.artifacts import write_text
 from recnb.errors import RecnbError
 from recnb.runtime import ENVIRONMENT, NOTE, process_memory
 from recnb.settings import Recipe
@@ -312,8 +312,7 @@ def _finish(partial: Path, target: Path, name: str) -> None:
 
 
 def _write_notebook(path: Path, notebook: dict[str, Any]) -> None:
-    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 def _assigned_names(source: str) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from pathlib import Path
 
@@ -86,8 +85,3 @@ def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert readme.main() == 0 and "tables filled in: ledger, long" in capsys.readouterr().out
     assert "old" not in "".join((root / page).read_text(encoding="utf-8") for page, _ in readme.LEDGERS.values())
     assert readme.stale(root) == [] and readme.main() == 0 and "up to date" in capsys.readouterr().out
-
-
-def test_docstrings_tell_the_truth() -> None:
-    found = doctest.testmod(readme)
-    assert found.attempted and not found.failed

@@ -51,11 +51,18 @@ TRIE = {"recnb.index.trie.Trie", "recnb.index.trie.WIDTH"}
         ("from recnb.llm.settings import DecodeConfig\nDecodeConfig()", set()),  # its values are hashed
         ("from recnb.studies import ledger\nledger.rows()", {"recnb.studies.ledger.rows", "recnb.studies.ledger rows.yaml"}),
         ("from recnb import absent\nabsent()", set()),
-        ("def f(:", set()),
+        ("import recnb.index.trie\nrecnb.index.trie.unused()", {"recnb.index.trie.unused"}),
+        ("from ... import above\nabove()", set()),
+        *((odd, set()) for odd in ("def f(:", "\0", "-" * 100_000 + "1", f"x = {'+'.join('1' * 20_000)}", f"a{'.b' * 9_999}")),
     ],
 )  # fmt: skip
 def test_names_are_followed_to_what_defines_them(package: Path, cell: str, reached: set[str]) -> None:
     assert set(used_sources([cell], package)) == reached
+
+
+def test_a_cell_that_is_no_python_hides_no_other(package: Path) -> None:
+    cells = ["%%bash\nfor i in 1; do ls; done", "from recnb import Trie", "Trie()"]
+    assert set(used_sources(cells, package)) == TRIE
 
 
 def changed(package: Path, name: str, before: str, after: str, cell: str) -> set[str]:
