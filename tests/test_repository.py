@@ -301,7 +301,7 @@ def pages() -> str:
 
 def commands(text: str, word: str) -> list[str]:
     """Command lines that start with ``word`` in code blocks and code spans."""
-    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", text, re.S)
+    blocks = [body for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M) if kind in ("", "bash")]
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
     return [line for line in lines if line.startswith(word + " ")]

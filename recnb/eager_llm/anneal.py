@@ -24,13 +24,8 @@ def annealing_config(train: TrainConfig, anneal: AnnealConfig) -> TrainConfig:
     """The training settings of the annealing stage: its own epochs and rate, no contrast, validated at its end."""
     return train.model_copy(
         update={
-            "epochs": anneal.epochs,
-            "max_steps": anneal.max_steps,
-            "learning_rate": anneal.learning_rate,
-            "lambda_semantic": 0.0,
-            "lambda_behaviour": 0.0,
-            "evaluate_every": 0.0,
-            "early_stopping": "none",
-            "checkpoint_every": 0,
+            "epochs": anneal.epochs, "max_steps": anneal.max_steps, "learning_rate": anneal.learning_rate,
+            "lambda_semantic": 0.0, "lambda_behaviour": 0.0,
+            "evaluate_every": 0.0, "early_stopping": "none", "checkpoint_every": 0,
         }
-    )
+    )  # fmt: skip

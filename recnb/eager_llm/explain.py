@@ -140,16 +140,11 @@ def explain_search(
     scores = catalogue_scores(model, prompt, trie, normalisation)
     bits = -tokens / np.log(2)
     return Walk(
-        items=found.items[0],
-        scores=found.scores[0],
-        trace=found.trace,
-        target=target,
-        target_rank=int((scores > scores[target]).sum()),
-        target_bits=bits[0],
-        best_bits=bits[1],
+        items=found.items[0], scores=found.scores[0], trace=found.trace, target=target,
+        target_rank=int((scores > scores[target]).sum()), target_bits=bits[0], best_bits=bits[1],
         lost_at=_lost_at(found.trace, trie, target),
         agreement=float(np.isin(found.items[0], np.argsort(-scores, kind="stable")[:width]).mean()),
-    )
+    )  # fmt: skip
 
 
 def _lost_at(trace: tuple[Level, ...], trie: Trie, target: int) -> int:
@@ -190,17 +185,10 @@ def walked_tree(walk: Walk, trie: Trie) -> list[Prefix]:
         lost = {wanted[depth]: float(2.0 ** -walk.target_bits[:depth].sum())} if depth == walk.lost_at else {}
         for node, probability in sorted((kept | lost).items()):
             prefix = Prefix(
-                depth=depth,
-                node=node,
-                parent=trie.parent(depth, node),
-                probability=probability,
-                kept=node in kept,
-                survives=node in survivors,
-                on_target=node == wanted[depth],
-                items=int(trie.items_below(depth, torch.tensor([node]))),
-                first_item=int(trie.items_at(depth, node)[0]),
-                forced=level.forced,
-            )
+                depth, node, trie.parent(depth, node), probability, forced=level.forced,
+                kept=node in kept, survives=node in survivors, on_target=node == wanted[depth],
+                items=int(trie.items_below(depth, torch.tensor([node]))), first_item=int(trie.items_at(depth, node)[0]),
+            )  # fmt: skip
             tree.append(prefix)
     return tree
 

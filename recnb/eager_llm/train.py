@@ -263,17 +263,12 @@ def fit(
             return {"loss": validation_loss(backbone, vocabulary, chosen, tasks, decode.batch_size, con_before)}
         return validate(backbone, vocabulary, chosen, tasks, decode, con_before)
 
-    n_items = len(vocabulary.item_tokens)
-    stopping = EarlyStoppingCallback(config.patience)
+    n_items, stopping = len(vocabulary.item_tokens), EarlyStoppingCallback(config.patience)
     trainer = RecommenderTrainer(
-        recommender,
-        _arguments(config, runtime, folder, data),
-        train_dataset=data,
-        eval_dataset=data,
+        recommender, _arguments(config, runtime, folder, data), train_dataset=data, eval_dataset=data, check=check,
         callbacks=[LogAtCheckpoints(), *([stopping] if config.early_stopping != "none" else [])],
-        check=check,
         data_collator=Collator(vocabulary.pad_id, vocabulary.con_id, n_items, config.negatives, runtime.seed),
-    )
+    )  # fmt: skip
     trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
     trainer.go_on(folder, stopping)
     # not Trainer's closing line: its mean loss is over what this process saw, which is less after a resume

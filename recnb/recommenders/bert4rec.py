@@ -47,9 +47,7 @@ class BERT4Rec(NextItemEncoder):
     def forward(self, windows: Tensor, hidden: Tensor) -> Tensor:
         """States (B, S, d) of windows (B, S), S <= T + 1, filled with -1 on the left.
 
-        Args:
-            windows: item numbers.
-            hidden: (B, S) bool, True: a gap; what item stands there is not read.
+        Where ``hidden`` (B, S) is True there is a gap: what item stands there is not read.
         """
         x = torch.where(hidden[..., None], self.gap, self.vectors_of(windows)) + self.positions[-windows.shape[1] :]
         fill = ((windows < 0) & ~hidden)[:, None, :].expand(-1, windows.shape[1], -1)

@@ -38,8 +38,7 @@ class NegativeSampler:
     correction: q(i) = (count(i) / n + 1 / N) / 2, from training events only.
 
     Args:
-        events: (n,) item numbers of the training events.
-        n_items: N.
+        events: (n,) item numbers of the training events; n_items: N.
         rng: a generator; drawing advances it.
     """
 

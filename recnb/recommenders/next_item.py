@@ -214,7 +214,6 @@ def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
     """Windows of length + 1 items that overlap by one item, so that every transition stands in exactly one.
 
     Args:
-        train: sequences, oldest first.
         length: T, transitions per window.
         shift: in [0, length): how many transitions the last window of each sequence is cut short by.
 
