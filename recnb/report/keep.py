@@ -34,13 +34,8 @@ def keep(recipe: Recipe, root: Path, folder: Path, stages: Sequence[str] = ()) -
     """Write the executed notebooks of a recipe as committed ones: ``<folder>/<stage>.ipynb``.
 
     Links lead to the notebooks beside them and else into the project. Of the metadata, tags and the seconds of each
-    cell stay; outputs that no viewer shows go; pictures have 256 colours and are at most 1,000 pixels wide.
-
-    Args:
-        recipe: whose notebooks have run.
-        root: project root.
-        folder: where they go.
-        stages: names of those to keep; none: all that have run.
+    cell stay; outputs that no viewer shows go; pictures have 256 colours and are at most 1,000 pixels wide. Those of
+    ``stages`` are kept; none named: all that have run.
 
     Raises:
         ArtifactError: a stage that was asked for has not run, or none has.
