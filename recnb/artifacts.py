@@ -161,11 +161,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_values(value: Any) -> Any:
     """JSON values: numpy scalars and arrays, paths and tuples become plain; not-a-number becomes null."""
-
-    def plain(other: Any) -> Any:
-        return other.tolist() if hasattr(other, "tolist") else str(other)
-
-    return to_jsonable_python(value, inf_nan_mode="null", fallback=plain)
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=lambda odd: getattr(odd, "tolist", odd.__str__)())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -68,10 +68,8 @@ def start(config: RuntimeConfig, seed: int) -> Runtime:
 
 
 def quiet() -> None:
-    """Silence what libraries say to each other and what would make two outputs of one notebook differ, and let threads
-    sleep while they wait.
-
-    Called when ``recnb`` is imported, since some libraries decide at their own import. A value set by the user stays.
+    """Silence what libraries say to each other and what would make two outputs of one notebook differ; threads sleep
+    while they wait. Called when ``recnb`` is imported: some libraries decide at their own import. A user's value stays.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -106,13 +104,10 @@ def usable_cores() -> int:
 
 
 def memory_peak() -> int:
-    """Peak resident memory of this process in bytes.
-
-    Linux's ``VmHWM`` comes first: ``ru_maxrss`` of a fresh process still holds the peak of the one that started it.
-    """
+    """Peak resident memory of this process in bytes."""
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, which still holds the peak of a process's parent
     return process_memory("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 

@@ -40,12 +40,8 @@ class Section(BaseModel):
         return [value for value in values if isinstance(value, Section)]
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
-        """Files and folders outside a run that this section names, whether or not they are there.
-
-        Args:
-            root: project root, where relative names start.
-            recipe: the whole recipe, for what two sections say together.
-        """
+        """Files and folders outside a run that this section names, whether or not they are there; relative names start
+        at the project's ``root``, and the whole ``recipe`` tells what two sections say together."""
         return [path for section in self.inner() for path in section.files(root, recipe)]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:

@@ -73,8 +73,11 @@ class Exported:
         _check_places(top, beam, room=len(self.item_ids) - max(map(len, seen), default=0))
         items, scores = (found[:, :top].tolist() for found in self._search(rows, beam, seen))
         return [
-            [Recommendation(k, self.item_ids[i], self.titles[i], s) for k, (i, s) in enumerate(zip(*found), 1)]
-            for found in zip(items, scores, strict=True)
+            [
+                Recommendation(place, self.item_ids[item], self.titles[item], score)
+                for place, (item, score) in enumerate(zip(line, values, strict=True), 1)
+            ]
+            for line, values in zip(items, scores, strict=True)
         ]
 
     def numbers(self, history: Sequence[str]) -> np.ndarray:

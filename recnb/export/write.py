@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recnb import __version__
 from recnb.artifacts import files_of, fingerprint, read_artifact, read_json, write_folder_atomic, write_json
 from recnb.eager_llm.paper import departures
@@ -66,27 +64,21 @@ def export_model(recipe: Recipe, root: Path, target: Path) -> Path:
         "training": _training(recipe, root, read_artifact(trained / "train.json"), manifests["04_train"]),
         "measured": _measured(recipe, root),
     }
-    items, codes = read_artifact(data / "items.parquet"), read_artifact(index / "codes.npy")
-    ids, titles = items["item_id"].astype(str).tolist(), titles_of(items)  # titles as the run's prompts knew them
-    adapter = annealed / ADAPTER if facts["adapter"] else None
-    return write_export(target, trained / "model", adapter, ids, titles, codes, about)
+    table, codes = read_artifact(data / "items.parquet"), read_artifact(index / "codes.npy").tolist()
+    columns = zip(table["item_id"].astype(str), titles_of(table), codes, strict=True)  # titles as prompts knew them
+    items = [{"item_id": item_id, "title": title, "codes": own} for item_id, title, own in columns]
+    return write_export(target, trained / "model", annealed / ADAPTER if facts["adapter"] else None, items, about)
 
 
 def write_export(
-    target: Path,
-    model: Path,
-    adapter: Path | None,
-    item_ids: Sequence[str],
-    titles: Sequence[str],
-    codes: np.ndarray,
-    about: dict[str, Any],
+    target: Path, model: Path, adapter: Path | None, items: Sequence[dict[str, Any]], about: dict[str, Any]
 ) -> Path:
     """Write the folder whole or not at all; whatever lies at ``target`` (returned) is replaced.
 
     Args:
         model: what :func:`recnb.eager_llm.checkpoint.save_model` wrote.
         adapter: folder of a peft adapter, or None.
-        item_ids, titles, codes: N texts each, and (N, L) integers.
+        items: item_id, title and codes (L integers) of each.
         about: what ``recnb.json`` says, but for the checksums of the files.
 
     Raises:
@@ -99,13 +91,12 @@ def write_export(
         if adapter is not None:
             shutil.copytree(adapter, folder / ADAPTER, copy_function=shutil.copyfile)
         _forget_places(folder)
-        rows = zip(item_ids, titles, codes.tolist(), strict=True)
-        lines = [json.dumps({"item_id": i, "title": t, "codes": c}, ensure_ascii=False) for i, t, c in rows]
-        (folder / ITEMS).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+        lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+        (folder / ITEMS).write_text(lines, encoding="utf-8", newline="\n")
         files = {file.relative_to(folder).as_posix(): fingerprint(file) for file in files_of(folder)}
         whole = {"format": FORMAT, "version": VERSION, **about, "files": files}
         write_json(folder / ABOUT, whole)
-        (folder / CARD).write_text(model_card(whole, item_ids), encoding="utf-8")
+        (folder / CARD).write_text(model_card(whole, [item["item_id"] for item in items]), encoding="utf-8")
 
     try:
         write_folder_atomic(target, fill)

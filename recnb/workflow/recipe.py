@@ -30,11 +30,7 @@ DEFAULT = "eager_llm"
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, override and validate a recipe.
-
-    Args:
-        path: a YAML file.
-        overrides: ``key.path=value`` strings; the value is read as YAML.
+    """Read a YAML file, override it (``key.path=value``, the value as YAML) and validate.
 
     Raises:
         RecipeError: the file cannot be read, no system is called as it says, or a key, type or range is wrong; the
@@ -45,7 +41,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply_override(tree, override)
     name = tree.get("system", DEFAULT)
-    if name not in (known := systems()):
+    if not isinstance(name, str) or name not in systems():
+        known = systems()
         expected = f"expected one of {', '.join(known)}{nearest(str(name), known)}"
         raise RecipeError(f"{_places(path, overrides).get('system')}: system = {name!r}: {expected}")
     model = recipe_class(name)
@@ -72,7 +69,8 @@ def resolve_recipe(recipe: str | Path | Recipe, overrides: Sequence[str], root: 
         if overrides:
             raise RecipeError("overrides need a recipe file; change a loaded recipe with model_copy(update=...)")
         return recipe
-    return load_recipe(recipe if Path(recipe).is_file() or not (root / recipe).is_file() else root / recipe, overrides)
+    in_root = not Path(recipe).is_file() and (root / recipe).is_file()
+    return load_recipe(root / recipe if in_root else recipe, overrides)
 
 
 def recipe_hash(config: BaseModel | dict[str, Any]) -> str:
