@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recnb.artifacts import hash_artifact
+from recnb.artifacts import hash_artifact, read_json
 from recnb.errors import ArtifactError, nearest
 from recnb.llm.settings import DecodeConfig
 
@@ -59,9 +59,7 @@ def read_about(folder: Path) -> About:
         beside = [path.parent.name for path in folder.absolute().parent.glob(f"*/{ABOUT}")]
         raise ArtifactError(f"{folder}: no such folder{nearest(folder.name, beside, 0.3)}; {expected}")
     try:
-        return About.model_validate_json((folder / ABOUT).read_bytes())
-    except OSError:
-        raise ArtifactError(f"{folder}: not an export; {expected}") from None
+        return About.model_validate(read_json(folder / ABOUT))
     except ValidationError as error:
         problem = error.errors()[0]
     key = ".".join(map(str, problem["loc"]))

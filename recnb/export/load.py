@@ -67,7 +67,7 @@ class Exported:
             ArtifactError: a file of the folder is damaged.
             ResourceError: there is no such device.
         """
-        rows = [self.numbers(history) for history in histories]
+        rows = [self._numbers(history) for history in histories]
         seen = [np.unique(row) if exclude_history else row[:0] for row in rows]
         beam = self.about.inference.decode.beam if beam is None else beam
         _check_places(top, beam, room=len(self.item_ids) - max(map(len, seen), default=0))
@@ -80,12 +80,8 @@ class Exported:
             for line, values in zip(items, scores, strict=True)
         ]
 
-    def numbers(self, history: Sequence[str]) -> np.ndarray:
-        """Item ids -> (T',) item numbers.
-
-        Raises:
-            RecnbError: no id at all, or one that is not in the catalogue.
-        """
+    def _numbers(self, history: Sequence[str]) -> np.ndarray:
+        """Item ids -> (T',) item numbers."""
         if isinstance(history, str) or not len(history):
             raise RecnbError("the history is empty: expected at least one item id, oldest first")
         if unknown := [item for item in history if item not in self._number]:
