@@ -42,24 +42,19 @@ def report_folder(recipe: Recipe, root: Path) -> Path:
 
 def stage_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
     """Everything a stage's result depends on, named, with its hash or version: its sections of the recipe, seed and
-    runtime; code; files that the recipe names; its inputs as they are now; packages.
+    runtime; its notebook, and what that reaches of ours; files that the recipe names; its inputs as they are; packages.
 
     Raises:
         ArtifactError: an input stage has no manifest.
     """
     inputs = {name: artifact_hashes(needed(spec.name, name, recipe, root)) for name in spec.inputs}
+    cells = notebook_cells(spec.file(root))
+    used = used_sources(source for kind, source in cells if kind == "code")
     parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
-    parts |= code_parts(spec, root)
+    parts |= {"notebook": hash_json(cells)} | {f"source {name}": sha for name, sha in used.items()}
     parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
     parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
     return parts | {f"package {name}": version for name, version in versions().items()}
-
-
-def code_parts(spec: StageSpec, root: Path) -> dict[str, str]:
-    """The parts that are code: the notebook, and what it reaches of ours (:mod:`recnb.workflow.sources`)."""
-    cells = notebook_cells(spec.file(root))
-    used = used_sources(source for kind, source in cells if kind == "code")
-    return {"notebook": hash_json(cells)} | {f"source {name}": digest for name, digest in used.items()}
 
 
 def recipe_part(spec: StageSpec, recipe: Recipe) -> dict[str, Any]:

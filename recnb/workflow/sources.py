@@ -23,7 +23,7 @@ _NOT_HASHED = re.compile(r"recnb\.(workflow|errors)\b|.*\.(settings|recipe)$")
 _MAGIC = re.compile(r"^[ \t]*[%!].*", re.MULTILINE)
 _DATA_FILE = re.compile(r".{1,90}\.(ya?ml|jsonl?|csv|txt)")
 _RECNB = Path(__file__).parents[1]
-Place = tuple[str, str]  # module and name of a definition
+Place = tuple[str, str]  # module and name of a definition; no name: the module itself
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Module:
     name: str
     path: Path
     made_of: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, tuple[str, list[str]]] = field(default_factory=dict)  # module, and what is taken from it
+    imports: dict[str, set[Place]] = field(default_factory=dict)
     loose: list[ast.stmt] = field(default_factory=list)
 
 
@@ -55,7 +55,7 @@ def used_sources(cells: Iterable[str], package: Path = _RECNB) -> dict[str, str]
 def sources_of(function: str) -> dict[str, str]:
     """The same for one function, given as ``package.module:name``."""
     module, _, name = function.partition(":")
-    return _followed(_resolved(module, [name], _RECNB), _RECNB)
+    return _followed(_resolved((module, name), [], _RECNB), _RECNB)
 
 
 def _followed(todo: set[Place], package: Path) -> dict[str, str]:
@@ -124,8 +124,9 @@ def _read(statements: Iterable[ast.stmt], module: _Module) -> _Module:
     for statement in statements:
         if isinstance(statement, ast.If) and "TYPE_CHECKING" in (names[-1] for names in _chains(statement.test)):
             continue
-        names, imported = _assigned(statement), _imported(statement, module)
-        module.imports |= imported
+        names, imported = _assigned(statement), list(_imported(statement, module))
+        for name, place in imported:
+            module.imports.setdefault(name, set()).add(place)
         for name in names:
             module.made_of.setdefault(name, []).append(statement)
         if not names and not imported:
@@ -141,32 +142,28 @@ def _assigned(statement: ast.stmt) -> list[str]:
     return [node.id for node in parts if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
-def _imported(node: ast.AST, module: _Module) -> dict[str, tuple[str, list[str]]]:
-    """What the import statements in a node bring, by the name it has here."""
-    found: dict[str, tuple[str, list[str]]] = {}
-    for each in ast.walk(node):
-        if isinstance(each, ast.Import):
-            whole = {alias.asname or alias.name.split(".")[0]: alias for alias in each.names}
-            found |= {name: (alias.name if alias.asname else name, []) for name, alias in whole.items()}
-        elif isinstance(each, ast.ImportFrom):
+def _imported(statement: ast.stmt, module: _Module) -> Iterator[tuple[str, Place]]:
+    """Names that import statements bring, at whatever depth, and what they stand for."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.split(".")[0]
+                yield name, (alias.name if alias.asname else name, "")
+        elif isinstance(node, ast.ImportFrom):
             parts = module.name.split(".")
-            above = parts[: len(parts) - each.level + (module.path.stem == "__init__")] if each.level else []
-            base = ".".join([*above, *filter(None, [each.module])])
-            found |= {alias.asname or alias.name: (base, [alias.name]) for alias in each.names}
-    return found
+            above = parts[: len(parts) - node.level + (module.path.stem == "__init__")] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from ((alias.asname or alias.name, (base, alias.name)) for alias in node.names)
 
 
 def _named(statements: Iterable[ast.AST], module: _Module, package: Path) -> set[Place]:
     """Definitions of ``recnb`` that these statements of a module name."""
     found: set[Place] = set()
-    for statement in statements:
-        known = module.imports | _imported(statement, module)
-        for first, *rest in _chains(statement):
-            if first in known:
-                origin, names = known[first]
-                found |= _resolved(origin, [*names, *rest], package)
-            elif first in module.made_of:
-                found.add((module.name, first))
+    for first, *rest in chain(*map(_chains, statements)):
+        if first in module.made_of:
+            found.add((module.name, first))
+        for origin in module.imports.get(first, ()):
+            found |= _resolved(origin, rest, package)
     return found
 
 
@@ -185,17 +182,15 @@ def _chains(statement: ast.AST) -> Iterator[list[str]]:
             todo += ast.iter_child_nodes(node)
 
 
-def _resolved(module: str, names: list[str], package: Path) -> set[Place]:
+def _resolved(place: Place, rest: list[str], package: Path) -> set[Place]:
     """Where a name is defined, through all the modules that only pass it on; a module alone stands for all it holds."""
-    found = _module(module, package)
-    if found is None:
+    module = _module(place[0], package)
+    if module is None:
         return set()
-    if not names:
-        return {(module, name) for name in found.made_of}
-    first, *rest = names
-    if first in found.made_of:
-        return {(module, first)}
-    origin, taken = found.imports.get(first, (module, [first]))
-    if (origin, taken) == (module, [first]):  # no name but a file of this folder
-        return _resolved(f"{module}.{first}", rest, package)
-    return _resolved(origin, [*taken, *rest], package)
+    if not (names := [*filter(None, place[1:]), *rest]):
+        return {(module.name, name) for name in module.made_of}
+    if names[0] in module.made_of:
+        return {(module.name, names[0])}
+    file_of_the_folder = (f"{module.name}.{names[0]}", "")
+    origins = module.imports.get(names[0], set()) - {(module.name, names[0])} or {file_of_the_folder}
+    return set().union(*(_resolved(origin, names[1:], package) for origin in origins))
