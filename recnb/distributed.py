@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
+    from accelerate import PartialState
 
 
 Batch = TypeVar("Batch")
@@ -20,19 +21,14 @@ Batch = TypeVar("Batch")
 
 def join(device: str = "cpu") -> None:
     """Meet the other processes of this launch, if there are any; on GPUs each takes its own."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=device == "cpu")
+    _launch(cpu=device == "cpu")
 
 
 def leave() -> None:
     """Wait for the others and part: a process that just ends may fall over its own threads, and be taken for failed."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
-        PartialState().destroy_process_group()
+    if launch := _launch():
+        launch.wait_for_everyone()
+        launch.destroy_process_group()
 
 
 def place() -> tuple[int, int]:
@@ -40,13 +36,18 @@ def place() -> tuple[int, int]:
 
     Processes that hold one model together (FSDP, DeepSpeed) must all run every batch, so they share nothing.
     """
-    together = {"ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"}
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or any(os.environ.get(name) == "true" for name in together):
-        return 0, 1
+    together = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    launch = None if any(os.environ.get(name) == "true" for name in together) else _launch()
+    return (launch.process_index, launch.num_processes) if launch else (0, 1)
+
+
+def _launch(**options: bool) -> PartialState | None:
+    """What accelerate knows of this launch; None for a process alone, which need not wait for its import."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
     from accelerate import PartialState
 
-    state = PartialState()
-    return state.process_index, state.num_processes
+    return PartialState(**options)
 
 
 def share(batches: Sequence[Batch]) -> Sequence[Batch]:
@@ -56,27 +57,20 @@ def share(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 
 def gather_rows(table: np.ndarray, batches: Sequence[np.ndarray]) -> np.ndarray:
-    """Complete a table of which each process has computed the rows of its :func:`share`.
+    """Complete a table (n, ...), in place, of which each process has computed the rows of its :func:`share`.
 
-    Args:
-        table: (n, ...) numbers; other processes' rows are overwritten.
-        batches: all batches, each the numbers of its rows.
-
-    Returns:
-        the same table, whole in every process.
+    Every process returns it whole; ``batches`` are all of them, each the numbers of its rows.
     """
     _, processes = place()
-    for process in range(processes if processes > 1 else 0):
-        if theirs := batches[process::processes]:
-            _broadcast_rows(table, theirs, process)
-    return table
-
-
-def _broadcast_rows(table: np.ndarray, batches: Sequence[np.ndarray], process: int) -> None:
+    if processes == 1:
+        return table
     import numpy as np
     import torch
     from accelerate import PartialState
     from accelerate.utils import broadcast
 
-    rows = np.concatenate(list(batches))
-    table[rows] = broadcast(torch.from_numpy(table[rows]).to(PartialState().device), process).cpu().numpy()
+    for process in range(min(processes, len(batches))):
+        rows = np.concatenate(batches[process::processes])
+        own = torch.from_numpy(table[rows]).to(PartialState().device)
+        table[rows] = broadcast(own, process).cpu().numpy()
+    return table

@@ -35,12 +35,8 @@ class ResourceError(RecnbError):
 
 
 def nearest(wanted: str, choices: Iterable[object], likeness: float = 0.0) -> str:
-    """The end of a message about a wrong name: the valid one that looks most like it.
-
-    Args:
-        wanted: what was asked for.
-        choices: what is valid.
-        likeness: 0 to 1; a choice less like it than this is not named.
+    """The end of a message about a wrong name: the valid one that looks most like it, if it is at least as like as
+    ``likeness`` (0 to 1).
 
     >>> nearest("epoch", ["rank", "epochs"]), nearest("epoch", [])
     ("; nearest: 'epochs'", '')

@@ -36,23 +36,14 @@ BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}  # x86 and Arm: 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What this run computes on.
+    """What this run computes on."""
 
-    Attributes:
-        device: ``cpu``, ``cuda`` or ``mps``.
-        dtype: of weights and activations.
-        threads: CPU threads of torch, BLAS and OpenMP.
-        seed: python, numpy and torch were seeded with it; functions still take their own seed.
-        progress: whether progress bars may be drawn (a terminal or a live notebook).
-        reasons: why, per choice: ``device``, ``dtype``, ``threads``.
-    """
-
-    device: str
-    dtype: torch.dtype
-    threads: int
-    seed: int
-    progress: bool
-    reasons: dict[str, str] = field(default_factory=dict)
+    device: str  # cpu, cuda or mps
+    dtype: torch.dtype  # of weights and activations
+    threads: int  # CPU threads of torch, BLAS and OpenMP
+    seed: int  # python, numpy and torch were seeded with it; functions still take their own
+    progress: bool  # whether progress bars may be drawn (a terminal or a live notebook)
+    reasons: dict[str, str] = field(default_factory=dict)  # why, per choice: device, dtype, threads
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -61,36 +52,24 @@ class Runtime:
 
 
 def start(config: RuntimeConfig, seed: int) -> Runtime:
-    """Choose device, dtype and threads, seed every generator, and make CPU arithmetic repeatable.
-
-    Args:
-        config: the recipe's ``runtime`` section.
-        seed: for python, numpy and torch.
+    """Choose device, dtype and threads, seed python, numpy and torch, and make CPU arithmetic repeatable.
 
     Raises:
         ResourceError: the recipe demands a device or a dtype that this machine does not have.
     """
     threads, why_threads = choose_threads(config.threads)
-    import torch
-
     device, why_device = _choose_device(config)
     distributed.join(device)  # before anything is put on a GPU: each process of a launch has its own
     dtype, why_dtype = _choose_dtype(config.dtype, device)
-    _limit_threads(threads)
-    _seed_everything(seed)
-    _make_deterministic(device)
     _keep_freed_memory()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    _settle(device, threads, seed)
     reasons = {"device": why_device, "dtype": why_dtype, "threads": why_threads}
     return Runtime(device, dtype, threads, seed, wants_progress(), reasons)
 
 
 def quiet() -> None:
-    """Silence what libraries say to each other and what would make two outputs of one notebook differ, and let threads
-    sleep while they wait.
-
-    Called when ``recnb`` is imported, since some libraries decide at their own import. A value set by the user stays.
+    """Silence what libraries say to each other and what would make two outputs of one notebook differ; threads sleep
+    while they wait. Called when ``recnb`` is imported: some libraries decide at their own import. A user's value stays.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -102,8 +81,7 @@ def quiet() -> None:
 
 def tell(text: str) -> None:
     """Say how far a long computation is, to whoever runs this notebook; nobody listening, nothing happens."""
-    listener = os.environ.get(NOTE)
-    if listener:
+    if listener := os.environ.get(NOTE):
         with contextlib.suppress(OSError):
             Path(listener).write_text(text, encoding="utf-8")
 
@@ -126,17 +104,11 @@ def usable_cores() -> int:
 
 
 def memory_peak() -> int:
-    """Peak resident memory of this process in bytes.
-
-    Linux's ``VmHWM`` comes first: ``ru_maxrss`` of a fresh process still holds the peak of the one that started it.
-    """
-    told = process_memory("VmHWM")
-    if told is not None:
-        return told
+    """Peak resident memory of this process in bytes."""
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, which still holds the peak of a process's parent
+    return process_memory("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def process_memory(name: str, process: int | str = "self") -> int | None:
@@ -163,9 +135,9 @@ def wants_progress() -> bool:
     asked = os.environ.get("RECNB_PROGRESS")
     if asked is not None:
         return asked not in ("", "0")
-    live_notebook = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
-    in_kernel = "ipykernel" in sys.modules
-    return live_notebook if in_kernel else sys.stderr.isatty()
+    if "ipykernel" in sys.modules:
+        return "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
+    return sys.stderr.isatty()
 
 
 def _choose_device(config: RuntimeConfig) -> tuple[str, str]:
@@ -180,15 +152,9 @@ def _choose_device(config: RuntimeConfig) -> tuple[str, str]:
         return "mps", "Apple GPU found"
     if config.device == "auto" and not config.require_gpu:
         return "cpu", "no GPU found"
-    raise ResourceError(_no_gpu_message(config))
-
-
-def _no_gpu_message(config: RuntimeConfig) -> str:
-    import torch
-
     asked = "runtime.require_gpu = true" if config.require_gpu else f"runtime.device = {config.device}"
     build = "this torch is a CPU build" if torch.version.cuda is None else "torch finds no usable GPU"
-    return (
+    raise ResourceError(
         f"the recipe says {asked}, but {build} (torch {torch.__version__}).\n"
         "Ways on: a machine with a GPU and a CUDA build of torch; a CPU recipe (params/quickstart.yaml); or\n"
         "--set runtime.require_gpu=false --set runtime.device=auto, if you accept the time it takes"
@@ -230,36 +196,32 @@ def _cpu_flags() -> set[str]:
     return set(cpuinfo.read_text(encoding="utf-8", errors="replace").split()) if cpuinfo.is_file() else set()
 
 
-def _limit_threads(threads: int) -> None:
+def _settle(device: str, threads: int, seed: int) -> None:
+    """As many threads as were chosen, every generator seeded, and kernels that give the same bits each time.
+
+    Repeatable kernels cost nothing on a CPU; on a GPU they cost speed and some have none, so they are left alone.
+    """
+    import numpy as np
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
     threadpool_limits(limits=threads)
-
-
-def _seed_everything(seed: int) -> None:
-    import numpy as np
-    import torch
-
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that take no generator draw from here
     torch.manual_seed(seed)
-
-
-def _make_deterministic(device: str) -> None:
-    """Repeatable CPU kernels cost nothing; on a GPU they cost speed and some have none, so they are left alone."""
-    import torch
-
-    torch.use_deterministic_algorithms(device == "cpu")
+    # The switch of use_deterministic_algorithms, which would import torch's compiler first (a second or more).
+    torch.set_deterministic_debug_mode("error" if device == "cpu" else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks for the next tensor of that size, as ``MALLOC_TRIM_THRESHOLD_`` and its kin do.
+    """Tell glibc to keep freed blocks for the next tensor of that size; elsewhere nothing happens.
 
     By default it hands large blocks back to the kernel and has them mapped and zeroed again, page by page: that costs a
-    training step about a tenth, and transformers' ``generate`` more. Elsewhere than on glibc nothing happens.
+    training step about a tenth, and transformers' ``generate`` more.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

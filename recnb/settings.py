@@ -21,19 +21,12 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 
 @dataclass(frozen=True)
 class Problem:
-    """What stands in the way of a recipe, and the way on.
+    """What stands in the way of a recipe, and the way on."""
 
-    Attributes:
-        what: one line or more.
-        way: how to mend it.
-        blocks: False: it mends itself where there is a network.
-        stage: the first that would miss it; empty: none in particular.
-    """
-
-    what: str
-    way: str
-    blocks: bool = True
-    stage: str = ""
+    what: str  # one line or more
+    way: str  # how to mend it
+    blocks: bool = True  # False: it mends itself where there is a network
+    stage: str = ""  # the first that would miss it; empty: none in particular
 
 
 class Section(BaseModel):
@@ -47,12 +40,8 @@ class Section(BaseModel):
         return [value for value in values if isinstance(value, Section)]
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
-        """Files and folders outside a run that this section names, whether or not they are there.
-
-        Args:
-            root: project root, where relative names start.
-            recipe: the whole recipe, for what two sections say together.
-        """
+        """Files and folders outside a run that this section names, whether or not they are there; relative names start
+        at the project's ``root``, and the whole ``recipe`` tells what two sections say together."""
         return [path for section in self.inner() for path in section.files(root, recipe)]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
@@ -86,27 +75,16 @@ class RuntimeConfig(Section):
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: a notebook, what it reads and what it may depend on.
+    """One stage: a notebook, what it reads and what it may depend on."""
 
-    Attributes:
-        name: of its folder under ``runs/<recipe>`` and of its page in the report.
-        sections: recipe sections it may read; its key depends on them (``seed`` and ``runtime`` always count).
-        inputs: stages whose artifacts it may read.
-        notebook: under ``notebooks/``, without suffix.
-        deterministic: same recipe, same machine: identical artifact hashes.
-        switch: recipe key that says whether a run includes the stage; empty: it always does.
-        trains: its models' weights, with gradients and moments beside them (else weights alone).
-        eases: keys that lower the memory it takes, the mildest first.
-    """
-
-    name: str
-    sections: tuple[str, ...]
-    inputs: tuple[str, ...]
-    notebook: str
-    deterministic: bool = True
-    switch: str = ""
-    trains: bool = False
-    eases: tuple[str, ...] = ()
+    name: str  # of its folder under runs/<recipe> and of its page in the report
+    sections: tuple[str, ...]  # recipe sections it may read; its key depends on them (seed and runtime always count)
+    inputs: tuple[str, ...]  # stages whose artifacts it may read
+    notebook: str  # under notebooks/, without suffix
+    deterministic: bool = True  # same recipe, same machine: identical artifact hashes
+    switch: str = ""  # recipe key that says whether a run includes the stage; empty: it always does
+    trains: bool = False  # gradients and moments stand beside its models' weights (else weights alone)
+    eases: tuple[str, ...] = ()  # keys that lower the memory it takes, the mildest first
 
     def belongs_to(self, recipe: Recipe) -> bool:
         """Whether a run of this recipe includes the stage."""
@@ -121,16 +99,13 @@ class StageSpec:
 class Judged:
     """Something that a comparison may judge on validation: what has to be run for it, and who makes its ranks.
 
-    Attributes:
-        last: the stage up to which a trial is run.
-        ranks: ``package.module:function``, called with the stage ``last`` opened to look at, the trial's recipe, the
-            name of what is judged, and how many validation users count (0: all). It returns (users,) ranks from 0.
-        settings: sections that the ranks alone depend on; a change in them runs nothing again.
+    ``ranks`` is ``package.module:function``, called with the stage ``last`` opened to look at, the trial's recipe, the
+    name of what is judged, and how many validation users count (0: all). It returns (users,) ranks from 0.
     """
 
-    last: str
+    last: str  # the stage up to which a trial is run
     ranks: str
-    settings: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # sections that the ranks alone depend on; a change in them runs nothing again
 
 
 class Recipe(Section):
@@ -182,3 +157,21 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Dotted key and both values, for each value in which two trees differ; a missing one is None."""
+    mine, theirs = flatten(one), flatten(other)
+    return [(key, mine.get(key), theirs.get(key)) for key in mine | theirs if mine.get(key) != theirs.get(key)]
+
+
+def reasons(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Dotted key of each setting -> its reason."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= reasons(inner, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = field.description or ""
+    return found

@@ -51,12 +51,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def table(frame: pd.DataFrame, caption: str = "", index: bool = False) -> Any:
-    """A frame as an HTML table for a notebook, with every cell escaped and no formula read into it.
+    """A frame of strings and numbers (three digits) as an HTML table for a notebook, ``caption`` above it.
 
-    Args:
-        frame: strings and numbers; floats are shown with three digits.
-        caption: shown above, escaped.
-        index: show the index too.
+    Every text is escaped, and no formula read into it.
     """
     from IPython.display import HTML
 
@@ -69,29 +66,25 @@ def table(frame: pd.DataFrame, caption: str = "", index: bool = False) -> Any:
 
 def use_style() -> None:
     """Set the house style: colour-blind palette, readable at half width."""
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update(
-        {"figure.dpi": 100, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False}
-    )
+    more = {"figure.dpi": 100, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False}
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=more)
 
 
 def show(figure: Figure, alt: str, save: Path | None = None) -> None:
-    """Display a figure with its alt text in the notebook, save it as PNG when ``save`` is given, and close it.
+    """Display a figure in the notebook, save it when a path ending in ``.png`` is given, and close it.
 
-    Args:
-        figure: the figure.
-        alt: one sentence that says what the figure shows; round the numbers in it.
-        save: a path ending in ``.png``; the alt text is stored beside it as ``.txt`` for the report page.
+    ``alt`` is one sentence that says what it shows, numbers rounded; it is stored beside it as ``.txt`` for the report.
     """
     import matplotlib.pyplot as plt
     from IPython import get_ipython
     from IPython.display import display
 
-    picture = _png(figure)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
     plt.close(figure)
+    picture = small_png(drawn.getvalue())
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(picture)
@@ -99,8 +92,7 @@ def show(figure: Figure, alt: str, save: Path | None = None) -> None:
     if get_ipython() is None:  # a script, e.g. one process of several: words are all that can be shown
         print(alt)
         return
-    bundle = {"image/png": picture, "text/plain": alt}
-    display(bundle, metadata={"image/png": {"alt": alt}}, raw=True)
+    display({"image/png": picture, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def small_png(picture: bytes, width: int = 0) -> bytes:
@@ -116,9 +108,3 @@ def small_png(picture: bytes, width: int = 0) -> bytes:
     small = io.BytesIO()
     image.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
-
-
-def _png(figure: Figure) -> bytes:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    return small_png(drawn.getvalue())

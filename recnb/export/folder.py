@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recnb.artifacts import artifact_size, hash_artifact, hash_or_none
+from recnb.artifacts import hash_artifact, read_json
 from recnb.errors import ArtifactError, nearest
 from recnb.llm.settings import DecodeConfig
 
@@ -59,9 +59,7 @@ def read_about(folder: Path) -> About:
         beside = [path.parent.name for path in folder.absolute().parent.glob(f"*/{ABOUT}")]
         raise ArtifactError(f"{folder}: no such folder{nearest(folder.name, beside, 0.3)}; {expected}")
     try:
-        return About.model_validate_json((folder / ABOUT).read_bytes())
-    except OSError:
-        raise ArtifactError(f"{folder}: not an export; {expected}") from None
+        return About.model_validate(read_json(folder / ABOUT))
     except ValidationError as error:
         problem = error.errors()[0]
     key = ".".join(map(str, problem["loc"]))
@@ -91,15 +89,6 @@ def check_target(target: Path) -> None:
         raise ArtifactError(f"{target}: holds files that no export wrote ({named}); move them away. Nothing written")
 
 
-def checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    """sha256 and size of every file of a folder, by its path within."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): {"sha256": hash_artifact(path), "bytes": artifact_size(path)}
-        for path in files
-    }
-
-
 def check_files(folder: Path, about: About, names: Iterable[str]) -> None:
     """Files of an exported folder must be there and as they were written.
 
@@ -107,10 +96,8 @@ def check_files(folder: Path, about: About, names: Iterable[str]) -> None:
         ArtifactError: one is gone, damaged or changed.
     """
     for name in sorted(names):
-        found = hash_or_none(folder / name)
-        if found is None:
+        if not (found := hash_artifact(folder / name)):
             raise ArtifactError(f"{folder / name} is gone; export again, or fetch the whole folder again")
         if found != about.files.get(name, {}).get("sha256"):
-            raise ArtifactError(
-                f"{folder / name} does not match its checksum in {ABOUT}: damaged or changed, so it is not used"
-            )
+            changed = f"does not match its checksum in {ABOUT}: damaged or changed, so it is not used"
+            raise ArtifactError(f"{folder / name} {changed}")

@@ -40,41 +40,26 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder written by :func:`export_model`. Weights are read, and checked, when they are first needed.
-
-    Attributes:
-        folder: where it is.
-        about: what ``recnb.json`` says.
-        item_ids, titles: N texts each.
-        codes: (N, L) integers.
-        device: ``cpu``, ``cuda`` or ``mps``.
-    """
+    """A folder written by :func:`export_model`. Weights are read, and checked, when they are first needed."""
 
     folder: Path
-    about: About
-    item_ids: list[str]
-    titles: list[str]
-    codes: np.ndarray
-    device: str
+    about: About  # what recnb.json says
+    item_ids: list[str]  # N
+    titles: list[str]  # N
+    codes: np.ndarray  # (N, L) integers
+    device: str  # cpu, cuda or mps
 
     def recommend(
-        self,
-        histories: Sequence[Sequence[str]],
-        top: int = 10,
-        beam: int | None = None,
-        exclude_history: bool = False,
+        self, histories: Sequence[Sequence[str]], top: int = 10, beam: int | None = None, exclude_history: bool = False
     ) -> list[list[Recommendation]]:
-        """The items most probable after each history.
+        """The ``top`` items most probable after each of U histories, best first.
 
         Args:
-            histories: U histories of item ids, oldest first; the model sees the latest T of each.
+            histories: of item ids, oldest first; the model sees the latest T of each.
             top: length of the lists.
             beam: W, beams of the search; None: the run's, which gives the lists that the run evaluated. A search with
                 another width may find other items.
             exclude_history: leave out what stands in the user's history, seen by the model or not.
-
-        Returns:
-            U lists of ``top`` :class:`Recommendation`, best first.
 
         Raises:
             RecnbError: an empty history, an unknown item (names the nearest), or more places asked for than beams or
@@ -82,26 +67,21 @@ class Exported:
             ArtifactError: a file of the folder is damaged.
             ResourceError: there is no such device.
         """
-        rows = [self.numbers(history) for history in histories]
+        rows = [self._numbers(history) for history in histories]
         seen = [np.unique(row) if exclude_history else row[:0] for row in rows]
-        widths = np.array([self._width(top, beam, len(self.item_ids) - len(out)) for out in seen], dtype=np.int64)
-        found: list[list[Recommendation]] = [[] for _ in rows]
-        for width in np.unique(widths).tolist():  # one value, but for tiny catalogues
-            users = np.flatnonzero(widths == width).tolist()
-            items, scores = self._search([rows[u] for u in users], width, [seen[u] for u in users])
-            for user, line, values in zip(users, items[:, :top].tolist(), scores[:, :top].tolist(), strict=True):
-                found[user] = [
-                    Recommendation(place, self.item_ids[item], self.titles[item], score)
-                    for place, (item, score) in enumerate(zip(line, values, strict=True), 1)
-                ]
-        return found
+        beam = self.about.inference.decode.beam if beam is None else beam
+        _check_places(top, beam, room=len(self.item_ids) - max(map(len, seen), default=0))
+        items, scores = (found[:, :top].tolist() for found in self._search(rows, beam, seen))
+        return [
+            [
+                Recommendation(place, self.item_ids[item], self.titles[item], score)
+                for place, (item, score) in enumerate(zip(line, values, strict=True), 1)
+            ]
+            for line, values in zip(items, scores, strict=True)
+        ]
 
-    def numbers(self, history: Sequence[str]) -> np.ndarray:
-        """Item ids -> (T',) item numbers.
-
-        Raises:
-            RecnbError: no id at all, or one that is not in the catalogue.
-        """
+    def _numbers(self, history: Sequence[str]) -> np.ndarray:
+        """Item ids -> (T',) item numbers."""
         if isinstance(history, str) or not len(history):
             raise RecnbError("the history is empty: expected at least one item id, oldest first")
         if unknown := [item for item in history if item not in self._number]:
@@ -118,19 +98,8 @@ class Exported:
     def _number(self) -> dict[str, int]:
         return {item: number for number, item in enumerate(self.item_ids)}
 
-    def _width(self, top: int, beam: int | None, room: int) -> int:
-        """Beams for one search; never more than there are items to list."""
-        asked = self.about.inference.decode.beam if beam is None else beam
-        if min(top, asked) < 1:
-            raise RecnbError(f"top {top}, beam {asked}: expected at least 1 of each")
-        if top > room:
-            raise RecnbError(f"top {top} is more than the {room} items that can be listed; nearest valid: {room}")
-        if top > asked:
-            raise RecnbError(f"top {top} is more than the beam of {asked}; expected top {asked}, or a beam of {top}")
-        return min(asked, room)
-
-    def _search(self, rows: list[np.ndarray], width: int, seen: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Histories as item numbers -> items (U, W) and scores (U, W)."""
+    def _search(self, rows: list[np.ndarray], beam: int, seen: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Histories as item numbers, and items to leave out -> items (U, W) and scores (U, W)."""
         from scipy.sparse import csr_matrix
 
         from recnb.eager_llm.prompts import seqrec_prompts
@@ -140,9 +109,9 @@ class Exported:
         settings = self.about.inference
         latest = [row[-settings.max_history :] for row in rows]
         prompts = seqrec_prompts(vocabulary, latest, TasksConfig(separator=settings.separator), settings.con_before)
-        columns, ends = np.concatenate(seen), np.cumsum([0, *map(len, seen)])
+        columns, ends = np.concatenate([*seen, np.empty(0, np.int64)]), np.cumsum([0, *map(len, seen)])
         exclude = csr_matrix((np.ones(len(columns), bool), columns, ends), (len(rows), len(self.item_ids)))
-        config = settings.decode.model_copy(update={"beam": width})
+        config = settings.decode.model_copy(update={"beam": beam})
         return recommend(model, prompts, trie, config, exclude if exclude.nnz else None)
 
     @cached_property
@@ -163,10 +132,6 @@ class Exported:
 
 def load_export(folder: str | Path, device: str = "cpu") -> Exported:
     """Open a folder written by :func:`export_model`; takes no time, weights wait until they are needed.
-
-    Args:
-        folder: the exported folder.
-        device: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
         ArtifactError: no such folder, not an export, one of a format this version does not read, or a file of the
@@ -195,6 +160,15 @@ def as_table(found: Sequence[Recommendation]) -> str:
 def as_json(history: Sequence[str], found: Sequence[Recommendation]) -> str:
     """A list for another program."""
     return json.dumps({"history": list(history), "recommendations": [asdict(r) for r in found]}, indent=1)
+
+
+def _check_places(top: int, beam: int, room: int) -> None:
+    if min(top, beam) < 1:
+        raise RecnbError(f"top {top}, beam {beam}: expected at least 1 of each")
+    if top > room:
+        raise RecnbError(f"top {top} is more than the {room} items that can be listed; nearest valid: {room}")
+    if top > beam:
+        raise RecnbError(f"top {top} is more than the beam of {beam}; expected top {beam}, or a beam of {top}")
 
 
 def _check_device(device: str) -> None:

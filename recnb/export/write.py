@@ -12,16 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recnb import __version__
-from recnb.artifacts import read_artifact, write_folder_atomic, write_json
+from recnb.artifacts import files_of, fingerprint, read_artifact, read_json, write_folder_atomic, write_json
 from recnb.eager_llm.paper import departures
 from recnb.eager_llm.recipe import EagerLLM
 from recnb.eager_llm.templates import TEMPLATES
 from recnb.errors import ArtifactError, RecipeError, ResourceError
 from recnb.export.card import model_card
-from recnb.export.folder import ABOUT, ADAPTER, CARD, FORMAT, INDEX, ITEMS, VERSION, check_target, checksums
+from recnb.export.folder import ABOUT, ADAPTER, CARD, FORMAT, INDEX, ITEMS, VERSION, check_target
 from recnb.report.result import verdicts
 from recnb.settings import Recipe, StageSpec, flatten
 from recnb.workflow.manifest import artifact_hashes, needed, notebook_of, stage_folder, verified_inputs
@@ -48,34 +46,39 @@ def export_model(recipe: Recipe, root: Path, target: Path) -> Path:
     check_target(target)
     if not isinstance(recipe, EagerLLM):
         raise RecipeError(f"{recipe.name}: export writes models of system eager_llm, and this is {recipe.system}")
-    verified: dict[Path, tuple[Any, ...]] = {}
-    manifests = _finished(_NEEDED, recipe, root, verified)
-    folders = {name: stage_folder(recipe, name, root) for name in _NEEDED}
-    adapter = folders["05_anneal"] / ADAPTER if "adapter" in manifests["05_anneal"]["artifacts"] else None
     from recnb.eager_llm.tasks import titles_of
 
-    items, codes = read_artifact(folders["01_data"] / "items.parquet"), read_artifact(folders["03_index"] / "codes.npy")
-    about = _about(recipe, root, folders, manifests) | {"measured": _measured(recipe, root, verified)}
-    ids, titles = items["item_id"].astype(str).tolist(), titles_of(items)  # titles as the run's prompts knew them
-    return write_export(target, folders["04_train"] / "model", adapter, ids, titles, codes, about)
+    manifests = _finished(_NEEDED, recipe, root)
+    data, index, trained, annealed = (stage_folder(recipe, name, root) for name in _NEEDED)
+    facts = read_artifact(annealed / "anneal.json")
+    about = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "recipe_hash": recipe_hash(recipe),
+        "seed": recipe.seed,
+        "recnb": __version__,
+        **{name: manifests["04_train"][name] for name in ("commit", "dtype", "versions")},
+        "inference": inference_settings(recipe, facts["adapter"], facts["chosen_on_validation"]),
+        "index": {**read_artifact(trained / "model" / INDEX), "source": recipe.index.source},
+        "data": _data(read_artifact(data / "dataset.json"), manifests["01_data"]),
+        "training": _training(recipe, root, read_artifact(trained / "train.json"), manifests["04_train"]),
+        "measured": _measured(recipe, root),
+    }
+    table, codes = read_artifact(data / "items.parquet"), read_artifact(index / "codes.npy").tolist()
+    columns = zip(table["item_id"].astype(str), titles_of(table), codes, strict=True)  # titles as prompts knew them
+    items = [{"item_id": item_id, "title": title, "codes": own} for item_id, title, own in columns]
+    return write_export(target, trained / "model", annealed / ADAPTER if facts["adapter"] else None, items, about)
 
 
 def write_export(
-    target: Path,
-    model: Path,
-    adapter: Path | None,
-    item_ids: Sequence[str],
-    titles: Sequence[str],
-    codes: np.ndarray,
-    about: dict[str, Any],
+    target: Path, model: Path, adapter: Path | None, items: Sequence[dict[str, Any]], about: dict[str, Any]
 ) -> Path:
-    """Write the folder whole or not at all; whatever lies at ``target`` is replaced.
+    """Write the folder whole or not at all; whatever lies at ``target`` (returned) is replaced.
 
     Args:
-        target: where; returned.
         model: what :func:`recnb.eager_llm.checkpoint.save_model` wrote.
         adapter: folder of a peft adapter, or None.
-        item_ids, titles, codes: N texts each, and (N, L) integers.
+        items: item_id, title and codes (L integers) of each.
         about: what ``recnb.json`` says, but for the checksums of the files.
 
     Raises:
@@ -88,12 +91,12 @@ def write_export(
         if adapter is not None:
             shutil.copytree(adapter, folder / ADAPTER, copy_function=shutil.copyfile)
         _forget_places(folder)
-        rows = zip(item_ids, titles, codes.tolist(), strict=True)
-        lines = [json.dumps({"item_id": i, "title": t, "codes": c}, ensure_ascii=False) for i, t, c in rows]
-        (folder / ITEMS).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-        whole = {"format": FORMAT, "version": VERSION, **about, "files": checksums(folder)}
+        lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+        (folder / ITEMS).write_text(lines, encoding="utf-8", newline="\n")
+        files = {file.relative_to(folder).as_posix(): fingerprint(file) for file in files_of(folder)}
+        whole = {"format": FORMAT, "version": VERSION, **about, "files": files}
         write_json(folder / ABOUT, whole)
-        (folder / CARD).write_text(model_card(whole, item_ids), encoding="utf-8")
+        (folder / CARD).write_text(model_card(whole, [item["item_id"] for item in items]), encoding="utf-8")
 
     try:
         write_folder_atomic(target, fill)
@@ -123,12 +126,10 @@ def public_backbone(model: str, root: Path) -> tuple[str, str]:
     return (path.name, "") if here else (model, model.partition("@")[0])
 
 
-def _finished(
-    stages: tuple[str, ...], recipe: EagerLLM, root: Path, verified: dict[Path, tuple[Any, ...]]
-) -> dict[str, dict[str, Any]]:
+def _finished(stages: tuple[str, ...], recipe: EagerLLM, root: Path) -> dict[str, dict[str, Any]]:
     """Manifests of stages: complete, undamaged, of this recipe and made from one another."""
     manifests = {name: needed("export", name, recipe, root) for name in stages}
-    hashes = verified_inputs(StageSpec("export", (), stages, ""), recipe, root, verified)
+    hashes = verified_inputs(StageSpec("export", (), stages, ""), recipe, root)
     for name, manifest in manifests.items():
         for other, used in manifest["inputs"].items():
             if used != hashes.get(other, used):
@@ -139,28 +140,7 @@ def _finished(
     return manifests
 
 
-def _about(
-    recipe: EagerLLM, root: Path, folders: dict[str, Path], manifests: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """What inference needs and a reader asks, without a place of this machine in it."""
-    annealed = read_artifact(folders["05_anneal"] / "anneal.json")
-    trained = manifests["04_train"]
-    return {
-        "name": recipe.name,
-        "title": recipe.title,
-        "recipe_hash": recipe_hash(recipe),
-        "seed": recipe.seed,
-        "recnb": __version__,
-        **{name: trained[name] for name in ("commit", "dtype", "versions")},
-        "inference": inference_settings(recipe, annealed["adapter"], annealed["chosen_on_validation"]),
-        "index": {**read_artifact(folders["04_train"] / "model" / INDEX), "source": recipe.index.source},
-        "data": _data(folders["01_data"], manifests["01_data"]),
-        "training": _training(recipe, root, read_artifact(folders["04_train"] / "train.json"), trained),
-    }
-
-
-def _data(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    dataset = read_artifact(folder / "dataset.json")
+def _data(dataset: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
     told = {name: dataset["provenance"].get(name) for name in ("source", "licence", "sha256")}
     counts = {name: dataset[name] for name in ("name", "users", "items", "interactions")}
     artifacts = {name: sha for name, sha in artifact_hashes(manifest).items() if name.endswith(".parquet")}
@@ -182,10 +162,10 @@ def _training(recipe: EagerLLM, root: Path, facts: dict[str, Any], manifest: dic
     }
 
 
-def _measured(recipe: EagerLLM, root: Path, verified: dict[Path, tuple[Any, ...]]) -> dict[str, Any] | None:
+def _measured(recipe: EagerLLM, root: Path) -> dict[str, Any] | None:
     """What 06 measured of this very model, seen items kept; None if it did not, or measured another."""
     try:
-        manifests = _finished((*_NEEDED, recipe.evaluation), recipe, root, verified)
+        manifests = _finished((*_NEEDED, recipe.evaluation), recipe, root)
     except ArtifactError:
         return None
     folder = stage_folder(recipe, recipe.evaluation, root)
@@ -205,9 +185,7 @@ def _measured(recipe: EagerLLM, root: Path, verified: dict[Path, tuple[Any, ...]
 def _forget_places(folder: Path) -> None:
     """No path of this machine goes along; the adapter finds its backbone one folder up."""
     for path in folder.rglob("*.json"):
-        content = read_artifact(path)
-        if not isinstance(content, dict):
-            continue
+        content = read_json(path)
         named = {key: value for key, value in content.items() if key.endswith(("path", "file"))}
         places = {key for key, value in named.items() if isinstance(value, str) and Path(value).is_absolute()}
         kept = {key: value for key, value in content.items() if key not in places}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import find_root, write_atomic
+from recnb.artifacts import find_root, write_text
 from recnb.errors import ArtifactError, RecnbError
 from recnb.report.notebooks import linked
 from recnb.settings import Recipe
@@ -34,13 +34,8 @@ def keep(recipe: Recipe, root: Path, folder: Path, stages: Sequence[str] = ()) -
     """Write the executed notebooks of a recipe as committed ones: ``<folder>/<stage>.ipynb``.
 
     Links lead to the notebooks beside them and else into the project. Of the metadata, tags and the seconds of each
-    cell stay; outputs that no viewer shows go; pictures have 256 colours and are at most 1,000 pixels wide.
-
-    Args:
-        recipe: whose notebooks have run.
-        root: project root.
-        folder: where they go.
-        stages: names of those to keep; none: all that have run.
+    cell stay; outputs that no viewer shows go; pictures have 256 colours and are at most 1,000 pixels wide. Those of
+    ``stages`` are kept; none named: all that have run.
 
     Raises:
         ArtifactError: a stage that was asked for has not run, or none has.
@@ -93,8 +88,7 @@ def _slim(executed: Path, target: Path, leads: Callable[[re.Match[str]], str], r
             cell.source = _FOLDER_OF_A_SETTING.sub("", cell.source)
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(_slim_output, cell.outputs) if output.get("data") != {}]
-    text = nbformat.writes(nbformat.from_dict(_without_places(notebook, _places(root)))) + "\n"
-    write_atomic(target, lambda file: file.write(text.encode()))
+    write_text(target, nbformat.writes(nbformat.from_dict(_without_places(notebook, _places(root)))) + "\n")
 
 
 def _slim_output(output: Any) -> Any:

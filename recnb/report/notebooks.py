@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recnb import __version__
-from recnb.artifacts import write_atomic
+from recnb.artifacts import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -20,28 +20,17 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(
-    executed: Path,
-    notebook: str,
-    recipe: str,
-    links: Mapping[str, str],
-    previous: str = "",
-    following: str = "",
-) -> bool:
-    """Write an executed notebook as one HTML page beside it; nothing is done if the page is up to date.
+def render_page(executed: Path, recipe: str, links: Mapping[str, str]) -> bool:
+    """Write an executed notebook as one HTML page beside it; False: its page is up to date.
 
     Args:
         executed: the notebook.
-        notebook: which one of the project it is, below ``notebooks/`` and without suffix; its links start there.
         recipe: name of the recipe, for the title.
-        links: such names of notebooks to names of their pages; a link to any other becomes plain text.
-        previous, following: names of the neighbours' pages; empty if there is none.
-
-    Returns:
-        whether the page was written.
+        links: all pages in their order, this one among them: which notebook below ``notebooks/``, without suffix ->
+            name of its page. A link to any other notebook becomes plain text.
     """
     source, target = executed.read_text(encoding="utf-8"), executed.with_suffix(".html")
-    stamp = _stamp(source, notebook, recipe, json.dumps(dict(links)), previous, following)
+    stamp = _stamp(source, executed.stem, recipe, json.dumps(dict(links)))
     if target.is_file() and target.read_text(encoding="utf-8").startswith(stamp):
         return False
     import nbformat
@@ -49,19 +38,22 @@ def render_page(
 
     from recnb.report.markdown import markdown, safe_html
 
+    pages = list(links.values())
+    place = pages.index(executed.stem)
+
     def page_of(link: str) -> str:
-        page = links.get(linked(notebook, link).removesuffix(".ipynb"))
+        page = links.get(linked(list(links)[place], link).removesuffix(".ipynb"))
         return f"{page}.html" if page else ""
 
     page = templates().get_template("page.html.j2").render(
         cells=nbformat.reads(source, as_version=4).cells,
         title=title_of(json.loads(source), executed.stem),
         executed=executed.name,
-        recipe=recipe, previous=previous, following=following,
+        recipe=recipe, previous=["", *pages][place], following=[*pages, ""][place + 1],
         markdown=lambda text: markdown(text, page_of),
         safe_html=safe_html, ansi=ansi2html, highlight=Highlight2HTML(pygments_lexer="ipython3"),
     )  # fmt: skip
-    write_atomic(target, lambda file: file.write(f"{stamp}\n{page}\n".encode()))
+    write_text(target, f"{stamp}\n{page}\n")
     return True
 
 

@@ -5,17 +5,15 @@ It is made from manifests, the ledger, figures and executed notebooks alone, so 
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from recnb.artifacts import hash_or_none, read_artifact, write_atomic
+from recnb.artifacts import hash_artifact, read_json, write_json, write_text
 from recnb.report import result
 from recnb.report.notebooks import render_page, templates, title_of
-from recnb.settings import Recipe, StageSpec
+from recnb.settings import Recipe, StageSpec, reasons
 from recnb.studies.claims import read_choices
 from recnb.workflow import recipe_text
 from recnb.workflow.manifest import artifact_hashes, read_manifest, report_folder, stage_folder
@@ -26,49 +24,32 @@ from recnb.workflow.run import restore_page
 _PICTURES = 5  # how many stand open on the page where the recipe names none
 
 
-@dataclass(frozen=True)
-class StageView:
+class StageView(NamedTuple):
     """What the page shows of one stage."""
 
     spec: StageSpec
     title: str
     made: Mapping[str, Any]  # its manifest; empty where it was not run
     seconds: float  # of the whole notebook where the runner measured it, else of the stage within it
-
-    @property
-    def memory(self) -> int:
-        """Peak in bytes; on a GPU that of its tensors."""
-        return self.made.get("peak_gpu_memory") or self.made.get("peak_memory") or 0
-
-    @property
-    def facts(self) -> list[tuple[str, str]]:
-        """What the stage noted."""
-        return [(name.replace("_", " "), shown(value)) for name, value in self.made.get("facts", {}).items()]
-
-    @property
-    def artifacts(self) -> list[tuple[str, str, str]]:
-        """(name, size, sha256) of what it handed on."""
-        return [(name, size(file["bytes"]), file["sha256"]) for name, file in self.made["artifacts"].items()]
+    memory: int  # peak in bytes; on a GPU that of its tensors
+    facts: list[tuple[str, str]]  # what it noted
+    artifacts: list[tuple[str, str, str]]  # name, size and sha256 of what it handed on
 
 
 def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: Sequence[str] = ()) -> Path:
-    """Write the report page, the notebooks' pages and ``metrics.json``; what is up to date is left alone.
+    """Write the report page (returned), the notebooks' pages and ``metrics.json``; what is up to date is left alone.
 
-    Args:
-        recipe: the recipe, overrides applied.
-        root: project root.
-        recipe_path, overrides: as on the command line, shown with the command that repeats the run.
-
-    Returns:
-        path of ``index.html``.
+    ``recipe_path`` and ``overrides``, as on the command line, are shown with the command that repeats the run.
     """
     folder = report_folder(recipe, root)
     manifests = {spec.name: read_manifest(recipe, spec.name, root) or {} for spec in recipe.stages}
     pages = _render_pages(recipe, root, manifests)
-    views = _views(recipe, root, manifests)
+    history = read_json(root / recipe.paths.runs / recipe.name / "history.json")
+    listed = [spec for spec in recipe.stages if manifests[spec.name] or spec.belongs_to(recipe)]
+    views = [_view(spec, manifests[spec.name], history.get(spec.name, {}), root) for spec in listed]
     done = [view for view in views if view.made]
-    ledger = read_result(recipe, root, "ledger.json").get("rows", [])
-    metrics = read_result(recipe, root, "metrics.json")
+    ledger = _result(recipe, root, "ledger.json").get("rows", [])
+    metrics = _result(recipe, root, "metrics.json")
     choices = read_choices(recipe.name, root)
     chosen, more = pictures(folder / "figures", recipe.pictures)
     text = templates().get_template("index.html.j2").render(
@@ -83,17 +64,17 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
         environment=_environment([view.made for view in done]),
         duration=duration, size=size,
     )  # fmt: skip
-    _write_if_changed(folder / "index.html", text + "\n")
-    _write_if_changed(folder / "metrics.json", json.dumps(_metrics(recipe, manifests, ledger), indent=1) + "\n")
+    write_text(folder / "index.html", text + "\n")
+    write_json(folder / "metrics.json", _metrics(recipe, done, ledger))
     return folder / "index.html"
 
 
-def read_result(recipe: Recipe, root: Path, name: str) -> dict[str, Any]:
+def _result(recipe: Recipe, root: Path, name: str) -> dict[str, Any]:
     """A JSON artifact of the evaluation; empty if there is none or it does not match its manifest."""
     path = stage_folder(recipe, recipe.evaluation, root) / name
     made = read_manifest(recipe, recipe.evaluation, root) or {"artifacts": {}}
     sha = artifact_hashes(made).get(name)
-    return dict(read_artifact(path)) if sha and hash_or_none(path) == sha else {}
+    return read_json(path) if sha and hash_artifact(path) == sha else {}
 
 
 def pictures(folder: Path, wanted: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
@@ -127,35 +108,22 @@ def shown(value: Any) -> str:
 
 def _render_pages(recipe: Recipe, root: Path, manifests: Mapping[str, Any]) -> dict[str, str]:
     """Make a page of each executed notebook; stage name to the page's path relative to the report."""
-    for name, made in manifests.items():
-        if made:
-            restore_page(recipe, name, root)
+    for name in filter(manifests.get, manifests):
+        restore_page(recipe, name, root)
     kept = [spec for spec in recipe.stages if executed_path(recipe, spec.name, root).is_file()]
-    names = ["", *(spec.name for spec in kept), ""]
     links = {spec.notebook: spec.name for spec in kept}
-    for spec, previous, following in zip(kept, names, names[2:], strict=False):
-        render_page(executed_path(recipe, spec.name, root), spec.notebook, recipe.name, links, previous, following)
-    return {spec.name: f"notebooks/{spec.name}.html" for spec in kept}
+    for name in links.values():
+        render_page(executed_path(recipe, name, root), recipe.name, links)
+    return {name: f"notebooks/{name}.html" for name in links.values()}
 
 
-def _views(recipe: Recipe, root: Path, manifests: Mapping[str, Any]) -> list[StageView]:
-    history = _read(root / recipe.paths.runs / recipe.name / "history.json")
-    views = []
-    for spec in recipe.stages:
-        made, measured = manifests[spec.name], history.get(spec.name, {})
-        seconds = (measured if measured.get("key") == made.get("key") else made).get("seconds", 0.0)
-        title = title_of(_read(spec.file(root)), spec.name).partition("·")[2].strip() or spec.name[3:]
-        if made or spec.belongs_to(recipe):
-            views.append(StageView(spec, title, made, seconds))
-    return views
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file that may be missing or broken: empty then."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+def _view(spec: StageSpec, made: Mapping[str, Any], measured: Mapping[str, Any], root: Path) -> StageView:
+    seconds = (measured if measured.get("key") == made.get("key") else made).get("seconds", 0.0)
+    title = title_of(read_json(spec.file(root)), spec.name).partition("·")[2].strip() or spec.name[3:]
+    memory = made.get("peak_gpu_memory") or made.get("peak_memory") or 0
+    facts = [(name.replace("_", " "), shown(value)) for name, value in made.get("facts", {}).items()]
+    files = [(name, size(file["bytes"]), file["sha256"]) for name, file in made.get("artifacts", {}).items()]
+    return StageView(spec, title, made, seconds, memory, facts, files)
 
 
 def _cost(done: Sequence[StageView]) -> result.Table:
@@ -185,7 +153,7 @@ def _environment(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]
 
 def _settings(recipe: Recipe) -> list[tuple[str, str, str, str]]:
     """(key, value, default, reason) of each setting that is not the default."""
-    why, inline = recipe_text.reasons(type(recipe)), recipe_text.inline
+    why, inline = reasons(type(recipe)), recipe_text.inline
     rows = recipe_text.differences(recipe, recipe_text.defaults(recipe))
     return [
         (key, inline(value), inline(default), why.get(key) or why.get(key.rpartition(".")[0], ""))
@@ -193,18 +161,13 @@ def _settings(recipe: Recipe) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _metrics(recipe: Recipe, manifests: Mapping[str, Any], ledger: list[dict[str, Any]]) -> dict[str, Any]:
+def _metrics(recipe: Recipe, done: Sequence[StageView], ledger: list[dict[str, Any]]) -> dict[str, Any]:
     """The report's numbers for machines."""
     kept = ("key", "device", "dtype", "seed", "seconds", "peak_memory", "peak_gpu_memory", "commit", "facts")
-    stages = {stage: {name: made.get(name) for name in kept} for stage, made in manifests.items() if made}
+    stages = {view.spec.name: {name: view.made.get(name) for name in kept} for view in done}
     return {"recipe": recipe.name, "seed": recipe.seed, "stages": stages, "ledger": ledger}
 
 
 def _alt(figure: Path) -> str:
     text, name = figure.with_suffix(".txt"), figure.stem.partition("-")[2]
     return text.read_text(encoding="utf-8").strip() if text.is_file() else name.replace("-", " ")
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_atomic(path, lambda file: file.write(text.encode()))

@@ -1,7 +1,7 @@
-"""Fill the tables of the project's pages from committed results, so that no figure there is typed by hand.
+"""Fill the tables of ``reports/README.md`` from committed results, so that no figure there is typed by hand.
 
 ``make ledger`` runs ``python -m recnb.report.readme``; a test compares them. A table stands between the marks
-``<!-- name -->`` and ``<!-- /name -->`` of its page.
+``<!-- name -->`` and ``<!-- /name -->``.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import find_root, write_atomic
+from recnb.artifacts import find_root, write_text
 from recnb.errors import ArtifactError, RecnbError
-from recnb.report.result import Best, Table, ledger_table
+from recnb.report.result import ORIGIN, ledger_table, markdown_table
 
-RESULTS = "reports/README.md"
-LEDGERS: dict[str, tuple[str, tuple[str, ...]]] = {  # mark -> the page that holds it, and the files of its rows
-    "ledger": (RESULTS, ("reports/example/ledger.json",)),
-    "beauty": (RESULTS, ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json")),
-    "sports": (RESULTS, ("reports/sports-cpu/results.json",)),
-    "instruments": (RESULTS, ("reports/instruments-cpu/results.json",)),
-    "speed": (RESULTS, ("reports/example/speed.json",)),
+PAGE = "reports/README.md"
+LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
+    "ledger": ("reports/example/ledger.json",),
+    "beauty": ("reports/beauty-cpu/results.json", "reports/beauty-cpu-head/results.json"),
+    "sports": ("reports/sports-cpu/results.json",),
+    "instruments": ("reports/instruments-cpu/results.json",),
+    "speed": ("reports/example/speed.json",),
 }
-_ORIGIN = ("commit", "hardware")  # the same in every measured row: said once, below the table
 
 
 def main() -> int:
-    """Fill all marks in the pages of the project around the working directory."""
+    """Fill all marks in the page of the project around the working directory."""
     try:
         root = find_root()
         changed = stale(root)
         for name in changed:
-            fill_mark(root, name)
+            write_text(root / PAGE, filled(root, name))
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
         return 2
@@ -46,32 +45,25 @@ def stale(root: Path) -> list[str]:
     Raises:
         ArtifactError: a file with rows, or a mark, is missing.
     """
-    return [name for name in LEDGERS if len(set(_page(root, name))) > 1]
+    return [name for name in LEDGERS if filled(root, name) != (root / PAGE).read_text(encoding="utf-8")]
 
 
-def fill_mark(root: Path, name: str) -> None:
-    """Put the table of this mark into its page; raises as :func:`stale`."""
-    content = _page(root, name)[1].encode()
-    write_atomic(root / LEDGERS[name][0], lambda file: file.write(content))
-
-
-def _page(root: Path, name: str) -> tuple[str, str]:
-    """The page of a mark as it is, and as it should be."""
-    page, begin, end = root / LEDGERS[name][0], f"<!-- {name} -->", f"<!-- /{name} -->"
-    text = page.read_text(encoding="utf-8")
+def filled(root: Path, name: str) -> str:
+    """The page with the table of this mark as it should be; raises as :func:`stale`."""
+    text, begin, end = (root / PAGE).read_text(encoding="utf-8"), f"<!-- {name} -->", f"<!-- /{name} -->"
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise ArtifactError(f"{page}: expected one {begin} and one {end}")
+        raise ArtifactError(f"{root / PAGE}: expected one {begin} and one {end}")
     before, rest = text.split(begin)
-    return text, f"{before}{begin}\n{mark_body(root, name)}\n{end}{rest.split(end)[1]}"
+    return f"{before}{begin}\n{mark_body(root, name)}\n{end}{rest.split(end)[1]}"
 
 
 def mark_body(root: Path, name: str) -> str:
     """What belongs between two marks: a table, and one line on where its measured rows come from. A row that stands in
     several files is shown once; errors as of :func:`read_rows`."""
     rows: dict[str, dict[str, Any]] = {}  # by all that is said of each
-    for row in (row for source in LEDGERS[name][1] for row in read_rows(root / source)):
-        rows.setdefault(json.dumps({key: row[key] for key in row if key not in _ORIGIN}), row)
-    found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in _ORIGIN}
+    for row in (row for source in LEDGERS[name] for row in read_rows(root / source)):
+        rows.setdefault(json.dumps({key: row[key] for key in row if key not in ORIGIN}), row)
+    found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in ORIGIN}
     said = "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if values)
     table = markdown_table(ledger_table(list(rows.values())))
     return f"{table}\n\nMeasured rows: {said}." if said else table
@@ -93,25 +85,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ArtifactError(f"{path}: expected a list of rows")
     return rows
-
-
-def markdown_table(table: Table) -> str:
-    """A table as Markdown: numbers to the right, the best in bold.
-
-    >>> print(markdown_table(ledger_table([{"system": "a | b", "R@10": 0.5, "kind": "measured", "note": None}])))
-    | system | R@10 | kind |
-    | --- | ---: | --- |
-    | a \\| b | **0.5000** | measured |
-    """
-    names, looks = zip(*table.columns, strict=True)
-    lines = [names, ["---:" if look == "n" else "---" for look in looks]]
-    lines += [[_cell(text) for text in row] for row in table.rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _cell(text: str) -> str:
-    plain = text.replace("|", "\\|").replace("\n", " ")
-    return f"**{plain}**" if isinstance(text, Best) else plain
 
 
 if __name__ == "__main__":

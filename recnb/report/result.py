@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 _METRIC = re.compile(r"^[RN]@\d+")
 _PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
-_SAID_ELSEWHERE = {"commit", "hardware"}  # the same for all measured rows: they stand in the environment
+ORIGIN = ("commit", "hardware")  # the same in every measured row: said elsewhere
 
 
 class Best(str):
@@ -24,19 +26,31 @@ class Best(str):
 
 
 class Table(NamedTuple):
-    """What the page's one macro for tables draws.
+    """What the page's one macro for tables draws; looks are classes of index.css."""
 
-    Attributes:
-        columns: (name, look) of each; looks are classes of index.css: n (a number), mono, soft, hash, bar.
-        rows: texts, one per column; those of :class:`Best` stand in bold.
-        looks: of the rows; none: all alike.
-        groups: a line above the columns, what some of them share -> how many those are.
+    columns: Sequence[tuple[str, str]]  # name and look: n (a number), mono, soft, hash, bar
+    rows: Sequence[Sequence[str]]  # texts, one per column; those of :class:`Best` stand in bold
+    looks: Sequence[str] = ()  # of the rows; none: all alike
+    groups: Mapping[str, int] = {}  # a line above the columns, what some of them share -> how many those are
+
+
+def markdown_table(table: Table) -> str:
+    """A table as Markdown: numbers to the right, the best in bold.
+
+    >>> print(markdown_table(ledger_table([{"system": "a | b", "R@10": 0.5, "kind": "measured", "note": None}])))
+    | system | R@10 | kind |
+    | --- | ---: | --- |
+    | a \\| b | **0.5000** | measured |
     """
+    names, looks = zip(*table.columns, strict=True)
+    rule = ["---:" if look == "n" else "---" for look in looks]
+    lines = [names, rule, *(map(_markdown, row) for row in table.rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
-    columns: Sequence[tuple[str, str]]
-    rows: Sequence[Sequence[str]]
-    looks: Sequence[str] = ()
-    groups: Mapping[str, int] = {}
+
+def _markdown(cell: str) -> str:
+    plain = cell.replace("|", "\\|").replace("\n", " ")
+    return f"**{plain}**" if isinstance(cell, Best) else plain
 
 
 def result_table(metrics: dict[str, Any]) -> Table:
@@ -47,43 +61,34 @@ def result_table(metrics: dict[str, Any]) -> Table:
     keys = sorted(dict.fromkeys(key for row in scores.values() for key in row), key=lambda key: protocols.index(key[0]))
     best = {key: _best(row.get(key) for row in scores.values()) for key in keys}
     rows = [[name, *(_cell(key[1], row.get(key), best[key]) for key in keys)] for name, row in scores.items()]
-    groups = {"": 1}
-    for protocol, _ in keys:
-        label = _PROTOCOLS.get(protocol, protocol)
-        groups[label] = groups.get(label, 0) + 1
+    groups = {"": 1} | Counter(_PROTOCOLS.get(protocol, protocol) for protocol, _ in keys)
     columns = [("system", ""), *((metric, "n") for _, metric in keys)]
     return Table(columns, rows, ["ours" if name == metrics.get("ours") else "" for name in scores], groups)
 
 
 def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Ledger rows: the columns that say something, the best measured value of each metric in bold."""
-    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in _SAID_ELSEWHERE]
-    names = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
-    numeric = {name for name in names if all(isinstance(row.get(name), int | float | None) for row in rows)}
-    kinds = [str(row.get("kind", "")) for row in rows]
-    measured = [row for row, kind in zip(rows, kinds, strict=True) if kind == "measured"]
+    known = [name for name in dict.fromkeys(chain(*rows)) if name not in ORIGIN]
+    names = [name for name in known if any(row.get(name) not in (None, "") for row in rows)]
+    numeric = [name for name in names if all(isinstance(row.get(name), int | float | None) for row in rows)]
+    measured = [row for row in rows if row.get("kind") == "measured"]
     best = {name: _best(row.get(name) for row in measured) for name in names if _METRIC.match(name)}
-    cells = [
-        [_cell(name, row.get(name), best.get(name) if kind == "measured" else None) for name in names]
-        for row, kind in zip(rows, kinds, strict=True)
-    ]
+    cells = [[_cell(n, row.get(n), best.get(n) if row in measured else None) for n in names] for row in rows]
     looks = {"kind": "kind"} | dict.fromkeys(numeric, "n")
-    return Table([(name, looks.get(name, "")) for name in names], cells, kinds)
+    return Table([(name, looks.get(name, "")) for name in names], cells, [str(row.get("kind", "")) for row in rows])
 
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
     """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold."""
-    columns = [("choice", ""), ("R@10", "n"), ("N@10", "n"), ("change of R@10", "n"), ("steps", "n"),
-               ("changed", "mono soft")]  # fmt: skip
-    rows = [
-        [
+    looks = {"choice": "", "R@10": "n", "N@10": "n", "change of R@10": "n", "steps": "n", "changed": "mono soft"}
+    rows: list[list[str]] = []
+    for row in choices:
+        change = f"{row['change']:+.4f}" if rows else ""
+        rows.append([
             row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
-            (Best if row["clear"] else str)(f"{row['change']:+.4f}") if place else "",
-            f"{row['steps']:,}", " ".join(row["changed"]),
-        ]
-        for place, row in enumerate(choices)
-    ]  # fmt: skip
-    return Table(columns, rows, ["ours", *([""] * (len(rows) - 1))])
+            Best(change) if row["clear"] else change, f"{row['steps']:,}", " ".join(row["changed"]),
+        ])  # fmt: skip
+    return Table(list(looks.items()), rows, ["ours", *([""] * (len(rows) - 1))])
 
 
 def verdicts(metrics: dict[str, Any]) -> list[str]:
@@ -100,11 +105,9 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
 
 
 def headline(metrics: dict[str, Any], slug: str) -> list[tuple[str, str]]:
-    """Tiles on top of the page: ours, then the best baselines; (value, label).
+    """Tiles on top of the page, (value, label): ours, then the best baselines.
 
-    Args:
-        metrics: an evaluation's ``metrics.json``.
-        slug: how names of the system's own rows begin; only the one that validation chose gets a tile.
+    Of the system's own rows, whose names begin with ``slug``, only the one that validation chose gets a tile.
     """
     scores, ours = _main_scores(metrics), metrics.get("ours")
     shown = [name for name in scores if name == ours or not name.startswith(slug)]

@@ -6,20 +6,18 @@ list of overrides. The result is a JSON with its provenance; notebooks build the
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from time import monotonic
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from recnb.artifacts import write_artifact, write_json
+from recnb.artifacts import hash_json, write_artifact, write_json
 from recnb.errors import RecipeError, nearest
 from recnb.evaluation.intervals import UNKNOWN, difference, seed_spread, summary
 from recnb.settings import Judged
@@ -111,12 +109,11 @@ def _ranks(trial: Trial, comparison: Comparison) -> np.ndarray:
     plan, judged = trial.plan, trial.recipe.judged[comparison.judged]
     made, used = manifests(plan)[-1], {"seed", *plan.stages[-1].sections, *judged.settings}
     depends = [made["key"], comparison.judged, comparison.users, trial.recipe.model_dump(mode="json", include=used)]
-    key = hashlib.sha256(json.dumps([*depends, sources_of(judged.ranks)], sort_keys=True).encode()).hexdigest()
+    key = hash_json([*depends, sources_of(judged.ranks)])
     path = plan.root / plan.recipe.paths.runs / plan.recipe.name / f"ranks-{key[:16]}.npy"
     if not path.is_file():
-        module, _, function = judged.ranks.partition(":")
         stage = Stage.open(judged.last, plan.recipe, root=plan.root, look=True)
-        ranks = getattr(import_module(module), function)(stage, trial.recipe, comparison.judged, comparison.users)
+        ranks = resolve_name(judged.ranks)(stage, trial.recipe, comparison.judged, comparison.users)
         write_artifact(path, ranks.astype(np.int32))
     return np.load(path)
 

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import psutil
 
-from recnb.artifacts import write_atomic
+from recnb.artifacts import write_text
 from recnb.errors import RecnbError
 from recnb.runtime import ENVIRONMENT, NOTE, process_memory
 from recnb.settings import Recipe
@@ -142,8 +142,7 @@ def publish(notebook: Any, source: str, target: Path, measured: str) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = cell.source.replace(MEASURED, measured)
-    text = nbformat.writes(notebook) + "\n"
-    write_atomic(target, lambda file: file.write(text.encode()))
+    write_text(target, nbformat.writes(notebook) + "\n")
     partial_path(target).unlink()
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from recnb import distributed
+from recnb.artifacts import read_json
 from recnb.errors import RecnbError
 from recnb.workflow.execute import SOLUTION
 from recnb.workflow.plan import make_plan
@@ -35,7 +35,7 @@ def run_cells(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
         parameters: set after the cell tagged ``parameters``, as papermill does.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
+    for number, cell in enumerate(read_json(notebook)["cells"]):
         tags = cell["metadata"].get("tags", [])
         if cell["cell_type"] == "code" and SOLUTION not in tags:
             exec(compile("".join(cell["source"]), f"{notebook.name}[{number}]", "exec"), namespace)

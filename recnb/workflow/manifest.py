@@ -5,17 +5,15 @@ A stage runs again only when one of these parts changed; ``recnb run --explain``
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import hash_artifact, hash_or_none, state_of
+from recnb.artifacts import hash_artifact, hash_json, hash_once, read_json
 from recnb.errors import ArtifactError
-from recnb.settings import Recipe, StageSpec, flatten
+from recnb.settings import Recipe, StageSpec, differing
 from recnb.workflow.graph import stage_named
 from recnb.workflow.recipe import recipe_hash
 from recnb.workflow.sources import used_sources
@@ -42,50 +40,27 @@ def report_folder(recipe: Recipe, root: Path) -> Path:
 # --- what a result depends on ----------------------------------------------------------------------------------------
 
 
-def key_parts(spec: StageSpec, recipe: Recipe, root: Path, inputs: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Everything the stage's result depends on, named, with its hash or version.
-
-    Args:
-        spec: the stage.
-        recipe: its declared sections, the seed and the runtime count.
-        root: the project root; the stage's notebook is read there if present.
-        inputs: sha256 of each input artifact, ``{stage: {artifact: sha256}}``.
-    """
-    parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
-    parts |= code_parts(spec, root)
-    parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
-    parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
-    return parts | {f"package {name}": version for name, version in versions().items()}
-
-
-def code_parts(spec: StageSpec, root: Path) -> dict[str, str]:
-    """The parts that are code: the notebook, and what it reaches of ours (:mod:`recnb.workflow.sources`)."""
-    cells = notebook_cells(spec.file(root))
-    used = used_sources(source for kind, source in cells if kind == "code")
-    notebook = {"notebook": _digest(json.dumps(cells).encode())}
-    return notebook | {f"source {name}": digest for name, digest in used.items()}
-
-
-def key_of(parts: dict[str, str]) -> str:
-    """One hash over all parts."""
-    return _digest(json.dumps(parts, sort_keys=True).encode())
-
-
 def stage_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
-    """:func:`key_parts` of a stage on its inputs as they are now.
+    """Everything a stage's result depends on, named, with its hash or version: its sections of the recipe, seed and
+    runtime; its notebook, and what that reaches of ours; files that the recipe names; its inputs as they are; packages.
 
     Raises:
         ArtifactError: an input stage has no manifest.
     """
     inputs = {name: artifact_hashes(needed(spec.name, name, recipe, root)) for name in spec.inputs}
-    return key_parts(spec, recipe, root, inputs)
+    cells = notebook_cells(spec.file(root))
+    used = used_sources(source for kind, source in cells if kind == "code")
+    parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
+    parts |= {"notebook": hash_json(cells)} | {f"source {name}": sha for name, sha in used.items()}
+    parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
+    parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
+    return parts | {f"package {name}": version for name, version in versions().items()}
 
 
 def recipe_part(spec: StageSpec, recipe: Recipe) -> dict[str, Any]:
     """The part of the recipe that a stage depends on, as plain JSON values."""
     tree = recipe.model_dump(mode="json", include={*spec.sections, "seed", "runtime"})
-    tree["runtime"] = {k: v for k, v in tree["runtime"].items() if k not in _FOR_PEOPLE}
-    return tree
+    return tree | {"runtime": {k: v for k, v in tree["runtime"].items() if k not in _FOR_PEOPLE}}
 
 
 def outside_files(spec: StageSpec, recipe: Recipe, root: Path) -> list[Path]:
@@ -99,10 +74,7 @@ def outside_files(spec: StageSpec, recipe: Recipe, root: Path) -> list[Path]:
 
 def notebook_cells(path: Path) -> list[list[str]]:
     """``[cell type, source]`` of each cell of a notebook; outputs and metadata do not count. Empty if there is none."""
-    if not path.is_file():
-        return []
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
+    return [[cell["cell_type"], "".join(cell["source"])] for cell in read_json(path).get("cells", [])]
 
 
 @cache
@@ -120,9 +92,7 @@ def versions() -> dict[str, str]:
 def _file_mark(path: Path) -> str:
     """sha256 of a file, or its size and time where hashing at every start would take long."""
     state = path.stat()
-    if state.st_size > _HASHED_UP_TO:
-        return f"{state.st_size} bytes, {state.st_mtime_ns}"
-    return _digest(path.read_bytes())
+    return hash_artifact(path) if state.st_size <= _HASHED_UP_TO else f"{state.st_size} bytes, {state.st_mtime_ns}"
 
 
 def _portable(path: Path, root: Path) -> str:
@@ -130,84 +100,13 @@ def _portable(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 # --- what was made ---------------------------------------------------------------------------------------------------
 
 
 def read_manifest(recipe: Recipe, stage: str, root: Path) -> dict[str, Any] | None:
     """Manifest of a stage; none when the stage is incomplete or its manifest unreadable."""
-    path = stage_folder(recipe, stage, root) / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) and "artifacts" in manifest and "key" in manifest else None
-
-
-def artifact_hashes(manifest: dict[str, Any]) -> dict[str, str]:
-    """Artifact name -> sha256, as a stage's manifest has them."""
-    return {name: entry["sha256"] for name, entry in manifest["artifacts"].items()}
-
-
-def damaged_artifacts(recipe: Recipe, stage: str, root: Path, manifest: dict[str, Any]) -> list[str]:
-    """Names of artifacts that are gone or do not match the manifest."""
-    folder = stage_folder(recipe, stage, root)
-    return [name for name, sha in artifact_hashes(manifest).items() if hash_or_none(folder / name) != sha]
-
-
-def recipe_changes(stage: str, recipe: Recipe, manifest: dict[str, Any]) -> list[str]:
-    """What a stage's artifacts were made with and the recipe now says otherwise, in words; empty if nothing."""
-    wanted = flatten(recipe_part(stage_named(stage, recipe.stages), recipe))
-    made = flatten(manifest["recipe"])
-    differing = sorted(key for key in {*made, *wanted} if made.get(key) != wanted.get(key))
-    return [f"{key} was {made.get(key)!r}, is {wanted.get(key)!r}" for key in differing]
-
-
-def verified_inputs(
-    spec: StageSpec, recipe: Recipe, root: Path, verified: dict[Path, tuple[Any, ...]]
-) -> dict[str, dict[str, str]]:
-    """sha256 of each artifact of a stage's inputs, after a look at every file.
-
-    Args:
-        spec, recipe, root: of the stage.
-        verified: path -> :func:`recnb.artifacts.state_of` it when its hash was right; grows.
-
-    Raises:
-        ArtifactError: an input is missing, was made with another recipe, or is damaged; names the notebook.
-    """
-    inputs = {}
-    for name in spec.inputs:
-        manifest = needed(spec.name, name, recipe, root)
-        if changed := recipe_changes(name, recipe, manifest):
-            raise ArtifactError(
-                f"{spec.name} needs {name}, which was made with another recipe ({'; '.join(changed[:3])}): "
-                f"run {notebook_of(name, recipe)} again, or `recnb run <recipe>`"
-            )
-        inputs[name] = artifact_hashes(manifest)
-        for artifact, sha in inputs[name].items():
-            verify(stage_folder(recipe, name, root) / artifact, sha, name, recipe, verified)
-    return inputs
-
-
-def verify(path: Path, sha: str, stage: str, recipe: Recipe, verified: dict[Path, tuple[Any, ...]]) -> None:
-    """Check one artifact of a stage; arguments as of :func:`verified_inputs`.
-
-    Raises:
-        ArtifactError: it is gone, or not what the manifest says.
-    """
-    if path.exists() and verified.get(path) == state_of(path):
-        return
-    found = hash_artifact(path) if path.exists() else None
-    if found != sha:
-        what = "is gone" if found is None else f"is damaged: sha256 {found[:12]}…, its manifest says {sha[:12]}…"
-        raise ArtifactError(
-            f"{path} {what}. It is not used; rebuild it with {notebook_of(stage, recipe)}, "
-            f"or `recnb run <recipe>`, which rebuilds that stage of '{recipe.name}'"
-        )
-    verified[path] = state_of(path)
+    manifest = read_json(stage_folder(recipe, stage, root) / MANIFEST)
+    return manifest if {"artifacts", "key"} <= manifest.keys() else None
 
 
 def needed(by: str, name: str, recipe: Recipe, root: Path) -> dict[str, Any]:
@@ -223,6 +122,58 @@ def needed(by: str, name: str, recipe: Recipe, root: Path) -> dict[str, Any]:
             f"{notebook_of(name, recipe)} with this recipe first, or `recnb run <recipe> --to {name}`"
         )
     return manifest
+
+
+def artifact_hashes(manifest: dict[str, Any]) -> dict[str, str]:
+    """Artifact name -> sha256, as a stage's manifest has them."""
+    return {name: entry["sha256"] for name, entry in manifest["artifacts"].items()}
+
+
+def damaged_artifacts(recipe: Recipe, stage: str, root: Path, manifest: dict[str, Any]) -> list[str]:
+    """Names of artifacts that are gone or do not match the manifest."""
+    folder = stage_folder(recipe, stage, root)
+    return [name for name, sha in artifact_hashes(manifest).items() if hash_artifact(folder / name) != sha]
+
+
+def recipe_changes(stage: str, recipe: Recipe, manifest: dict[str, Any]) -> list[str]:
+    """What a stage's artifacts were made with and the recipe now says otherwise, in words; empty if nothing."""
+    wanted = recipe_part(stage_named(stage, recipe.stages), recipe)
+    return [f"{key} was {made!r}, is {now!r}" for key, made, now in sorted(differing(manifest["recipe"], wanted))]
+
+
+def verified_inputs(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, dict[str, str]]:
+    """sha256 of each artifact of a stage's inputs, after a look at every file.
+
+    Raises:
+        ArtifactError: an input is missing, was made with another recipe, or is damaged; names the notebook.
+    """
+    inputs = {}
+    for name in spec.inputs:
+        manifest = needed(spec.name, name, recipe, root)
+        if changed := recipe_changes(name, recipe, manifest):
+            raise ArtifactError(
+                f"{spec.name} needs {name}, which was made with another recipe ({'; '.join(changed[:3])}): "
+                f"run {notebook_of(name, recipe)} again, or `recnb run <recipe>`"
+            )
+        inputs[name] = artifact_hashes(manifest)
+        for artifact, sha in inputs[name].items():
+            verify(stage_folder(recipe, name, root) / artifact, sha, name, recipe)
+    return inputs
+
+
+def verify(path: Path, sha: str, stage: str, recipe: Recipe) -> None:
+    """Check one artifact of a stage.
+
+    Raises:
+        ArtifactError: it is gone, or not what the manifest says.
+    """
+    found = hash_once(path)
+    if found != sha:
+        what = f"is damaged: sha256 {found[:12]}…, its manifest says {sha[:12]}…" if found else "is gone"
+        raise ArtifactError(
+            f"{path} {what}. It is not used; rebuild it with {notebook_of(stage, recipe)}, "
+            f"or `recnb run <recipe>`, which rebuilds that stage of '{recipe.name}'"
+        )
 
 
 def notebook_of(stage: str, recipe: Recipe) -> str:

@@ -1,21 +1,15 @@
-"""What had another name before recnb had wings: old paths of notebooks, and runs that were made then."""
+"""Notebooks that had another path before recnb had wings: papermill, given one, says the new path."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from recnb.workflow.graph import stage_named
 from recnb.workflow.recipe import recipe_class
 
-# Stage -> hash of its code at the last commit that counted whole files (11d1798), and hash of the code that was found
-# to make the same artifacts, bit for bit. A stage whose code changes after that leaves the table.
-SAME: dict[str, tuple[str, str]] = {}
-
 
 class OldPath:
-    """papermill's handler of a notebook's old path (an entry point ``papermill.io`` for each): says the new one."""
+    """papermill's handler of a notebook's old path (an entry point ``papermill.io`` for each)."""
 
     @staticmethod
     def read(path: str) -> str:
@@ -33,32 +27,3 @@ class OldPath:
         """The path itself; papermill asks for it first, so it is refused as by :meth:`read`."""
         cls.read(path)
         return path
-
-
-def as_today(stage: str, before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """Parts of a stage's key, those from before the wings under today's names.
-
-    Args:
-        stage: its name.
-        before, now: parts as its manifest has them and as they are now (:func:`recnb.workflow.manifest.key_parts`).
-
-    Returns:
-        ``before``, without code where today's cannot be compared with it.
-    """
-    if "source recnb.store" not in before:
-        return before
-    files = {f"file {Path(name).name}": name for name in now if name.startswith("file ")}
-    kept = {files.get(name, name): sha for name, sha in before.items() if not _is_code(name)}
-    kept.pop("package cornac", None)  # a baseline then, only an oracle of tests now
-    same = SAME.get(stage) == (code_hash(before), code_hash(now))
-    return kept | ({name: sha for name, sha in now.items() if _is_code(name)} if same else {})
-
-
-def code_hash(parts: dict[str, str]) -> str:
-    """One hash over the notebook and the sources among a key's parts, 16 hex digits."""
-    code = {name: sha for name, sha in parts.items() if _is_code(name)}
-    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _is_code(name: str) -> bool:
-    return name.partition(" ")[0] in ("notebook", "source")

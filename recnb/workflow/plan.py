@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recnb.artifacts import find_root
-from recnb.settings import Recipe, StageSpec, flatten
+from recnb.settings import Recipe, StageSpec, differing
 from recnb.workflow.execute import check_notebook, partial_path
 from recnb.workflow.graph import stage_named, stages_between
 from recnb.workflow.manifest import (
@@ -19,7 +19,6 @@ from recnb.workflow.manifest import (
     stage_folder,
     stage_parts,
 )
-from recnb.workflow.moved import as_today
 from recnb.workflow.recipe import resolve_recipe
 
 
@@ -112,13 +111,11 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
 
 def _changes(spec: StageSpec, plan: Plan, manifest: dict[str, Any]) -> list[str]:
     """What differs between a manifest and now, in words: settings by their keys, then the other parts of the key."""
-    now = stage_parts(spec, plan.recipe, plan.root)
-    old = as_today(spec.name, manifest.get("parts", {}), now)
-    if "notebook" not in old:
+    old, now = manifest.get("parts", {}), stage_parts(spec, plan.recipe, plan.root)
+    if "notebook" not in old or "source recnb.store" in old:
         return ["its code, which an earlier recnb counted by files"]
-    made, asked = flatten(manifest["recipe"]), flatten(recipe_part(spec, plan.recipe))
-    keys = [key for key in sorted({*made, *asked}) if made.get(key) != asked.get(key)]
-    said = [f"{key} {made.get(key)!r} to {asked.get(key)!r}" for key in keys]
+    settings = sorted(differing(manifest["recipe"], recipe_part(spec, plan.recipe)))
+    said = [f"{key} {made!r} to {asked!r}" for key, made, asked in settings]
     for name in sorted(name for name in {*old, *now} if old.get(name) != now.get(name)):
         kind, _, rest = name.partition(" ")
         if kind == "package":

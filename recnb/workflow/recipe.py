@@ -7,20 +7,19 @@ carries its reason as ``description``; ``recnb params show`` prints them. ``syst
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib
-import json
 import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from recnb.artifacts import hash_json
 from recnb.errors import RecipeError, nearest
-from recnb.settings import Recipe
+from recnb.settings import Recipe, reasons
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -31,29 +30,26 @@ DEFAULT = "eager_llm"
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, override and validate a recipe.
-
-    Args:
-        path: a YAML file.
-        overrides: ``key.path=value`` strings; the value is read as YAML.
+    """Read a YAML file, override it (``key.path=value``, the value as YAML) and validate.
 
     Raises:
         RecipeError: the file cannot be read, no system is called as it says, or a key, type or range is wrong; the
             message names the file, the key path, what was expected and the nearest valid key.
     """
-    tree = _read_yaml(Path(path))
+    path = Path(path)
+    tree = _read_yaml(path)
     for override in overrides:
         _apply_override(tree, override)
     name = tree.get("system", DEFAULT)
-    if name not in (known := systems()):
-        place = _place(Path(path), "system", _key_lines(Path(path)), overrides)
-        names = ", ".join(known)
-        raise RecipeError(f"{place}: system = {name!r}: expected one of {names}{nearest(str(name), known)}")
+    if not isinstance(name, str) or name not in systems():
+        known = systems()
+        expected = f"expected one of {', '.join(known)}{nearest(str(name), known)}"
+        raise RecipeError(f"{_places(path, overrides).get('system')}: system = {name!r}: {expected}")
     model = recipe_class(name)
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(_explain(error, Path(path), overrides, model)) from None
+        raise RecipeError(_explain(error, path, _places(path, overrides), valid_keys(model))) from None
 
 
 def systems() -> dict[str, str]:
@@ -63,8 +59,7 @@ def systems() -> dict[str, str]:
 
 def recipe_class(system: str = DEFAULT) -> type[Recipe]:
     """The recipe class of a system."""
-    module, _, name = systems()[system].partition(":")
-    found: type[Recipe] = getattr(importlib.import_module(module), name)
+    found: type[Recipe] = resolve_name(systems()[system])
     return found
 
 
@@ -74,49 +69,37 @@ def resolve_recipe(recipe: str | Path | Recipe, overrides: Sequence[str], root: 
         if overrides:
             raise RecipeError("overrides need a recipe file; change a loaded recipe with model_copy(update=...)")
         return recipe
-    path = Path(recipe)
-    if not path.is_absolute() and not path.is_file() and (root / path).is_file():
-        path = root / path
-    return load_recipe(path, tuple(overrides))
+    in_root = not Path(recipe).is_file() and (root / recipe).is_file()
+    return load_recipe(root / recipe if in_root else recipe, overrides)
 
 
 def recipe_hash(config: BaseModel | dict[str, Any]) -> str:
     """sha256 of a section (or a whole recipe) in canonical JSON, first 16 hex digits."""
-    tree = config.model_dump(mode="json") if isinstance(config, BaseModel) else config
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_json(config.model_dump(mode="json") if isinstance(config, BaseModel) else config)[:16]
 
 
-def valid_keys(model: type[BaseModel] | None = None, prefix: str = "") -> list[str]:
+def valid_keys(model: type[BaseModel] | None = None) -> list[str]:
     """All dotted key paths of a recipe class (none: the default system's), e.g. ``train.epochs``."""
-    keys: list[str] = []
-    for name, field in (model or recipe_class()).model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += valid_keys(inner, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys
+    return list(reasons(model or recipe_class()))
 
 
 class _StrictLoader(yaml.SafeLoader):
     """YAML in which a key given twice is an error, and ``3e-4`` is a number."""
 
-
-def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.YAMLError(f"key '{key}' is given twice (line {key_node.start_mark.line + 1})")
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.YAMLError(f"key '{key}' is given twice (line {key_node.start_mark.line + 1})")
+            seen.append(key)
+        return super().construct_mapping(node, deep)
 
 
 # YAML 1.1 reads 3e-4 as text for want of a dot.
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -160,32 +143,36 @@ def _nearest(key: str, keys: list[str]) -> str:
     return f"; nearest valid key: {max(keys + sections, key=likeness)}"
 
 
-def _explain(error: ValidationError, path: Path, overrides: Sequence[str], model: type[Recipe]) -> str:
+def _places(path: Path, overrides: Sequence[str]) -> dict[str, str]:
+    """Where each dotted key is set: in a line of the file, or by an override."""
+    found: dict[str, str] = {}
+    todo = [("", yaml.compose(path.read_text(encoding="utf-8"), Loader=_StrictLoader))]
+    while todo:
+        prefix, node = todo.pop()
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else []:
+            found[f"{prefix}{key.value}"] = f"{path}:{key.start_mark.line + 1}"
+            todo.append((f"{prefix}{key.value}.", value))
+    return found | {override.partition("=")[0].strip(): f"--set {override}" for override in overrides}
+
+
+def _explain(error: ValidationError, path: Path, places: dict[str, str], keys: list[str]) -> str:
     """One line per wrong key: where it stands, what was found, what was expected."""
-    problems: dict[str, list[str]] = {}
-    keys = valid_keys(model)
-    known = {*keys, *(key.rpartition(".")[0] for key in keys)}
+    said: dict[str, list[str]] = {}
     for problem in error.errors():
-        key = _key_of(problem, known)
-        if problem["type"] == "extra_forbidden":  # --set trian.epochs=1 is about the whole key, not a section
-            asked = (override.partition("=")[0].strip() for override in overrides)
-            key = next((whole for whole in asked if whole.startswith(f"{key}.")), key)
-        problems.setdefault(key, []).append(_expectation(key, problem, keys))
-    lines = _key_lines(path)
-    return "\n".join(
-        f"{_place(path, key, lines, overrides)}: {' or '.join(dict.fromkeys(said))}" for key, said in problems.items()
-    )
+        key = _key_of(problem, keys)
+        if problem["type"] == "extra_forbidden" and key not in places:  # --set trian.epochs=1 is about the whole key
+            key = next((whole for whole in places if whole.startswith(f"{key}.")), key)
+        said.setdefault(key, []).append(_expectation(key, problem, keys))
+    return "\n".join(f"{places.get(key, path)}: {' or '.join(dict.fromkeys(all_))}" for key, all_ in said.items())
 
 
-def _key_of(problem: ErrorDetails, known: set[str]) -> str:
+def _key_of(problem: ErrorDetails, keys: list[str]) -> str:
     """Dotted key of a problem, without the parts by which pydantic tells union members apart."""
     parts = [str(part) for part in problem["loc"] if part != "[key]"]
-    for length in range(len(parts), 0, -1):  # the whole first: a name may look like a type (evaluate.bootSTRap)
-        key = ".".join(parts[:length])
-        if key in known and problem["type"] != "extra_forbidden":
-            is_union = any(mark in part for part in parts[length : length + 1] for mark in ("[", "int", "str"))
-            return key if is_union else ".".join(parts)
-    return ".".join(parts)
+    known = {*keys, *(key.rpartition(".")[0] for key in keys)}
+    end = next((end for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in known), len(parts))
+    is_union = any(mark in part for part in parts[end : end + 1] for mark in ("[", "int", "str"))
+    return ".".join(parts[:end] if is_union and problem["type"] != "extra_forbidden" else parts)
 
 
 def _expectation(key: str, problem: ErrorDetails, keys: list[str]) -> str:
@@ -197,23 +184,3 @@ def _expectation(key: str, problem: ErrorDetails, keys: list[str]) -> str:
     if not key:  # about several sections: the message names them
         return message
     return f"{key}: {message}" if isinstance(problem["input"], dict) else f"{key} = {problem['input']!r}: {message}"
-
-
-def _place(path: Path, key: str, lines: dict[str, int], overrides: Sequence[str]) -> str:
-    for override in overrides:
-        if override.partition("=")[0].strip() == key:
-            return f"--set {override}"
-    return f"{path}:{lines[key]}" if key in lines else str(path)
-
-
-def _key_lines(path: Path) -> dict[str, int]:
-    """Line of each dotted key of the file, counted from 1."""
-
-    def walk(node: yaml.Node | None, prefix: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for key_node, value in node.value if isinstance(node, yaml.MappingNode) else []:
-            key = f"{prefix}{key_node.value}"
-            found |= {key: key_node.start_mark.line + 1} | walk(value, f"{key}.")
-        return found
-
-    return walk(yaml.compose(path.read_text(encoding="utf-8"), Loader=_StrictLoader), "")

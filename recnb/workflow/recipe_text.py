@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from recnb.errors import RecipeError, nearest
-from recnb.settings import Recipe, flatten
+from recnb.settings import Recipe, differing, reasons
 from recnb.style import aligned
 
 
@@ -18,9 +19,8 @@ def defaults(recipe: Recipe) -> Recipe:
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
-    """``(key, value, other value)`` for each key in which two recipes differ, but for their names and titles."""
-    mine, theirs = (flatten(each.model_dump(mode="json", exclude={"name", "title"})) for each in (recipe, other))
-    return [(key, mine.get(key), theirs.get(key)) for key in mine | theirs if mine.get(key) != theirs.get(key)]
+    """:func:`recnb.settings.differing` of two recipes, but for their names and titles."""
+    return differing(*(each.model_dump(mode="json", exclude={"name", "title"}) for each in (recipe, other)))
 
 
 def side_by_side(rows: list[tuple[str, Any, Any]], names: tuple[str, str]) -> str:
@@ -40,45 +40,22 @@ def as_yaml(recipe: Recipe) -> str:
 
 
 def with_reasons(recipe: Recipe, section: str | None = None) -> str:
-    """Every value with its reason; ``*`` marks a value that is not the default.
-
-    Args:
-        recipe: what to show.
-        section: only this part of it, e.g. ``embeddings.semantic``.
+    """Every value, or those of one section (``embeddings.semantic``), with its reason; ``*`` marks one that is not the
+    default.
 
     Raises:
         RecipeError: there is no such section.
     """
-    tree: Any = recipe
-    base: Any = defaults(recipe)
-    for part in section.split(".") if section else []:
-        tree, base = getattr(tree, part, None), getattr(base, part, None)
-        if not isinstance(tree, BaseModel):
-            known = _sections(type(recipe))
-            raise RecipeError(f"no section '{section}'; sections: {', '.join(known)}{nearest(str(section), known)}")
-    rows = _rows(tree, base)
+    keys = [key.split(".") for key in reasons(type(recipe))]
+    known = list(dict.fromkeys(".".join(key[:depth]) for key in keys for depth in range(1, len(key))))
+    if section and section not in known:
+        raise RecipeError(f"no section '{section}'; sections: {', '.join(known)}{nearest(section, known)}")
+    shown, base = (attrgetter(section)(each) if section else each for each in (recipe, defaults(recipe)))
+    rows = _rows(shown, base)
     width = min(44, max(len(text) for _, text, _ in rows))
     lines = [f"{mark} {text.ljust(width)}  # {why}" if why else f"{mark} {text}" for mark, text, why in rows]
     head = f"# {section} of {recipe.name}" if section else f"# {recipe.name}"
     return "\n".join(line.rstrip() for line in (f"{head}; * is not the default", *lines))
-
-
-def reasons(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Dotted key to the reason of its field."""
-    found: dict[str, str] = {}
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found |= reasons(inner, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = field.description or ""
-    return found
-
-
-def _sections(model: type[BaseModel]) -> list[str]:
-    """Dotted names of all sections, each before those within it."""
-    keys = [key.split(".") for key in reasons(model)]
-    return list(dict.fromkeys(".".join(key[:depth]) for key in keys for depth in range(1, len(key))))
 
 
 def _rows(tree: BaseModel, base: BaseModel, indent: str = "") -> list[tuple[str, str, str]]:

@@ -6,13 +6,12 @@ There is no second way to do a stage's work: ``recnb run`` executes the notebook
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from recnb.artifacts import write_folder_atomic, write_json
+from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.settings import Recipe, StageSpec
 from recnb.workflow import preflight
@@ -48,7 +47,7 @@ def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
             title = f"[{number}/{len(plan.stages)}] {spec.name}"
             if decision.run:
                 progress.say(f"{title}: {decision.reason}")
-                history = _history(home)
+                history = read_json(home / _HISTORY)
                 last = [history.get(ahead.name, {}).get("seconds") for ahead in plan.stages[number - 1 :]]
                 with progress.stage(title, last):
                     execution = _run_stage(spec, plan, home, progress)
@@ -77,7 +76,7 @@ def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> E
     publish(execution.notebook, f"notebooks/{spec.notebook}.ipynb", target, measured_sentence(execution, manifest))
     _keep_page(spec, plan)
     seconds = {"seconds": round(execution.seconds, 2), "cells": execution.cell_seconds}
-    write_json(home / _HISTORY, _history(home) | {spec.name: {"key": manifest["key"], **seconds}})
+    write_json(home / _HISTORY, read_json(home / _HISTORY) | {spec.name: {"key": manifest["key"], **seconds}})
     return execution
 
 
@@ -97,13 +96,6 @@ def measured_sentence(execution: Execution, manifest: dict[str, Any]) -> str:
         f"{duration(execution.seconds)}, peak memory {size(execution.peak_memory)}{gpu}, on {where}, recipe "
         f"`{manifest['recipe_name']}`, measured {manifest['finished'][:10]}"
     )
-
-
-def _history(home: Path) -> dict[str, Any]:
-    try:
-        return json.loads((home / _HISTORY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 # --- pages, should reports/ be deleted -------------------------------------------------------------------------------

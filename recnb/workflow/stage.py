@@ -26,14 +26,13 @@ import numpy as np
 from recnb import runtime
 from recnb.artifacts import (
     TEMPORARY,
-    artifact_size,
     find_root,
+    fingerprint,
     git_commit,
-    hash_artifact,
+    hash_json,
     json_values,
     read_artifact,
     remove,
-    state_of,
     write_artifact,
     write_atomic,
     write_folder_atomic,
@@ -72,7 +71,6 @@ class Stage:
     key: str
     _parts: dict[str, str]
     _inputs: dict[str, dict[str, str]]
-    _verified: dict[Path, tuple[Any, ...]]
     _started: float
     _artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     _facts: dict[str, Any] = field(default_factory=dict)
@@ -105,12 +103,11 @@ class Stage:
         root = Path(root) if root else find_root(recipe)
         loaded = resolve_recipe(recipe, overrides, root)
         spec = stage_named(name, loaded.stages)
-        verified: dict[Path, tuple[Any, ...]] = {}
-        inputs = manifests.verified_inputs(spec, loaded, root, verified)
-        parts = manifests.key_parts(spec, loaded, root, inputs)
+        inputs = manifests.verified_inputs(spec, loaded, root)
+        parts = manifests.stage_parts(spec, loaded, root)
         here = runtime.start(loaded.runtime, loaded.seed)
         folder = manifests.stage_folder(loaded, spec.name, root)
-        stage = cls(spec, loaded, root, folder, here, manifests.key_of(parts), parts, inputs, verified, started)
+        stage = cls(spec, loaded, root, folder, here, hash_json(parts), parts, inputs, started)
         stage.writes = not look and os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
         if stage.writes:
             stage._prepare_folder()
@@ -154,7 +151,7 @@ class Stage:
         if name not in made[full]:
             raise ArtifactError(f"{full} has no artifact '{name}'; it has: {', '.join(sorted(made[full])) or 'none'}")
         path = manifests.stage_folder(self.recipe, full, self.root) / name
-        manifests.verify(path, made[full][name], full, self.recipe, self._verified)
+        manifests.verify(path, made[full][name], full, self.recipe)
         return path
 
     def read(self, stage: str, name: str) -> Any:
@@ -194,7 +191,7 @@ class Stage:
             made = make()
             if not self.writes:
                 return made
-            write_atomic(path, lambda file: np.savez(file, **made))
+            write_atomic(path, lambda new: np.savez(new, **made))
         with np.load(path) as stored:
             return dict(stored)
 
@@ -217,8 +214,7 @@ class Stage:
         path = self.folder / name
         if self.writes:
             write(path)
-            self._artifacts[name] = {"sha256": hash_artifact(path), "bytes": artifact_size(path)}
-            self._verified[path] = state_of(path)
+            self._artifacts[name] = fingerprint(path)
         return path
 
     def _prepare_folder(self) -> None:

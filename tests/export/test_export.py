@@ -56,6 +56,10 @@ def about(adapter: bool = False, chosen: bool = False, **changes) -> dict:
     }  # fmt: skip
 
 
+def items(ids: list[str], titles: list[str]) -> list[dict]:
+    return [{"item_id": i, "title": t, "codes": c} for i, t, c in zip(ids, titles, codes().tolist(), strict=True)]
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A saved model and an adapter that changes it."""
@@ -74,7 +78,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def written(target: Path, parts: tuple[Path, Path], adapter: bool = False, chosen: bool = False, **changes) -> Path:
     titles = changes.pop("titles", catalogue()["title"].tolist())
     told = about(adapter, chosen, **changes)
-    return write_export(target, parts[0], parts[1] if adapter else None, IDS, titles, codes(), told)
+    return write_export(target, parts[0], parts[1] if adapter else None, items(IDS, titles), told)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +190,7 @@ def test_a_device_that_is_not_here(exported: Path) -> None:
 
 def test_ids_with_commas_are_taken_whole(tmp_path: Path, parts: tuple[Path, Path]) -> None:
     ids = ["a,b", "a", "b", *IDS[3:]]
-    write_export(tmp_path / "e", parts[0], None, ids, ids, codes(), about())
+    write_export(tmp_path / "e", parts[0], None, items(ids, ids), about())
     split = load_export(tmp_path / "e").split
     assert split(["a,b"]) == ["a,b"] and split(["b,a", "a,b"]) == ["b", "a", "a,b"]
     assert split([" a , b,"]) == ["a", "b"] and split([","]) == [] and split(["x,b"]) == ["x", "b"]
@@ -283,7 +287,7 @@ def test_no_place_of_this_machine_goes_along(tmp_path: Path, parts: tuple[Path, 
     for path, key in ((model / "config.json", "_name_or_path"), (model / "tokenizer_config.json", "name_or_path"),
                       (model / "tokenizer_config.json", "vocab_file"), (adapter / "adapter_config.json", "base_model_name_or_path")):  # fmt: skip
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: str(tmp_path)}))
-    folder = write_export(tmp_path / "e", model, adapter, IDS, IDS, codes(), about(True, True))
+    folder = write_export(tmp_path / "e", model, adapter, items(IDS, IDS), about(True, True))
     assert not [p for p in folder.rglob("*") if p.is_file() and str(tmp_path).encode() in p.read_bytes()]
     assert json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == ".."
     assert not (folder / "projectors.safetensors").exists()

@@ -20,7 +20,7 @@ LINKS = {name: name for name in ("01_data", "02_embeddings")}
 def rendered(tmp_path: Path, *outputs: dict[str, Any]) -> str:
     executed = tmp_path / "01_data.ipynb"
     executed.write_text(json.dumps(notebook(*outputs)))
-    assert notebooks.render_page(executed, "01_data", "mine", LINKS, following="02_embeddings")
+    assert notebooks.render_page(executed, "mine", LINKS)
     return executed.with_suffix(".html").read_text(encoding="utf-8")
 
 
@@ -90,24 +90,26 @@ def test_errors_are_shown_without_colours_codes(tmp_path: Path) -> None:
 
 def test_a_page_is_made_again_only_when_it_must(tmp_path: Path) -> None:
     rendered(tmp_path)
-    executed, about = tmp_path / "01_data.ipynb", ("01_data", "mine")
-    assert not notebooks.render_page(executed, *about, LINKS, following="02_embeddings")
-    assert notebooks.render_page(executed, *about, LINKS, following=""), "another neighbour"
-    assert notebooks.render_page(executed, *about, {}, following=""), "another page has gone"
+    executed, alone = tmp_path / "01_data.ipynb", {"01_data": "01_data"}
+    assert not notebooks.render_page(executed, "mine", LINKS)
+    assert notebooks.render_page(executed, "mine", dict(reversed(LINKS.items()))), "another neighbour"
+    assert notebooks.render_page(executed, "mine", alone), "another page has gone"
     executed.write_text(executed.read_text().replace("y = 2", "y = 3"))
-    assert notebooks.render_page(executed, *about, {}), "another notebook"
+    assert notebooks.render_page(executed, "mine", alone), "another notebook"
 
 
 def test_links_start_where_the_notebook_lies(tmp_path: Path) -> None:
     executed = tmp_path / "03_index.ipynb"
-    links = {"02_embeddings": "02_embeddings", "tiny/02_embeddings": "wrong", "studies/ablations": "09_ablations"}
+    links = {"02_embeddings": "02_embeddings", "tiny/02_embeddings": "wrong", "tiny/03_index": "03_index",
+             "studies/ablations": "09_ablations"}  # fmt: skip
     card = "# T\n[a](../02_embeddings.ipynb) [b](../studies/ablations.ipynb) [c](../llm4sbr/03.ipynb) [d](x.md)"
     cells = [{"cell_type": "markdown", "metadata": {}, "source": card, "id": "a"}]
     executed.write_text(json.dumps(notebook() | {"cells": cells}))
-    assert notebooks.render_page(executed, "tiny/03_index", "mine", links)
+    assert notebooks.render_page(executed, "mine", links)
     parsed = Parsed(executed.with_suffix(".html").read_text(encoding="utf-8"))
     hrefs = [link["href"] for link in parsed.all("a")]
-    assert hrefs == ["../index.html", "03_index.ipynb", "02_embeddings.html", "09_ablations.html", "x.md"]
+    around = ["../index.html", "wrong.html", "09_ablations.html", "03_index.ipynb"]
+    assert hrefs == [*around, "02_embeddings.html", "09_ablations.html", "x.md"]
     assert "c d" in parsed.text, "no page: plain text"
 
 

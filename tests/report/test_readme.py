@@ -1,8 +1,7 @@
-"""The command that fills the tables of the project's pages."""
+"""The command that fills the tables of the results' page."""
 
 from __future__ import annotations
 
-import doctest
 import json
 from pathlib import Path
 
@@ -19,12 +18,12 @@ ROWS = [
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with two pages, a mark in each."""
-    monkeypatch.setattr(readme, "LEDGERS", {"ledger": ("README.md", ("ledger.json",)), "long": ("reports/README.md", ("a.json", "b.json"))})
+    """A project whose page has two marks."""
+    monkeypatch.setattr(readme, "LEDGERS", {"ledger": ("ledger.json",), "long": ("a.json", "b.json")})
     for name in ("notebooks", "params", "reports"):
         (tmp_path / name).mkdir()
-    for name, (page, _) in readme.LEDGERS.items():
-        (tmp_path / page).write_text(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n", encoding="utf-8")
+    marks = [f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" for name in readme.LEDGERS]
+    (tmp_path / readme.PAGE).write_text(f"before\n{'between'.join(marks)}after\n", encoding="utf-8")
     (tmp_path / "ledger.json").write_text(json.dumps(ROWS), encoding="utf-8")
     return tmp_path
 
@@ -32,15 +31,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("content", [ROWS, {"rows": ROWS}])
 def test_fills_between_the_marks_once(root: Path, content: object) -> None:
     (root / "ledger.json").write_text(json.dumps(content), encoding="utf-8")
-    readme.fill_mark(root, "ledger")
-    text = (root / "README.md").read_text(encoding="utf-8")
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "old" in (root / "reports" / "README.md").read_text(encoding="utf-8"), "another page is another mark's"
+    text = readme.filled(root, "ledger")
+    assert text.startswith("before\n") and text.endswith("after\n") and "old ledger" not in text
+    assert "between" in text and "old long" in text, "another mark's table stays"
     assert "| A | 0.0830 | published | a \\| b |" in text
     assert "| ours |  | measured |  |" in text
     assert "Measured rows: commit abc; hardware two cores." in text
-    readme.fill_mark(root, "ledger")
-    assert (root / "README.md").read_text(encoding="utf-8") == text, "nothing changes the second time"
+    (root / readme.PAGE).write_text(text, encoding="utf-8")
+    assert readme.filled(root, "ledger") == text, "nothing changes the second time"
 
 
 def test_a_row_of_two_files_stands_once(root: Path) -> None:
@@ -62,32 +60,26 @@ def test_missing_number_is_an_empty_cell(root: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "[1]", "{}"])
 def test_a_bad_ledger_is_named(root: Path, content: str) -> None:
     (root / "ledger.json").write_text(content, encoding="utf-8")
-    before = (root / "README.md").read_bytes()
     with pytest.raises(ArtifactError, match="ledger.json"):
-        readme.fill_mark(root, "ledger")
-    assert (root / "README.md").read_bytes() == before
+        readme.filled(root, "ledger")
 
 
 def test_missing_ledger_and_marks_are_named(root: Path) -> None:
     with pytest.raises(ArtifactError, match="a.json: no such file"):
-        readme.fill_mark(root, "long")
-    (root / "README.md").write_text("no marks", encoding="utf-8")
+        readme.filled(root, "long")
+    (root / readme.PAGE).write_text("no marks", encoding="utf-8")
     with pytest.raises(ArtifactError, match="README.md: expected one <!-- ledger -->"):
-        readme.fill_mark(root, "ledger")
+        readme.filled(root, "ledger")
 
 
 def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(root)
+    before = (root / readme.PAGE).read_bytes()
     assert readme.main() == 2 and "a.json" in capsys.readouterr().err
+    assert (root / readme.PAGE).read_bytes() == before
     for name in ("a.json", "b.json"):
         (root / name).write_text(json.dumps(ROWS), encoding="utf-8")
-    (root / "README.md").write_text("<!-- ledger -->old<!-- /ledger -->", encoding="utf-8")
     assert readme.stale(root) == ["ledger", "long"]
     assert readme.main() == 0 and "tables filled in: ledger, long" in capsys.readouterr().out
-    assert "old" not in "".join((root / page).read_text(encoding="utf-8") for page, _ in readme.LEDGERS.values())
+    assert "old" not in (root / readme.PAGE).read_text(encoding="utf-8")
     assert readme.stale(root) == [] and readme.main() == 0 and "up to date" in capsys.readouterr().out
-
-
-def test_docstrings_tell_the_truth() -> None:
-    found = doctest.testmod(readme)
-    assert found.attempted and not found.failed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+
 from pages import LEDGER, METRICS
 
 from recnb.report import result
@@ -67,3 +69,8 @@ def test_the_budget_is_said_in_sentences() -> None:
 def test_no_metrics_no_result() -> None:
     assert result.result_table({}).rows == [] and result.verdicts({}) == [] and result.budget({}) == []
     assert result.headline({}, "eager-llm") == []
+
+
+def test_docstrings_tell_the_truth() -> None:
+    found = doctest.testmod(result)
+    assert found.attempted and not found.failed

@@ -19,6 +19,7 @@ FILES = {
     "llm/__init__.py": "",
     "llm/beam.py": "from recnb.index import trie\n\ndef search(x):\n    from recnb.llm import late\n    return trie.Trie, late.g\n",
     "llm/late.py": "from .other import *\n\ndef g() -> int:\n    \"\"\"Says.\"\"\"\n    return 1\n",
+    "llm/two.py": "def one():\n    from .late import g\n    return g\n\ndef other():\n    from ..index.trie import unused as g\n    return g\n",
     "llm/settings.py": "class DecodeConfig: ...\n",
     "studies/__init__.py": "", "studies/ledger.py": "def rows(): return 'rows.yaml'\n", "studies/rows.yaml": "a: 1\n",
 }  # fmt: skip
@@ -48,14 +49,23 @@ TRIE = {"recnb.index.trie.Trie", "recnb.index.trie.WIDTH"}
         ("from recnb import Trie", set()),  # a name that nothing uses
         ("%matplotlib inline\n!ls\nfrom recnb.llm.beam import search\nsearch(1)",
          TRIE | {"recnb.llm.beam.search", "recnb.llm.late.g"}),
+        ("from recnb.llm.two import one\none()",  # one name of two origins in a file: both count, so none is missed
+         {"recnb.llm.two.one", "recnb.llm.late.g", "recnb.index.trie.unused"}),
         ("from recnb.llm.settings import DecodeConfig\nDecodeConfig()", set()),  # its values are hashed
         ("from recnb.studies import ledger\nledger.rows()", {"recnb.studies.ledger.rows", "recnb.studies.ledger rows.yaml"}),
         ("from recnb import absent\nabsent()", set()),
-        ("def f(:", set()),
+        ("import recnb.index.trie\nrecnb.index.trie.unused()", {"recnb.index.trie.unused"}),
+        ("from ... import above\nabove()", set()),
+        *((odd, set()) for odd in ("def f(:", "\0", "-" * 100_000 + "1", f"x = {'+'.join('1' * 20_000)}", f"a{'.b' * 9_999}")),
     ],
 )  # fmt: skip
 def test_names_are_followed_to_what_defines_them(package: Path, cell: str, reached: set[str]) -> None:
     assert set(used_sources([cell], package)) == reached
+
+
+def test_a_cell_that_is_no_python_hides_no_other(package: Path) -> None:
+    cells = ["%%bash\nfor i in 1; do ls; done", "from recnb import Trie", "Trie()"]
+    assert set(used_sources(cells, package)) == TRIE
 
 
 def changed(package: Path, name: str, before: str, after: str, cell: str) -> set[str]:

@@ -13,19 +13,27 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from recnb.artifacts import _is_full_disk, git_commit, hash_artifact, write_atomic, write_folder_atomic
+from recnb.artifacts import (
+    _is_full_disk,
+    git_commit,
+    hash_artifact,
+    hash_json,
+    write_atomic,
+    write_folder_atomic,
+    write_text,
+)
 from recnb.eager_llm.recipe import STAGES, EagerLLM as Recipe
 from recnb.errors import ArtifactError, RecipeError, ResourceError
 from recnb.settings import StageSpec
 from recnb.workflow import manifest
 from recnb.workflow.graph import stage_named
-from recnb.workflow.manifest import damaged_artifacts, key_of, read_manifest, stage_parts
+from recnb.workflow.manifest import damaged_artifacts, read_manifest, stage_parts
 from recnb.workflow.recipe import load_recipe
 from recnb.workflow.stage import Stage
 
@@ -34,7 +42,7 @@ RECIPE = "name: mine\ndata: {source: toy}\nruntime: {threads: 1, device: cpu}\n"
 
 
 def stage_key(spec: StageSpec, recipe: Recipe, root: Path) -> str:
-    return key_of(stage_parts(spec, recipe, root))
+    return hash_json(stage_parts(spec, recipe, root))
 
 
 @pytest.fixture
@@ -288,9 +296,9 @@ def test_figures_belong_to_the_report(root: Path) -> None:
 # --- writing: full disk, kill ----------------------------------------------------------------------------------------
 
 
-def fail_with(code: int) -> Callable[[IO[bytes]], None]:
-    def write(file: IO[bytes]) -> None:
-        file.write(b"half of it")
+def fail_with(code: int) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(b"half of it")
         raise OSError(code, os.strerror(code))
 
     return write
@@ -299,7 +307,7 @@ def fail_with(code: int) -> Callable[[IO[bytes]], None]:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_leaves_the_old_artifact_whole(tmp_path: Path, code: int) -> None:
     path = tmp_path / "x.npy"
-    write_atomic(path, lambda file: file.write(b"old"))
+    write_text(path, "old")
     with pytest.raises(ResourceError, match=r"x.npy: the disk is full .*free some space"):
         write_atomic(path, fail_with(code))
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["x.npy"]
@@ -311,7 +319,7 @@ def test_a_disk_that_is_full_only_at_the_flush(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ResourceError, match="disk is full"):
-        write_atomic(tmp_path / "x.npy", lambda file: file.write(b"new"))
+        write_text(tmp_path / "x.npy", "new")
     assert os.listdir(tmp_path) == []
 
 
@@ -360,17 +368,17 @@ def test_kill_9_in_the_middle_of_a_write_leaves_no_half_artifact(tmp_path: Path,
         from pathlib import Path
         from recnb.workflow.stage import write_atomic, write_folder_atomic
         path = Path({str(path)!r})
-        def slowly(file):
+        def slowly(path):
+            file = path.open("wb", buffering=0)
             for part in range(40):
                 file.write(bytes([version]) * 50_000)
-                file.flush()
                 if version > 1: time.sleep(0.002)
         version = 1
         while True:
             if {kind == "file"}:
                 write_atomic(path, slowly)
             else:
-                write_folder_atomic(path, lambda folder: slowly((folder / "w").open("wb", buffering=0)))
+                write_folder_atomic(path, lambda folder: slowly(folder / "w"))
             if version == 1: print("ready", flush=True)
             version = 2 + version % 5
     """)
@@ -461,6 +469,21 @@ def test_commit_of_a_project_without_git(tmp_path: Path, monkeypatch: pytest.Mon
     assert git_commit(tmp_path) == ""
     monkeypatch.setenv("RECNB_COMMIT", "abc")
     assert git_commit(tmp_path) == "abc", "a copy without its history is told"
+
+
+def test_commit_of_a_project_with_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b.c")
+    (tmp_path / "x").write_text("1")
+    for command in ("init -q", "add x", "commit -q -m one", "tag v1"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    clean = git_commit(tmp_path)
+    assert len(clean) == 12 and set(clean) <= set("0123456789abcdef")
+    (tmp_path / "y").write_text("not tracked")
+    assert git_commit(tmp_path) == clean
+    (tmp_path / "x").write_text("22")
+    assert git_commit(tmp_path) == f"{clean}+"
 
 
 def test_hash_of_a_folder_is_that_of_names_and_contents(tmp_path: Path) -> None:
