@@ -39,7 +39,8 @@ def examine(root: Path, recipe: str | None = None, overrides: Sequence[str] = ()
 
 def problems(recipe: Recipe, root: Path, machine: Machine) -> list[Problem]:
     """Why this recipe cannot run here; empty if it can."""
-    found = preflight.problems(recipe, root, machine)
+    left_out = {spec.name for spec in recipe.stages if not spec.belongs_to(recipe)}
+    found = [each for each in preflight.problems(recipe, root, machine) if each.stage not in left_out]
     if not machine.gpu and (recipe.runtime.require_gpu or recipe.runtime.device in ("cuda", "mps")):
         found.insert(0, _no_gpu(recipe, machine))
     if machine.disk < _FREE_DISK:

@@ -48,13 +48,18 @@ def stage_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
         ArtifactError: an input stage has no manifest.
     """
     inputs = {name: artifact_hashes(needed(spec.name, name, recipe, root)) for name in spec.inputs}
-    cells = notebook_cells(spec.file(root))
-    used = used_sources(source for kind, source in cells if kind == "code")
     parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
-    parts |= {"notebook": hash_json(cells)} | {f"source {name}": sha for name, sha in used.items()}
+    parts |= code_parts(spec, root)
     parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
     parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
     return parts | {f"package {name}": version for name, version in versions().items()}
+
+
+def code_parts(spec: StageSpec, root: Path) -> dict[str, str]:
+    """A stage's notebook, and what that reaches of ours."""
+    cells = notebook_cells(spec.file(root))
+    used = used_sources(source for kind, source in cells if kind == "code")
+    return {"notebook": hash_json(cells)} | {f"source {name}": sha for name, sha in used.items()}
 
 
 def recipe_part(spec: StageSpec, recipe: Recipe) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from recnb.workflow.manifest import (
     stage_folder,
     stage_parts,
 )
+from recnb.workflow.moved import as_today
 from recnb.workflow.recipe import resolve_recipe
 
 
@@ -111,8 +112,9 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
 
 def _changes(spec: StageSpec, plan: Plan, manifest: dict[str, Any]) -> list[str]:
     """What differs between a manifest and now, in words: settings by their keys, then the other parts of the key."""
-    old, now = manifest.get("parts", {}), stage_parts(spec, plan.recipe, plan.root)
-    if "notebook" not in old or "source recnb.store" in old:
+    now = stage_parts(spec, plan.recipe, plan.root)
+    old = as_today(spec.name, manifest.get("parts", {}), now)
+    if "notebook" not in old:
         return ["its code, which an earlier recnb counted by files"]
     settings = sorted(differing(manifest["recipe"], recipe_part(spec, plan.recipe)))
     said = [f"{key} {made!r} to {asked!r}" for key, made, asked in settings]

@@ -51,7 +51,7 @@ def test_missing_folder_and_missing_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["interactions.csv", "items.jsonl"])
-@pytest.mark.parametrize("content", [b"", b"  \n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"  \n\n", gzip.compress(b"", mtime=0)])
 def test_empty_files(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     assert_says(complaint(folder), name, "the file is empty")

@@ -12,6 +12,7 @@ from sandbox import ROOT, STAGES, ToyRun, python
 from recnb.errors import RecipeError
 from recnb.workflow import moved
 from recnb.workflow.graph import stage_named
+from recnb.workflow.manifest import code_parts, stage_parts
 from recnb.workflow.plan import decide, make_plan
 
 OLD = ("03_index", "04_train", "05_anneal", "06_evaluate", "07_case_studies", "08_prefix_map", "09_ablations", "10_speed")
@@ -46,19 +47,38 @@ def test_a_stage_is_found_by_its_notebook_and_an_old_path_is_refused() -> None:
         stage_named("notebooks/attic.ipynb", stages)
 
 
-def as_before(root: Path, name: str) -> None:
+def as_before(root: Path, name: str) -> dict[str, str]:
     """Turn a manifest into what the last recnb without wings would have written: code counted by files."""
     path = root / "runs" / "toy" / name / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     parts = {key: sha for key, sha in manifest["parts"].items() if not key.startswith("source ")}
     parts |= {"notebook": "0" * 64, "source recnb.store": "1" * 64, "source recnb.data": "2" * 64, "package cornac": "3.0.1"}
+    files = {key: sha for key, sha in parts.items() if key.startswith("file ")}
+    parts = {key: sha for key, sha in parts.items() if key not in files}
+    parts |= {f"file {Path(key).name}": sha for key, sha in files.items()}
     path.write_text(json.dumps(manifest | {"parts": parts, "key": "of old"}), encoding="utf-8")
+    return parts
 
 
-def test_a_run_from_before_the_wings(toy_run: ToyRun, tmp_path: Path) -> None:
+def test_a_run_from_before_the_wings(toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "old"
     shutil.copytree(toy_run.root, root)
+    before = {name: as_before(root, name) for name in ("01_data", "03_index")}
     plan = make_plan("params/toy.yaml", root=root)
-    for name in ("01_data", "03_index"):
-        as_before(root, name)
-        assert decide(STAGES[name], plan).reason == "changed: its code, which an earlier recnb counted by files"
+    first, third = STAGES["01_data"], STAGES["03_index"]
+    assert decide(first, plan).reason == "changed: its code, which an earlier recnb counted by files"
+    for spec in (first, third):  # code that was found to make the same
+        now = stage_parts(spec, plan.recipe, root)
+        monkeypatch.setitem(moved.SAME, spec.name, (moved.code_hash(before[spec.name]), moved.code_hash(now)))
+    assert not decide(first, plan).run and not decide(third, plan).run
+    other = make_plan("params/toy.yaml", ["index.pca=4"], root=root)
+    assert decide(third, other).reason == "changed: index.pca 8 to 4", "what matters has changed"
+    monkeypatch.setitem(moved.SAME, "03_index", (moved.code_hash(before["03_index"]), "code of tomorrow"))
+    assert decide(third, plan).run, "today's code is no longer the code that was compared"
+
+
+def test_the_table_holds_only_what_is_true_of_todays_code() -> None:
+    """A stage whose code has changed since the comparison must leave the table."""
+    for name, (_, compared) in moved.SAME.items():
+        now = moved.code_hash(code_parts(STAGES[name], ROOT))
+        assert now == compared, f"{name}: its code has changed: take it out of moved.SAME"
