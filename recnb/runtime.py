@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 NOTE = "RECNB_NOTE"  # environment variable: the file that `tell` writes to
 # glibc's numbers for M_MMAP_THRESHOLD (its largest value), M_TRIM_THRESHOLD and M_TOP_PAD, in bytes
 _MALLOPT = {-3: 32 * 2**20, -1: 2**30, -2: 16 * 2**20}
-# OpenMP's threads spin while they wait for each other; beside one busy process that makes small steps five to fifteen
-# times slower, asleep they cost a few per cent on a quiet machine (README, "threads").
+# OpenMP's threads spin while they wait for each other, milliseconds long; beside one busy process that makes small
+# steps several times slower. Asleep at once they pay for each waking, so GNU's take a short turn first (params/README).
+_SPIN = "1000"  # turns, what libgomp itself takes once it has more threads than cores
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "OMP_WAIT_POLICY": "PASSIVE"}
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}  # x86 and Arm: what Linux calls them
 
@@ -71,6 +72,8 @@ def quiet() -> None:
     """Silence what libraries say to each other and what would make two outputs of one notebook differ; threads sleep
     while they wait. Called when ``recnb`` is imported: some libraries decide at their own import. A user's value stays.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not wants_progress():

@@ -134,9 +134,14 @@ def test_cores_obey_the_affinity_of_the_process() -> None:
 
 def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise() -> None:
     """Set when recnb is imported, before any library brings OpenMP along; every process that we start inherits it."""
-    ask = [sys.executable, "-c", "import os, recnb; print(os.environ['OMP_WAIT_POLICY'])"]
-    for said, wanted in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
-        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | said
+    names = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]
+    ask = [sys.executable, "-c", f"import os, recnb; print(*map(os.environ.get, {names}))"]
+    for said, wanted in (
+        ({}, "PASSIVE 1000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE 7"),
+    ):
+        environment = {name: value for name, value in os.environ.items() if name not in names} | said
         done = subprocess.run(ask, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == wanted
 
