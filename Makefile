@@ -71,7 +71,7 @@ define KEEP
 	@$(BIN)/python -m recnb.report.keep params/$(1).yaml $(2)/notebooks
 endef
 
-example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, ledgers in README.md
+example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, its tables in reports/README.md
 	@cp runs/quickstart/06_evaluate/ledger.json reports/example/
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
 		cp reports/speed/notebooks/10_speed.html reports/example/notebooks/; \
@@ -82,7 +82,7 @@ example: env ## keep the quickstart's report (and the benchmarks, if run) as the
 example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
 	$(call KEEP,beauty-cpu,reports/example/beauty)
 
-ledger: env ## put the committed example's ledger into README.md
+ledger: env ## put the tables of committed results into reports/README.md
 	@$(BIN)/python -m recnb.report.readme
 
 clean: ## forget caches and the toy's results (your runs, reports and environment stay)

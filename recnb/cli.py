@@ -35,7 +35,7 @@ Learn, run and judge recommendation with language models, one notebook per step.
 a first walk:
   recnb doctor                         what this machine can run, and what is missing
   recnb run                            all notebooks on MovieLens-100K, then the report
-  recnb run params/toy.yaml            the same on a generated catalogue, in a minute or two
+  recnb run params/toy.yaml            the same on a generated catalogue, in minutes
   recnb params show params/toy.yaml    every setting with its reason
 
 then take the model away:
@@ -178,7 +178,7 @@ def table(options: Namespace) -> None:
     examples:
       recnb table params/tables/amazon.yaml
       recnb table params/tables/amazon.yaml --minutes 9     as much as fits; again for the rest
-      recnb table params/tables/beauty.yaml --set data.path=/where/beauty/is
+      recnb table params/tables/amazon-cpu.yaml --set runtime.threads=1
     """
     from recnb.studies.tables import run_table
 
