@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recnb.artifacts import hash_json
 from recnb.eager_llm.recipe import EagerLLM
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,3 +103,11 @@ def nbval(root: Path, files: list[Path]) -> dict[str, Any]:
     skipped = [c for c in cases if c.find("skipped") is not None]
     passed = len(cases) - len(bad) - len(skipped)
     return {"passed": passed, "failed": len(bad), "skipped": len(skipped), "text": result.stdout + result.stderr}
+
+
+def manifest(stage: str, recipe_name: str, **values: Any) -> dict[str, Any]:
+    """A stage's manifest, whole, for a run that nobody has run."""
+    nothing = dict.fromkeys(("parts", "artifacts", "inputs", "recipe", "versions", "reasons", "facts"), {})
+    made = {"commit": "abc", "device": "cpu", "dtype": "float32", "platform": "", "finished": "2026-11-22T12:00:00+00:00"}
+    made |= {"seed": 7, "threads": 2, "seconds": 3.5, "peak_memory": 1, "peak_gpu_memory": None}
+    return {"stage": stage, "recipe_name": recipe_name, "key": hash_json({})} | nothing | made | values

@@ -9,13 +9,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from recnb.errors import RecipeError, ResourceError
 from recnb.settings import Recipe
 from recnb.workflow.manifest import artifact_hashes, needed, recipe_part, stage_folder
 from recnb.workflow.plan import Plan, decide
+from recnb.workflow.recipe import parse_yaml
 from recnb.workflow.run import run
 
 
@@ -54,14 +54,14 @@ class Request(BaseModel):
             RecipeError: not there, not YAML, or a key is wrong; names the file and key.
         """
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such {cls.__name__.lower()} file") from None
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{path}: not YAML: {error}") from None
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
             raise RecipeError(f"{path}: {problems}; its keys: {', '.join(cls.model_fields)}") from None
+        except ValueError as error:
+            raise RecipeError(f"{path}: not YAML: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,54 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from recnb.artifacts import hash_artifact, hash_json, hash_once, read_json
 from recnb.errors import ArtifactError
 from recnb.settings import Recipe, StageSpec, differing
 from recnb.workflow.graph import stage_named
 from recnb.workflow.recipe import recipe_hash
-from recnb.workflow.sources import used_sources
+from recnb.workflow.sources import Home, used_sources
 
 MANIFEST = "manifest.json"
 PACKAGES = (
     "numpy", "scipy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "accelerate", "peft",
     "sentence-transformers", "umap-learn",
 )  # fmt: skip
+
+
+class Fingerprint(BaseModel):
+    """Of an artifact (:func:`recnb.artifacts.fingerprint`)."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(BaseModel):
+    """What a stage's manifest holds."""
+
+    stage: str
+    recipe_name: str
+    key: str  # of all its parts
+    parts: dict[str, str]
+    artifacts: dict[str, Fingerprint]
+    inputs: dict[str, dict[str, str]]
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    commit: str
+    seed: int
+    device: str
+    dtype: str
+    threads: int
+    reasons: dict[str, str]
+    platform: str
+    seconds: float
+    peak_memory: int
+    peak_gpu_memory: int | None
+    finished: str
+    facts: dict[str, Any]
+
+
 _HASHED_UP_TO = 64 * 2**20
 _FOR_PEOPLE = {"max_hours", "solutions"}
 
@@ -49,16 +85,16 @@ def stage_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
     """
     inputs = {name: artifact_hashes(needed(spec.name, name, recipe, root)) for name in spec.inputs}
     parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
-    parts |= code_parts(spec, root)
+    parts |= code_parts(spec, recipe, root)
     parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
     parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
     return parts | {f"package {name}": version for name, version in versions().items()}
 
 
-def code_parts(spec: StageSpec, root: Path) -> dict[str, str]:
-    """A stage's notebook, and what that reaches of ours."""
+def code_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
+    """A stage's notebook, and what that reaches of ours and of its system's."""
     cells = notebook_cells(spec.file(root))
-    used = used_sources(source for kind, source in cells if kind == "code")
+    used = used_sources((source for kind, source in cells if kind == "code"), Home.of(type(recipe).__module__))
     return {"notebook": hash_json(cells)} | {f"source {name}": sha for name, sha in used.items()}
 
 
@@ -111,7 +147,12 @@ def _portable(path: Path, root: Path) -> str:
 def read_manifest(recipe: Recipe, stage: str, root: Path) -> dict[str, Any] | None:
     """Manifest of a stage; none when the stage is incomplete or its manifest unreadable."""
     manifest = read_json(stage_folder(recipe, stage, root) / MANIFEST)
-    return manifest if {"artifacts", "key"} <= manifest.keys() else None
+    try:
+        Manifest.model_validate(manifest)
+    except ValidationError:
+        return None
+    of = (manifest["stage"], manifest["recipe_name"], manifest["key"])
+    return manifest if of == (stage, recipe.name, hash_json(manifest["parts"])) else None
 
 
 def needed(by: str, name: str, recipe: Recipe, root: Path) -> dict[str, Any]:

@@ -14,7 +14,17 @@ SAME: dict[str, tuple[str, str]] = {}
 
 
 class OldPath:
-    """papermill's handler of a notebook's old path (an entry point ``papermill.io`` for each)."""
+    """papermill's handler of a notebook's old path (an entry point ``papermill.io`` for each); else as its own."""
+
+    @staticmethod
+    def write(content: str, path: str) -> None:
+        """Write somebody's notebook of that name."""
+        Path(path).write_text(content, encoding="utf-8")
+
+    @staticmethod
+    def pretty_path(path: str) -> str:
+        """The path itself."""
+        return path
 
     @staticmethod
     def read(path: str) -> str:
@@ -26,12 +36,6 @@ class OldPath:
         if not Path(path).is_file():
             stage_named(path, recipe_class().stages)
         return Path(path).read_text(encoding="utf-8")
-
-    @classmethod
-    def pretty_path(cls, path: str) -> str:
-        """The path itself; papermill asks for it first, so it is refused as by :meth:`read`."""
-        cls.read(path)
-        return path
 
 
 def as_today(stage: str, before: dict[str, str], now: dict[str, str]) -> dict[str, str]:

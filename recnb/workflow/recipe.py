@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
@@ -43,8 +43,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     name = tree.get("system", DEFAULT)
     if not isinstance(name, str) or name not in systems():
         known = systems()
+        places = _places(path, overrides).items()
+        where = next((place for key, place in places if key == "system" or key.startswith("system.")), path)
         expected = f"expected one of {', '.join(known)}{nearest(str(name), known)}"
-        raise RecipeError(f"{_places(path, overrides).get('system')}: system = {name!r}: {expected}")
+        raise RecipeError(f"{where}: system = {name!r}: {expected}")
     model = recipe_class(name)
     try:
         return model.model_validate(tree)
@@ -58,9 +60,34 @@ def systems() -> dict[str, str]:
 
 
 def recipe_class(system: str = DEFAULT) -> type[Recipe]:
-    """The recipe class of a system."""
-    found: type[Recipe] = resolve_name(systems()[system])
+    """The recipe class of a system.
+
+    Raises:
+        RecipeError: the system is not declared as it must be; names what is wrong.
+    """
+    place = systems()[system]
+    try:
+        found = resolve_name(place)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise RecipeError(f"system {system} ({place}) cannot be imported: {type(error).__name__}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise RecipeError(f"system {system} ({place}): expected a class of recnb.settings.Recipe, found {found!r}")
+    if wrong := list(_undeclared(found)):
+        raise RecipeError(f"system {system} ({place}): {'; '.join(wrong)}")
     return found
+
+
+def _undeclared(model: type[Recipe]) -> Iterator[str]:
+    """What the stages of a system name that it does not have."""
+    names = [spec.name for spec in model.stages]
+    if not names or len(set(names)) < len(names):
+        yield f"stages = {', '.join(names)}: expected at least one, and no name twice"
+    for number, spec in enumerate(model.stages):
+        known_ones = {"section": (spec.sections, model.model_fields), "earlier stage": (spec.inputs, names[:number])}
+        for kind, (asked, known) in known_ones.items():
+            yield from (f"{spec.name}: unknown {kind} '{name}'{nearest(name, known)}" for name in {*asked} - {*known})
+    for name in {model.evaluation, *(judged.last for judged in model.judged.values())} - {"", *names}:
+        yield f"unknown stage '{name}'{nearest(name, names)}"
 
 
 def resolve_recipe(recipe: str | Path | Recipe, overrides: Sequence[str], root: Path) -> Recipe:
@@ -83,8 +110,19 @@ def valid_keys(model: type[BaseModel] | None = None) -> list[str]:
     return list(reasons(model or recipe_class()))
 
 
+def parse_yaml(text: str) -> Any:
+    """YAML in which a key given twice or a value within itself is an error, and ``3e-4`` is a number.
+
+    Raises:
+        ValueError: it is none, or has one of these.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, and ``3e-4`` is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []
@@ -93,7 +131,7 @@ class _StrictLoader(yaml.SafeLoader):
             if key in seen:
                 raise yaml.YAMLError(f"key '{key}' is given twice (line {key_node.start_mark.line + 1})")
             seen.append(key)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep=True)  # so that a value within itself is found
 
 
 # YAML 1.1 reads 3e-4 as text for want of a dot.
@@ -107,8 +145,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         nearby = sorted(str(p) for folder in {path.parent, Path("params")} for p in folder.glob("*.yaml"))
         raise RecipeError(f"{path}: no such recipe file{nearest(str(path), nearby)}")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise RecipeError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
@@ -126,8 +164,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise RecipeError(f"--set {override}: '{part}' is not a section, so '{key}' is no key")
     try:
-        node[parts[-1]] = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+        node[parts[-1]] = parse_yaml(text)
+    except ValueError as error:
         raise RecipeError(f"--set {override}: the value is not YAML: {error}") from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sandbox import ROOT
+from sandbox import ROOT, manifest
 
 from recnb.errors import RecipeError
 from recnb.evaluation.intervals import difference, seed_spread
@@ -41,6 +41,10 @@ def test_mistakes_stop_it_before_the_first_run(project: Path, monkeypatch: pytes
         module.run_comparison(write(project, "base: params/toy.yaml\njudged: sasrek\nvariants: {a: [], b: []}\n"), project)
     with pytest.raises(RecipeError, match="not YAML"):
         module.run_comparison(write(project, "base: [\n"), project)
+    with pytest.raises(RecipeError, match="key 'base' is given twice"):
+        module.run_comparison(write(project, "base: params/toy.yaml\nbase: x\n"), project)
+    with pytest.raises(RecipeError, match="recursive"):
+        module.run_comparison(write(project, "base: params/toy.yaml\nvariants: {a: &a [*a], b: []}\n"), project)
 
 
 @pytest.fixture
@@ -50,12 +54,12 @@ def asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int
 
     def run(plan) -> None:  # type: ignore[no-untyped-def]
         calls.append((plan.recipe.name, plan.recipe.seed, plan.stages[-1].name))
-        facts = {"seconds": 3.5, "commit": "abc", "device": "cpu", "threads": 2, "dtype": "float32"}
-        manifest = {"key": "k", "artifacts": {"items.parquet": {"sha256": "d" * 8}}, "facts": {"steps": 7}}
+        data = {"items.parquet": {"sha256": "d" * 8, "bytes": 1}}
         for spec in plan.stages:
             folder = stage_folder(plan.recipe, spec.name, project)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "manifest.json").write_text(json.dumps(facts | manifest))
+            made = manifest(spec.name, plan.recipe.name, artifacts=data, facts={"steps": 7})
+            (folder / "manifest.json").write_text(json.dumps(made))
 
     def model_ranks(stage, recipe, judged, users):  # type: ignore[no-untyped-def]
         assert stage.decode.beam == 10, "it is opened with the run's own recipe: another would be refused"

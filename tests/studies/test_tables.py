@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sandbox import ROOT, TOY, ToyRun
+from sandbox import ROOT, TOY, ToyRun, manifest
 
 from recnb.eager_llm.recipe import STAGES
 from recnb.errors import RecipeError, ResourceError
@@ -63,8 +63,8 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for spec in STAGES[:6]:
             folder = stage_folder(plan.recipe, spec.name, project)
             folder.mkdir(parents=True, exist_ok=True)
-            made = {"key": "k", "artifacts": {"items.parquet": {"sha256": "d" * 8}}, "facts": {}, "seconds": 60.0}
-            made |= {"commit": "abc", "device": "cpu", "dtype": "float32"}
+            data = {"items.parquet": {"sha256": "d" * 8, "bytes": 1}}
+            made = manifest(spec.name, plan.recipe.name, artifacts=data, seconds=60.0)
             (folder / "manifest.json").write_text(json.dumps(made))
         metrics = {"ours": "eager-llm", "systems": dict.fromkeys(FOUND, {}), "budget": {"parameters": 5}}
         metrics["fusion"] = [{"system": "eager-llm + sasrec"}]

@@ -6,14 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
+import nbformat
+import papermill
 import pytest
 from sandbox import ROOT, STAGES, ToyRun, python
 
+from recnb.artifacts import hash_json
 from recnb.errors import RecipeError
 from recnb.workflow import moved
 from recnb.workflow.graph import stage_named
 from recnb.workflow.manifest import code_parts, stage_parts
 from recnb.workflow.plan import decide, make_plan
+from recnb.workflow.recipe import load_recipe
 
 OLD = ("03_index", "04_train", "05_anneal", "06_evaluate", "07_case_studies", "08_prefix_map", "09_ablations", "10_speed")
 
@@ -21,11 +25,12 @@ OLD = ("03_index", "04_train", "05_anneal", "06_evaluate", "07_case_studies", "0
 @pytest.mark.parametrize("name", OLD)
 def test_papermill_says_where_a_notebook_has_gone(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=f"notebooks/{name}.ipynb: has moved to notebooks/{STAGES[name].notebook}.ipynb"):
-        moved.OldPath.pretty_path(f"notebooks/{name}.ipynb")
+        moved.OldPath.read(f"notebooks/{name}.ipynb")
 
 
-def test_it_is_papermill_that_asks() -> None:
-    done = python("-m", "papermill", "notebooks/03_index.ipynb", "out.ipynb", cwd=ROOT)
+@pytest.mark.parametrize("before", ["", "./"])
+def test_it_is_papermill_that_asks(before: str) -> None:
+    done = python("-m", "papermill", f"{before}notebooks/03_index.ipynb", "out.ipynb", cwd=ROOT)
     assert done.returncode != 0 and "has moved to notebooks/eager_llm/03_index.ipynb" in done.stderr
     assert not (ROOT / "out.ipynb").exists()
 
@@ -35,6 +40,10 @@ def test_somebody_elses_notebook_of_that_name_is_read(tmp_path: Path, monkeypatc
     Path("notebooks").mkdir()
     Path("notebooks/03_index.ipynb").write_text("{}", encoding="utf-8")
     assert moved.OldPath.read("notebooks/03_index.ipynb") == "{}"
+    notebook = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("mine")]))
+    Path("notebooks/03_index.ipynb").write_text(notebook, encoding="utf-8")
+    papermill.execute_notebook("notebooks/03_index.ipynb", "notebooks/04_train.ipynb", prepare_only=True)
+    assert "mine" in Path("notebooks/04_train.ipynb").read_text(encoding="utf-8"), "and may be written"
 
 
 def test_a_stage_is_found_by_its_notebook_and_an_old_path_is_refused() -> None:
@@ -56,7 +65,7 @@ def as_before(root: Path, name: str) -> dict[str, str]:
     files = {key: sha for key, sha in parts.items() if key.startswith("file ")}
     parts = {key: sha for key, sha in parts.items() if key not in files}
     parts |= {f"file {Path(key).name}": sha for key, sha in files.items()}
-    path.write_text(json.dumps(manifest | {"parts": parts, "key": "of old"}), encoding="utf-8")
+    path.write_text(json.dumps(manifest | {"parts": parts, "key": hash_json(parts)}), encoding="utf-8")
     return parts
 
 
@@ -79,6 +88,7 @@ def test_a_run_from_before_the_wings(toy_run: ToyRun, tmp_path: Path, monkeypatc
 
 def test_the_table_holds_only_what_is_true_of_todays_code() -> None:
     """A stage whose code has changed since the comparison must leave the table."""
+    toy = load_recipe(ROOT / "params" / "toy.yaml")
     for name, (_, compared) in moved.SAME.items():
-        now = moved.code_hash(code_parts(STAGES[name], ROOT))
+        now = moved.code_hash(code_parts(STAGES[name], toy, ROOT))
         assert now == compared, f"{name}: its code has changed: take it out of moved.SAME"

@@ -56,6 +56,8 @@ def write(tmp_path: Path) -> Any:
         ("name: ../out\n", ["name = '../out'", "pattern"]),
         ("title: no name\n", ["key 'name' is missing"]),
         ("name: a\nname: b\n", ["'name' is given twice (line 2)"]),
+        ("name: a\ntrain: &t {epochs: *t}\n", ["not a YAML file", "recursive"]),
+        ("name: a\nseed: 2020-99-01\n", ["not a YAML file: month must be in 1..12"]),
         ("- a\n- b\n", ["expected a mapping of sections, found list"]),
         ("", ["expected a mapping of sections, found NoneType"]),
         ("name: [a\n", ["not a YAML file"]),

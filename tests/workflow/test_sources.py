@@ -9,7 +9,7 @@ import pytest
 from sandbox import ROOT, STAGES
 
 from recnb.workflow.manifest import notebook_cells
-from recnb.workflow.sources import sources_of, used_sources
+from recnb.workflow.sources import Home, sources_of, used_sources
 
 FILES = {
     "__init__.py": "import lazy_loader\n", "__init__.pyi": "from . import index as index\nfrom .index.trie import Trie as Trie\n",
@@ -22,6 +22,9 @@ FILES = {
     "llm/two.py": "def one():\n    from .late import g\n    return g\n\ndef other():\n    from ..index.trie import unused as g\n    return g\n",
     "llm/settings.py": "class DecodeConfig: ...\n",
     "studies/__init__.py": "", "studies/ledger.py": "def rows(): return 'rows.yaml'\n", "studies/rows.yaml": "a: 1\n",
+    "llm/published.yaml": "b: 1\n",
+    "studies/reads.py": "class Row:\n    x: int\n\nclass Table:\n    rows: list[Row]\n\ndef read(): return Table, 'published.yaml'\n",
+    "studies/odd.py": "import math\ntry:\n    import fast as m\nexcept ImportError:\n    m = None\nif m:\n    def f(): return WIDE\nelse:\n    def f(): return 2\nWIDE = 1\nTABLE = {}\nfor name in 'ab':\n    TABLE[name] = f\n",
 }  # fmt: skip
 
 
@@ -33,6 +36,11 @@ def package(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path / "recnb"
+
+
+def home(package: Path) -> Home:
+    """The small package, with a wing for a system's files."""
+    return Home((package,), package / "llm")
 
 
 TRIE = {"recnb.index.trie.Trie", "recnb.index.trie.WIDTH"}
@@ -53,6 +61,16 @@ TRIE = {"recnb.index.trie.Trie", "recnb.index.trie.WIDTH"}
          {"recnb.llm.two.one", "recnb.llm.late.g", "recnb.index.trie.unused"}),
         ("from recnb.llm.settings import DecodeConfig\nDecodeConfig()", set()),  # its values are hashed
         ("from recnb.studies import ledger\nledger.rows()", {"recnb.studies.ledger.rows", "recnb.studies.ledger rows.yaml"}),
+        ("from recnb.studies.reads import read\nread()",  # what libraries read of a class's fields; a file of the wing
+         {f"recnb.studies.reads{name}" for name in (".read", ".Table", ".Row", " published.yaml")}),
+        ("from recnb.studies.odd import TABLE\nTABLE", {f"recnb.studies.odd.{name}" for name in ("TABLE", "f", "m", "WIDE", "name")}),
+        ("import recnb\nr = recnb\nr.Trie()", TRIE | {"recnb.index.trie.unused"}),  # a face handed on whole
+        ("from recnb.index import *\nTrie()", TRIE | {"recnb.index.trie.unused"}),
+        ("try:\n    from recnb import Trie\n    Trie()\nexcept ValueError: ...", TRIE),
+        ("from recnb import Trie\n%time Trie()", TRIE),
+        ("from recnb import Trie\nx = %timeit -n 3 -o Trie()", TRIE),
+        ("from recnb import Trie\nx = %time Trie()\nTrie?\nif x:\n    !ls", TRIE),
+        ("from recnb import Trie\nx = (7\n  % Trie())", TRIE),
         ("from recnb import absent\nabsent()", set()),
         ("import recnb.index.trie\nrecnb.index.trie.unused()", {"recnb.index.trie.unused"}),
         ("from ... import above\nabove()", set()),
@@ -60,12 +78,12 @@ TRIE = {"recnb.index.trie.Trie", "recnb.index.trie.WIDTH"}
     ],
 )  # fmt: skip
 def test_names_are_followed_to_what_defines_them(package: Path, cell: str, reached: set[str]) -> None:
-    assert set(used_sources([cell], package)) == reached
+    assert set(used_sources([cell], home(package))) == reached
 
 
 def test_a_cell_that_is_no_python_hides_no_other(package: Path) -> None:
     cells = ["%%bash\nfor i in 1; do ls; done", "from recnb import Trie", "Trie()"]
-    assert set(used_sources(cells, package)) == TRIE
+    assert set(used_sources(cells, home(package))) == TRIE
 
 
 def changed(package: Path, name: str, before: str, after: str, cell: str) -> set[str]:
@@ -74,7 +92,7 @@ def changed(package: Path, name: str, before: str, after: str, cell: str) -> set
     text = (other / name).read_text()
     assert before in text
     (other / name).write_text(text.replace(before, after))
-    one, two = used_sources([cell], package), used_sources([cell], other)
+    one, two = used_sources([cell], home(package)), used_sources([cell], home(other))
     return {key for key in {*one, *two} if one.get(key) != two.get(key)}
 
 
@@ -85,6 +103,9 @@ def test_code_counts_and_words_do_not(package: Path) -> None:
     assert not changed(package, "llm/late.py", "Says.", "Says more.", cell), "a docstring"
     assert not changed(package, "llm/late.py", "-> int", "-> float", cell), "an annotation"
     assert not changed(package, "index/trie.py", "WIDTH = 1", "WIDTH = 1  # one", cell), "a comment"
+    fields = "from recnb.studies.reads import read\nread()"
+    assert changed(package, "studies/reads.py", "x: int", "x: float", fields) == {"recnb.studies.reads.Row"}
+    assert changed(package, "llm/published.yaml", "1", "2", fields) == {"recnb.studies.reads published.yaml"}
     assert not changed(package, "index/trie.py", "def unused(): ...", "def unused(): return 1", cell), "what is not used"
     rows = "from recnb.studies.ledger import rows\nrows()"
     assert changed(package, "studies/rows.yaml", "1", "2", rows) == {"recnb.studies.ledger rows.yaml"}
@@ -101,8 +122,19 @@ def test_a_changed_function_runs_exactly_the_stages_that_use_it(tmp_path: Path) 
         text = (other / name).read_text(encoding="utf-8")
         place = text.index("\n    \"\"\"", text.index(f"def {touched}("))
         (other / name).write_text(f"{text[:place]}\n    print('changed')\n{text[place:]}", encoding="utf-8")
-    again = {name for name in STAGES if used_sources(code(name)) != used_sources(code(name), other)}
+    again = {name for name in STAGES if used_sources(code(name)) != used_sources(code(name), Home((other,), other))}
     assert again == {"03_index", "10_speed"}
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"), [("published.yaml", {"06_evaluate", "09_ablations"}), ("claims.yaml", {"09_ablations"})]
+)
+def test_a_systems_own_files_count_where_they_are_read(file: str, stages: set[str], tmp_path: Path) -> None:
+    other = shutil.copytree(ROOT / "recnb", tmp_path / "recnb", ignore=shutil.ignore_patterns("__pycache__"))
+    path = other / "eager_llm" / file
+    path.write_text(path.read_text(encoding="utf-8") + "# more\n", encoding="utf-8")
+    kept, now = Home(wing=ROOT / "recnb" / "eager_llm"), Home((other,), other / "eager_llm")
+    assert {name for name in STAGES if used_sources(code(name), kept) != used_sources(code(name), now)} == stages
 
 
 def test_every_import_of_a_notebook_is_found() -> None:

@@ -180,11 +180,23 @@ def test_a_refused_open_leaves_the_stage_as_it_was(root: Path) -> None:
     assert (second.folder / "manifest.json").is_file()
 
 
-def test_an_unreadable_manifest_counts_as_none(root: Path) -> None:
-    folder = make_data(root).folder
-    for text in ("{", "[]", '{"key": 1}', "\x00"):
-        (folder / "manifest.json").write_text(text)
-        assert read_manifest(recipe_of(root), "01_data", root) is None
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("{", "[]", '{"key": 1}', "\x00", "[" * 100_000),
+        *({"artifacts": 3}, {"artifacts": {"x.npy": {}}}, {"artifacts": {"x.npy": None}}, {"recipe": []}, {"parts": None}),
+        *({"facts": 3}, {"finished": 3}, {"parts": {}}, {"key": "k"}, {"stage": "03_index"}, {"recipe_name": "yours"}),
+        *({name: ...} for name in ("recipe", "finished", "device", "commit")),
+    ],
+    ids=lambda damage: str(damage)[:40],
+)
+def test_a_damaged_manifest_counts_as_none(damage: str | dict[str, Any], root: Path) -> None:
+    path = make_data(root).folder / "manifest.json"
+    made = json.loads(path.read_text())
+    if isinstance(damage, dict):
+        damage = json.dumps({name: value for name, value in {**made, **damage}.items() if value is not ...})
+    path.write_text(damage)
+    assert read_manifest(recipe_of(root), "01_data", root) is None
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

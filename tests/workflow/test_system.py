@@ -77,6 +77,45 @@ def test_it_runs_and_is_reported(root: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_its_code_counts_function_by_function(root: Path, tmp_path: Path) -> None:
+    recnb(root, "run", "params/tiny.yaml")
+    recnb(root, "compare", "params/compared.yaml")
+    other = shutil.copytree(root, tmp_path / "other")
+    module = other / "site" / "tiny_system.py"
+    code = module.read_text(encoding="utf-8")
+    assert code.count("behind < 20") == 1
+    module.write_text(code.replace("behind < 20", "behind < 0"), encoding="utf-8")
+    said = recnb(other, "run", "params/tiny.yaml", "--explain")
+    assert [line.split()[:2] for line in said.splitlines()] == [["01_walk", "skip"], ["02_rank", "run"]]
+    assert "source tiny_system.ranks" in said
+    assert "one ahead, seed 42: validation R@10 0.0000" in recnb(other, "compare", "params/compared.yaml")
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "said"),
+    [
+        ("absent:Tiny", ("", ""), "cannot be imported: ModuleNotFoundError: No module named 'absent'"),
+        ("tiny_system:Tinny", ("", ""), "cannot be imported: AttributeError"),
+        ("tiny_system:walks", ("", ""), "expected a class of recnb.settings.Recipe, found <function walks"),
+        ("tiny_system:Tiny", ('("rank",), ("01_walk",)', '("rnk",), ("01_walk",)'), "02_rank: unknown section 'rnk'; nearest: 'rank'"),
+        ("tiny_system:Tiny", ('("rank",), ("01_walk",)', '("rank",), ("02_rank",)'), "02_rank: unknown earlier stage '02_rank'"),
+        ("tiny_system:Tiny", ('evaluation: ClassVar[str] = "02_rank"', 'evaluation: ClassVar[str] = "2"'), "unknown stage '2'"),
+        ("tiny_system:Tiny", ('StageSpec("02_rank"', 'StageSpec("01_walk"'), "no name twice"),
+    ],
+)  # fmt: skip
+def test_a_wrong_declaration_is_refused(
+    root: Path, tmp_path: Path, place: str, change: tuple[str, str], said: str
+) -> None:
+    other = shutil.copytree(root, tmp_path / "other")
+    module = other / "site" / "tiny_system.py"
+    code = module.read_text(encoding="utf-8")
+    assert change[0] in code
+    module.write_text(code.replace(*change) if change[0] else code, encoding="utf-8")
+    (other / "site" / "tiny_system-1.0.dist-info" / "entry_points.txt").write_text(f"[recnb.systems]\ntiny = {place}\n")
+    assert said in recnb(other, "params", "validate", "params/tiny.yaml", code=2)
+
+
+@pytest.mark.e2e
 def test_it_is_compared(root: Path) -> None:
     said = recnb(root, "compare", "params/compared.yaml")
     assert "one ahead, seed 42: validation R@10" in said
@@ -115,6 +154,8 @@ def test_an_unknown_system_is_refused_with_the_nearest(root: Path) -> None:
     (root / "params" / "odd.yaml").write_text("name: odd\nsystem: tinny\n")
     said = recnb(root, "run", "params/odd.yaml", code=2)
     assert "params/odd.yaml:2: system = 'tinny': expected one of " in said and "nearest: 'tiny'" in said
+    (root / "params" / "plain.yaml").write_text("name: plain\n")
+    assert "--set system.x=3: system = {'x': 3}" in recnb(root, "run", "params/plain.yaml", "--set", "system.x=3", code=2)
     assert "--set system=eager: system = 'eager'" in recnb(
         root, "run", "params/tiny.yaml", "--set", "system=eager", code=2
     )
