@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -86,9 +87,11 @@ def test_a_run_from_before_the_wings(toy_run: ToyRun, tmp_path: Path, monkeypatc
     assert decide(third, plan).run, "today's code is no longer the code that was compared"
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="its hashes are of syntax trees as Python 3.11 has them")
 def test_the_table_holds_only_what_is_true_of_todays_code() -> None:
     """A stage whose code has changed since the comparison must leave the table."""
     toy = load_recipe(ROOT / "params" / "toy.yaml")
+    assert moved.SAME
     for name, (_, compared) in moved.SAME.items():
         now = moved.code_hash(code_parts(STAGES[name], toy, ROOT))
         assert now == compared, f"{name}: its code has changed: take it out of moved.SAME"
