@@ -38,7 +38,7 @@ class Manifest(BaseModel):
     """What a stage's manifest holds."""
 
     stage: str
-    recipe_name: str
+    recipe_name: str  # under which it was made: what would come out the same is copied
     key: str  # of all its parts
     parts: dict[str, str]
     artifacts: dict[str, Fingerprint]
@@ -151,8 +151,8 @@ def read_manifest(recipe: Recipe, stage: str, root: Path) -> dict[str, Any] | No
         Manifest.model_validate(manifest)
     except ValidationError:
         return None
-    of = (manifest["stage"], manifest["recipe_name"], manifest["key"])
-    return manifest if of == (stage, recipe.name, hash_json(manifest["parts"])) else None
+    whole = manifest["stage"] == stage and manifest["key"] == hash_json(manifest["parts"])
+    return manifest if whole else None
 
 
 def needed(by: str, name: str, recipe: Recipe, root: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 from recnb.errors import ResourceError
 from recnb.studies import trials
 from recnb.workflow.manifest import stage_folder
-from recnb.workflow.plan import Decision, make_plan
+from recnb.workflow.plan import Decision, decide, make_plan
+from recnb.workflow.stage import Stage
 
 
 def trial(project: Path, name: str, *overrides: str) -> trials.Trial:
@@ -33,6 +34,16 @@ def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeyp
     trials.take_over(changed, base.recipe)
     assert (stage_folder(changed.recipe, "01_data", project) / "x").read_text() == "its own"
     assert (stage_folder(changed.recipe, "02_embeddings", project) / "x").read_text() == "02_embeddings"
+
+
+def test_a_copy_counts_as_made_under_its_new_name(project: Path) -> None:
+    base, other = trial(project, "a"), trial(project, "b")
+    stage = Stage.open("01_data", base.recipe, root=project)
+    stage.write("x.txt", "made once")
+    stage.close()
+    trials.take_over(other.plan, base.recipe)
+    assert (stage_folder(other.recipe, "01_data", project) / "x.txt").read_text() == "made once"
+    assert not decide(other.plan.stages[0], other.plan).run
 
 
 def test_what_was_made_with_other_settings_is_not_even_copied(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

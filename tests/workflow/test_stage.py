@@ -185,7 +185,7 @@ def test_a_refused_open_leaves_the_stage_as_it_was(root: Path) -> None:
     [
         *("{", "[]", '{"key": 1}', "\x00", "[" * 100_000),
         *({"artifacts": 3}, {"artifacts": {"x.npy": {}}}, {"artifacts": {"x.npy": None}}, {"recipe": []}, {"parts": None}),
-        *({"facts": 3}, {"finished": 3}, {"parts": {}}, {"key": "k"}, {"stage": "03_index"}, {"recipe_name": "yours"}),
+        *({"facts": 3}, {"finished": 3}, {"parts": {}}, {"key": "k"}, {"stage": "03_index"}, {"recipe_name": 3}),
         *({name: ...} for name in ("recipe", "finished", "device", "commit")),
     ],
     ids=lambda damage: str(damage)[:40],
