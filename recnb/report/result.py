@@ -13,8 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from recnb.studies.claims import FAILS, HOLDS, OPEN, verdict
+
 _METRIC = re.compile(r"^[RN]@\d+")
 _PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
+_SAID = {HOLDS: "clearly better than", FAILS: "clearly worse than", OPEN: "not clearly different from"}
 ORIGIN = ("commit", "hardware")  # the same in every measured row: said elsewhere
 
 
@@ -97,10 +100,9 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
     rows = [row for row in metrics.get("ours_minus", {}).get("kept", []) if str(row.get("metric", "")).endswith(top)]
     sentences = []
     for row in rows:
-        said = "clearly better than" if row["low"] > 0 else "clearly worse than"
-        said = "not clearly different from" if row["low"] <= 0 <= row["high"] else said
         interval = f"{row['diff']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-        sentences.append(f"{row['metric']}: {metrics.get('ours', 'ours')} is {said} {row['against']}, {interval}")
+        ours, said = metrics.get("ours", "ours"), _SAID[verdict(row)]
+        sentences.append(f"{row['metric']}: {ours} is {said} {row['against']}, {interval}")
     return sentences
 
 

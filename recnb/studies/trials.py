@@ -136,5 +136,5 @@ def manifests(plan: Plan) -> list[dict[str, Any]]:
 
 def origin(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Where ranks come from, by the :func:`manifests` of their run: commit, device, dtype, threads, sha256 of data."""
-    facts = {name: made[-1].get(name) for name in ("commit", "device", "dtype", "threads")}
+    facts = {name: made[-1][name] for name in ("commit", "device", "dtype", "threads")}
     return facts | {"data": artifact_hashes(made[0])}

@@ -113,7 +113,7 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
 def _changes(spec: StageSpec, plan: Plan, manifest: dict[str, Any]) -> list[str]:
     """What differs between a manifest and now, in words: settings by their keys, then the other parts of the key."""
     now = stage_parts(spec, plan.recipe, plan.root)
-    old = as_today(spec.name, manifest.get("parts", {}), now)
+    old = as_today(spec.name, manifest["parts"], now)
     if "notebook" not in old:
         return ["its code, which an earlier recnb counted by files"]
     settings = sorted(differing(manifest["recipe"], recipe_part(spec, plan.recipe)))

@@ -40,9 +40,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     tree = _read_yaml(path)
     for override in overrides:
         _apply_override(tree, override)
-    name = tree.get("system", DEFAULT)
-    if not isinstance(name, str) or name not in systems():
-        known = systems()
+    name, known = tree.get("system", DEFAULT), systems()
+    if not isinstance(name, str) or name not in known:
         places = _places(path, overrides).items()
         where = next((place for key, place in places if key == "system" or key.startswith("system.")), path)
         expected = f"expected one of {', '.join(known)}{nearest(str(name), known)}"

@@ -128,8 +128,10 @@ def _bare(source: str) -> list[ast.stmt]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # somebody's cell; running it will say so
         return []
-    fields = {part for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for part in node.body}
-    for node in ast.walk(tree):
+    fields: set[ast.stmt] = set()
+    for node in ast.walk(tree):  # a class before what it holds
+        if isinstance(node, ast.ClassDef):
+            fields.update(node.body)
         if isinstance(body := getattr(node, "body", None), list):
             code = [part for part in body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]
             node.body = code or [ast.Pass()]  # type: ignore[attr-defined]
