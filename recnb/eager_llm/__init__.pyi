@@ -30,10 +30,11 @@ from .prompts import (
 from .recipe import EagerLLM as EagerLLM, TasksConfig as TasksConfig, TrainConfig as TrainConfig
 from .tasks import (
     ItemText as ItemText,
+    Sample as Sample,
     TaskBuilder as TaskBuilder,
     full_text as full_text,
     load_preferences as load_preferences,
     preference_text as preference_text,
     tokenizer_texts as tokenizer_texts,
 )
-from .train import fit as fit, validate as validate
+from .train import Collator as Collator, fit as fit, validate as validate, validation_loss as validation_loss

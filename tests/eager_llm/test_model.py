@@ -70,6 +70,20 @@ def test_loss_parts_against_full_logits(con_before: bool) -> None:
     assert (found == VOCABULARY.con_id).all()
 
 
+def test_every_label_of_an_epoch_weighs_the_same() -> None:
+    """A batch of many labels counts for as much more: over batches the loss adds up to that of all labels."""
+    model = recommender(VOCABULARY, weight=0.0).eval()
+    usual = float(np.mean([sample.labels.sum() for sample in builder(VOCABULARY).epoch(0)]))
+    for count in (3, 7, 20):
+        inputs = batch(count=count)
+        model.usual_labels = None
+        total = float(model(**inputs)["loss"]) * int(inputs["labels"].sum())
+        model.usual_labels = usual
+        out = model(**inputs)
+        assert float(out["loss"]) * usual * count == pytest.approx(total, rel=1e-5)
+        assert float(out["response"]) == pytest.approx(total / int(inputs["labels"].sum()), rel=1e-5)  # the log's
+
+
 def test_tokens_that_stand_for_nothing_start_near_the_mean() -> None:
     """A random or published column has no centroids; the others start the same with it or without."""
     rng = np.random.default_rng(0)

@@ -37,9 +37,9 @@ def test_every_training_target_once_per_epoch() -> None:
     wanted = Counter((u, p) for u in range(USERS) for p in range(1, train.lengths[u]))
     for epoch in range(4):
         rows = made.windows(epoch)
-        found = Counter((int(u), p) for u, first, stop in rows for p in range(first + 1, stop))
+        found = Counter((int(u), p) for u, _, begin, stop in rows for p in range(begin, stop))
         assert found == wanted
-        assert (rows[:, 2] - rows[:, 1]).max() <= T + 1
+        assert (rows[:, 3] - rows[:, 2]).max() <= T
     assert len({len(made.windows(e)) for e in range(20)}) == 1  # every epoch has the same number of steps
 
 
@@ -49,23 +49,40 @@ def test_windows_of_any_length(length: int) -> None:
     made = builder(VOCABULARY, train=train)
     for epoch in range(30):
         rows = made.windows(epoch)
-        assert sorted(p for _, first, stop in rows for p in range(first + 1, stop)) == list(range(1, length))
+        assert sorted(p for _, _, begin, stop in rows for p in range(begin, stop)) == list(range(1, length))
 
 
-def test_a_window_conditions_like_single_pairs() -> None:
-    """Dense: cutting a window before any of its targets leaves the prompt that per_target has, for the same history."""
-    tasks = TASKS.model_copy(update={"templates": 1, "mixture": {"seqrec": 1.0}, "separator": ", "})
-    dense = builder(VOCABULARY, tasks=tasks).epoch(0)
-    pairs = {tuple(s.ids) for s in builder(VOCABULARY, dense=False, tasks=tasks).epoch(0)}
-    checked = 0
-    for sample in dense:
-        starts = np.flatnonzero(sample.labels)[::L]
-        for start in starts:
-            cut = (*sample.ids[: start + L], VOCABULARY.con_id)
-            if items_in(sample.ids)[0] == items_in(np.array(cut))[0] and cut in pairs:
-                checked += 1
-    first_windows = sum(min(T, n - 1) >= 1 for n in sequences().lengths)
-    assert checked >= first_windows
+@pytest.mark.parametrize("separator", ["", ", "])
+@pytest.mark.parametrize("burn_in", [0, 2, T])
+def test_every_target_of_a_window_reads_a_pair_of_the_items_shown(burn_in: int, separator: str) -> None:
+    """Cut before any of its targets, a window is the prompt for exactly the items it has shown: 1 to T, and burn_in."""
+    tasks = TASKS.model_copy(update={"templates": 1, "mixture": {"seqrec": 1.0}, "separator": separator})
+    made, train, checked = builder(VOCABULARY, tasks=tasks, burn_in=burn_in), sequences(), 0
+    for sample, (user, first, begin, stop) in zip(made.epoch(0), made.windows(0), strict=True):
+        events = train.items[train.offsets[user] : train.offsets[user + 1]]
+        assert sample.labels.sum() == L * (stop - begin)
+        for place in range(begin, stop):
+            pair = [seqrec_prompts(VOCABULARY, [events[first:place]], tasks)[0], VOCABULARY.item_tokens[events[place]]]
+            end = sum(map(len, pair))
+            np.testing.assert_array_equal(sample.ids[:end], np.concatenate(pair))
+            assert sample.labels[end - L : end].all() and sample.following[end - L - 1] == events[place]
+            assert place - first == min(place, place - begin + 1 + burn_in)
+            checked += 1
+    assert checked == (train.lengths - 1).sum()
+
+
+def test_what_a_target_sees_in_windows_and_in_pairs() -> None:
+    """A pair shows up to T items; without burn-in windows show half as many; with one of T nothing is lost."""
+    train = sequences()
+    pairs = np.concatenate([np.minimum(np.arange(1, n), T) for n in train.lengths])
+    seen = {}
+    for burn_in in (0, T):
+        rows = builder(VOCABULARY, burn_in=burn_in).windows(0)
+        seen[burn_in] = {(user, p): p - first for user, first, begin, stop in rows.tolist() for p in range(begin, stop)}
+    whole = {(user, p): min(p, T) for user, n in enumerate(train.lengths) for p in range(1, n)}
+    assert np.mean(list(seen[0].values())) < 0.8 * pairs.mean()
+    assert all(seen[T][target] >= items for target, items in whole.items())
+    assert max(seen[T].values()) <= 2 * T
 
 
 def test_labels_cover_whole_items_and_nothing_else() -> None:
@@ -90,16 +107,27 @@ def test_text_answers_end_with_eos() -> None:
     assert all(s.target == -1 for s in builder(VOCABULARY).epoch(0) if s.task == "preferenceobtain")
 
 
-def test_hidden_items_appear_in_no_text_task() -> None:
-    made = builder(VOCABULARY)
-    hidden = set(np.flatnonzero(made.text.hidden).tolist())
+def test_no_word_of_a_held_out_item_stands_in_any_sample() -> None:
+    """Every text field of every item has a word of its own; those of shown items appear, those of hidden ones never."""
+    digits = [f"{i // 10}{i % 10}" for i in range(N)]
+    items = catalogue().assign(
+        title=[f"The story {d}T" for d in digits], brand=[f"House {d}B" for d in digits],
+        categories=[["Drama", f"Genre {d}C"] for d in digits],
+    )  # fmt: skip
+    vocab = vocabulary(items)
+    text = ItemText.build(items, vocab, TASKS, 0)
+    made = dataclasses.replace(builder(vocab), text=text)
+    found: dict[str, set[str]] = {}
+    for sample in itertools.chain.from_iterable(map(made.epoch, range(6))):
+        found.setdefault(sample.task, set()).update(re.findall(r"\d\dT|\d\dB|\d\dC", vocab.decode(sample.ids)))
+    hidden = {digits[i] for i in np.flatnonzero(text.hidden)}
     assert len(hidden) == round(0.2 * N)
-    for epoch in range(3):
-        for sample in made.epoch(epoch):
-            if sample.task in ("item2index", "index2item"):
-                assert sample.target not in hidden
-            text = VOCABULARY.decode(sample.ids)
-            assert not any(f"part {i} " in text + " " for i in hidden)
+    assert not any(word[:2] in hidden for words in found.values() for word in words)
+    said = {task: {word[2] for word in words} for task, words in found.items()}
+    assert said["item2index"] == said["index2item"] == {"T", "B", "C"} and said["fusionseqrec"] == {"T"}
+    assert said["itemsearch"] == {"T", "C"} and "C" in said["preferenceobtain"] and not said["seqrec"]
+    for held in np.flatnonzero(text.hidden).tolist():
+        assert not text.title[held] and not text.full[held] and not text.categories[held] and not text.words[held]
 
 
 def test_the_mixture_counts_samples() -> None:

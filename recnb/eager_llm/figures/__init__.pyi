@@ -16,6 +16,9 @@ from .maps import (
 from .training import (
     choices as choices,
     comprehension_bars as comprehension_bars,
+    con_sees as con_sees,
+    histories_seen as histories_seen,
     loss_parts as loss_parts,
     sample_strip as sample_strip,
+    shown_and_asked as shown_and_asked,
 )

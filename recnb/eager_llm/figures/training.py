@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recnb.style import PALETTE
@@ -82,4 +85,72 @@ def choices(table: pd.DataFrame) -> Figure:
         axis.text(value + table["margin"].iloc[place], place, f" {value:.3f}{change}", va="center", fontsize=9)
     axis.invert_yaxis()
     axis.set(xlabel="validation R@10", xlim=(0, 1.25 * (table["R@10"] + table["margin"]).max()))
+    return figure
+
+
+def shown_and_asked(panels: Mapping[str, np.ndarray]) -> Figure:
+    """Forward passes over one user's sequence, a row each: which items it shows, which of them are targets.
+
+    Args:
+        panels: title -> (M, 3) places first shown, first target, end.
+    """
+    length = max(int(rows[:, 2].max()) for rows in panels.values())
+    tall = max(map(len, panels.values()))
+    figure, axes = plt.subplots(1, len(panels), figsize=(12, 0.24 * tall + 1.4), layout="tight", sharey=True)
+    for axis, (title, rows) in zip(axes, panels.items(), strict=True):
+        for number, (first, begin, stop) in enumerate(rows):
+            axis.barh(number, begin - first, left=first, color="0.85", edgecolor="white", label="shown")
+            axis.barh(number, stop - begin, left=begin, color=PALETTE[1], edgecolor="white", label="target")
+        axis.vlines(np.arange(1, length), -0.5, tall - 0.5, color="white", lw=1)
+        axis.set(title=title, xlabel="item of the sequence", xlim=(0, length), ylim=(tall - 0.5, -0.5), yticks=[])
+        axis.grid(False)
+    axes[0].set_ylabel("forward passes")
+    axes[-1].legend(*_once(axes[-1]), frameon=False, loc="lower left")
+    return figure
+
+
+def _once(axis: Axes) -> tuple[list[Artist], list[str]]:
+    """Handles and labels of a legend, each label once."""
+    found = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    return list(found.values()), list(found)
+
+
+def con_sees(rows: Mapping[str, Sequence[str]], target: str, summary: str = "[CON]") -> Figure:
+    """Sequences as blocks, and over each of them what its summary token attends to.
+
+    Args:
+        rows: name -> its blocks, in order.
+        target: the block whose embedding the summary is to point at.
+        summary: the block that summarises.
+    """
+    figure, axis = plt.subplots(figsize=(12, 1.1 * len(rows)), layout="tight")
+    for number, (name, blocks) in enumerate(rows.items()):
+        last = blocks.index(summary)
+        axis.text(-0.15, -number, name, ha="right", va="center")
+        for place, block in enumerate(blocks):
+            colour = PALETTE[1] if block == target else PALETTE[0] if block == summary else "0.88"
+            axis.barh(-number, 0.94, left=place, height=0.5, color=colour)
+            axis.text(place + 0.47, -number, block, ha="center", va="center", color="0" if colour == "0.88" else "1")
+        over = -number + 0.36
+        axis.annotate("", (0, over), (last + 0.9, over), arrowprops={"arrowstyle": "<->", "color": "0.4"})
+        said = "the target is in sight: to reconstruct" if target in blocks[:last] else "not yet in sight: to predict"
+        axis.text(len(blocks) + 0.1, -number, said, va="center")
+    axis.set(xlim=(-2.6, max(map(len, rows.values())) + 3.6), ylim=(-len(rows) + 0.5, 0.6))
+    axis.axis("off")
+    return figure
+
+
+def histories_seen(seen: Mapping[str, np.ndarray]) -> Figure:
+    """Share of targets that see at least so many items, a line for each way of training and for evaluation.
+
+    Args:
+        seen: name -> (targets,) number of items shown before each.
+    """
+    figure, axis = plt.subplots(figsize=(8, 3.4), layout="tight")
+    for number, (name, counts) in enumerate(seen.items()):
+        edges = np.arange(int(counts.max()) + 2)
+        share = (counts[None, :] >= edges[:, None]).mean(1)
+        axis.step(edges, share, where="post", color=PALETTE[number], label=name)
+    axis.set(xlabel="items shown before the target", ylabel="share of targets with as many", ylim=(0, 1.02))
+    axis.legend(frameon=False)
     return figure
