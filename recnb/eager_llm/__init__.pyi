@@ -37,4 +37,10 @@ from .tasks import (
     preference_text as preference_text,
     tokenizer_texts as tokenizer_texts,
 )
-from .train import Collator as Collator, fit as fit, validate as validate, validation_loss as validation_loss
+from .train import (
+    Collator as Collator,
+    EpochSamples as EpochSamples,
+    fit as fit,
+    validate as validate,
+    validation_loss as validation_loss,
+)
