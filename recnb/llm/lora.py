@@ -24,7 +24,7 @@ def add_adapter(
 
     ``train_embeddings`` trains the table and the head along: ``all`` of it, as the release, or (true) the rows of the
     index tokens alone, so that the adapter stays small and text keeps the vectors whose comprehension is compared.
-    ``checkpointing`` (the backbone's setting) computes layers again in the backward pass: less memory, the same numbers.
+    ``checkpointing`` (the backbone's setting) computes layers again in the backward pass: less memory, same numbers.
     """
     torch.manual_seed(seed)
     if checkpointing:
