@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,17 @@ def mark_of(key: str) -> str:
     return next(iter(TOLD[key])) if key in TOLD else ""
 
 
+def told_on_their_lines(path: Path, pattern: str) -> dict[str, str]:
+    """Key -> what its comment says, of the settings whose comment matches; the pattern has one group."""
+    told, parents = {}, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"( *)([a-z_0-9]+):", line):
+            parents = [*parents[: len(found[1]) // 2], found[2]]
+            if said := re.search(rf": +[^\s#].*?#.*?{pattern}", line):
+                told[".".join(parents)] = said[1]
+    return told
+
+
 def within(key: str, listed: list[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in listed)
 
@@ -40,14 +52,9 @@ def within(key: str, listed: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_the_marks_of_the_paper_recipes_are_those_of_the_ledger(path) -> None:
+def test_the_marks_of_the_paper_recipes_are_those_of_the_ledger(path: Path) -> None:
     """Line by line: what a comment marks as published is what departures are measured from, and nothing else is."""
-    marks, parents = {}, []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if found := re.match(r"( *)([a-z_0-9]+):(?: +([^\s#].*?))? *(?:#.*?\[(P|R|\?|ours)\].*)?$", line):
-            parents = [*parents[: len(found[1]) // 2], found[2]]
-            if found[3]:
-                marks[".".join(parents)] = found[4]
+    marks = told_on_their_lines(path, r"\[(P|R|\?|ours)\]")
     tree = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert set(marks) == set(tree)
     concerned = {key: mark for key, mark in marks.items() if key in TOLD or not within(key, published()["apart"])}
@@ -69,7 +76,7 @@ def test_every_setting_of_the_method_has_a_mark_or_is_named_as_unpublished() -> 
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_the_paper_recipes_do_not_depart_on_the_paper_s_machines(path) -> None:
+def test_the_paper_recipes_do_not_depart_on_the_paper_s_machines(path: Path) -> None:
     assert departures(settings(f"paper/{path.stem}"), GPUS) == []
     assert [str(found) for found in departures(settings(f"paper/{path.stem}"))] == ["train.batch_size 32 (release: 128)"]
 
@@ -98,6 +105,20 @@ def test_the_quickstart_says_where_it_departs() -> None:
     assert "backbone.dropout 0.1 (not in the paper: 0)" in lines
     assert any(line.startswith("train.expand dense") for line in lines)
     assert not any(line.startswith("decode.beam") for line in lines)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params" / "paper-small").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_small_recipe_departs_where_it_says_why(path: Path) -> None:
+    """As published but for what its comments name; a backbone from scratch has no line for its model."""
+    found = {departure.setting for departure in departures(settings(f"paper-small/{path.stem}"))}
+    told = {re.sub(r"(tasks\.mixture)\..*", r"\1", setting) for setting in found - {"backbone.model"}}
+    assert told == set(told_on_their_lines(path, "(departs: )"))
+    big = settings(f"paper/llama7b-{path.stem.removesuffix('-paper-small')}")
+    assert big["evaluate.published"] == settings(f"paper-small/{path.stem}")["evaluate.published"]
+    sizes = {"embeddings.behaviour.width", "train.learning_rate", "anneal.learning_rate", "runtime.dtype"}
+    reads = {"embeddings.semantic.encoder", "embeddings.semantic.model", "backbone.kind", "backbone.model"}
+    if "instruments" not in path.stem:  # whose copy has no text
+        assert found == sizes | reads
 
 
 # --- what is otherwise by design: the words are held to the code ------------------------------------------------------
