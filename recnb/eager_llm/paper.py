@@ -62,17 +62,18 @@ def published() -> dict[str, Any]:
 
 
 def _as_it_runs(settings: Mapping[str, Any], processes: int) -> dict[str, Any]:
-    """Settings whose effect hangs on others: the batch in all, what an empty order means, dropout of small models."""
-    here = dict(settings)
-    here["train.batch_size"] *= here["train.accumulate"] * processes
-    here["index.order"] = here["index.order"] or published()["settings"]["index.order"]["R"]  # source by source
-    here["backbone.dropout"] *= here["backbone.kind"] == "scratch"
-    return here
+    """Settings as others let them be: the batch in all, what an empty order means, dropout of models from scratch."""
+    return {
+        **settings,
+        "train.batch_size": settings["train.batch_size"] * settings["train.accumulate"] * processes,
+        "index.order": settings["index.order"] or published()["settings"]["index.order"]["R"],  # source by source
+        "backbone.dropout": settings["backbone.dropout"] * (settings["backbone.kind"] == "scratch"),
+    }
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
     if isinstance(value, str):
         return (value if value == value.strip() else f'"{value}"') or "none"
-    return "none" if value is None else f"{value:g}" if not isinstance(value, bool) else str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else f"{value:g}"
