@@ -20,7 +20,11 @@ from .explain import (
     word_match as word_match,
 )
 from .model import Recommender as Recommender
-from .paper import PAPER_PARAMETERS as PAPER_PARAMETERS, departures as departures
+from .paper import (
+    PAPER_PARAMETERS as PAPER_PARAMETERS,
+    departures as departures,
+    departures_by_design as departures_by_design,
+)
 from .prompts import (
     index2item_prompts as index2item_prompts,
     itemsearch_prompts as itemsearch_prompts,

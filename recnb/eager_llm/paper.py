@@ -1,49 +1,79 @@
-"""What the paper or its release ran with, and where a recipe departs from it."""
+"""What the paper or its release ran with, and where a recipe departs from it: ``paper.yaml`` beside this file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import yaml
 
 PAPER_PARAMETERS = 6.7e9  # Llama-7B (arXiv 2302.13971, table 2), the backbone of EAGER-LLM
-
-PAPER_SETTINGS: dict[str, Any] = {  # the marks stand in params/paper/*.yaml, key by key
-    "backbone.model": "huggyllama/llama-7b",
-    "embeddings.semantic.encoder": "causal-lm",
-    "embeddings.behaviour.encoder": "din",
-    "embeddings.behaviour.width": 1024,
-    "index.source": "both",
-    "index.semantic_file": None,
-    "index.codes": 256,
-    "index.second_level": "local",
-    "train.expand": "per_target",
-    "train.epochs": 3,
-    "train.initialisation": "mean",
-    "train.lambda_next": 0.0,
-    "anneal.enabled": True,
-    "decode.beam": 20,
-    "decode.normalisation": "full",
-}
-_IN_WORDS = {"backbone.model": "Llama-7B", "embeddings.semantic.encoder": "causal-lm (Llama-7B)"}
+MARKS = {"P": "paper", "R": "release", "ours": "not in the paper"}
 
 
-def departures(settings: Mapping[str, Any]) -> list[str]:
-    """Where a recipe departs from the published settings, for the ledger's "why".
+class Departure(NamedTuple):
+    """One thing that is not as published.
+
+    >>> str(Departure("decode.beam", "10", "20", "paper"))
+    'decode.beam 10 (paper: 20)'
+    """
+
+    setting: str  # a key of the recipe, or a part of the method
+    here: str
+    published: str
+    source: str  # who says so, a value of MARKS
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.here} ({self.source}: {self.published})"
+
+
+def departures(settings: Mapping[str, Any], processes: int = 1) -> list[Departure]:
+    """The settings in which a recipe departs from the published ones.
 
     Args:
-        settings: dotted key -> value of a recipe (:func:`recnb.settings.flatten` of its plain form).
-
-    >>> departures({"decode.beam": 10, "decode.normalisation": "full"})
-    ['decode.beam 10 (paper: 20)']
+        settings: dotted key -> value of a whole recipe (:func:`recnb.settings.flatten` of its plain form); a task that
+            its mixture leaves out is missing.
+        processes: GPUs that trained together, each on ``train.batch_size`` samples at a time.
     """
+    here = _as_it_runs(settings, processes)
     return [
-        f"{key} {_plain(settings[key])} (paper: {_IN_WORDS.get(key) or _plain(value)})"
-        for key, value in PAPER_SETTINGS.items()
-        if key in settings and settings[key] != value
+        Departure(key, _plain(here.get(key)), told.get("words") or _plain(told[mark]), MARKS[mark])
+        for key, told in published()["settings"].items()
+        if here.get(key) != told[mark := next(iter(told))]
     ]
 
 
+def departures_by_design(settings: Mapping[str, Any]) -> list[Departure]:
+    """What recnb does otherwise whatever the recipe says, in words, as far as this recipe has the part concerned."""
+    return [
+        Departure(told["part"], told["here"], told["published"], MARKS[told["mark"]])
+        for told in published()["by_design"]
+        if all((bool(settings.get(key)) if wanted is True else settings.get(key) == wanted)
+               for key, wanted in told.get("where", {}).items())
+    ]  # fmt: skip
+
+
+@cache
+def published() -> dict[str, Any]:
+    """The tree of ``paper.yaml``."""
+    return yaml.safe_load(resources.files("recnb.eager_llm").joinpath("paper.yaml").read_text(encoding="utf-8"))
+
+
+def _as_it_runs(settings: Mapping[str, Any], processes: int) -> dict[str, Any]:
+    """Settings as others let them be: the batch in all, what an empty order means, dropout of models from scratch."""
+    return {
+        **settings,
+        "train.batch_size": settings["train.batch_size"] * settings["train.accumulate"] * processes,
+        "index.order": settings["index.order"] or published()["settings"]["index.order"]["R"],  # source by source
+        "backbone.dropout": settings["backbone.dropout"] * (settings["backbone.kind"] == "scratch"),
+    }
+
+
 def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, int | float) else value or "none"
+    if isinstance(value, str):
+        return (value if value == value.strip() else f'"{value}"') or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else f"{value:g}"

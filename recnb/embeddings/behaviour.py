@@ -2,7 +2,7 @@
 
 Three encoders behind one function, because how much the result hangs on this choice is an open question of the paper:
 
-``din``     the item table of a Deep Interest Network (Zhou et al., KDD 2018): the paper's choice
+``din``     the item table of a Deep Interest Network (Zhou et al., KDD 2018): the paper's choice, without its last MLP
 ``svd``     truncated SVD of the positive pointwise mutual information of items met close together: no training at all
 ``sasrec``  the item table of :mod:`recnb.recommenders.next_item`
 

@@ -158,7 +158,7 @@ def _training(recipe: EagerLLM, root: Path, facts: dict[str, Any], manifest: dic
         "tasks": [task for task, passes in recipe.tasks.mixture.items() if passes > 0],
         "epochs": recipe.train.epochs,
         "contrast": {"semantic": recipe.train.lambda_semantic, "behaviour": recipe.train.lambda_behaviour},
-        "departures": departures(settings),
+        "departures": [str(found) for found in departures(settings, facts.get("processes", 1))],
     }
 
 

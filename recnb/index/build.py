@@ -209,9 +209,10 @@ def hierarchical_codes(x: np.ndarray, k: int, levels: int, seed: int, second_lev
 def local_codes(x: np.ndarray, group: np.ndarray, k: int, seed: int, iterations: int = 25) -> np.ndarray:
     """Split each group on its own: x (N, d), group (N,) from 0, without gaps -> (N,) codes in [0, k).
 
-    A group of at most k items is lined up along its first principal axis, one code each, evenly spread over [0, k);
-    each group starts at another phase, so that no code is left over for want of full groups. A larger group is
-    clustered into k parts whose sizes differ by at most one.
+    A group of more than k items is clustered into k parts whose sizes differ by at most one. In a smaller one, as all
+    are in the paper, k-means finds nothing: each item is its own centroid, and the numbers of the leaves only tell how
+    it was seeded. Here its items lie along its first principal axis, evenly spread over [0, k), each group from another
+    phase, so that no code is left over. Either way a code means its leaf, and nothing in another group.
     """
     groups, codes = int(group.max()) + 1, np.empty(len(group), np.int64)
     own = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])

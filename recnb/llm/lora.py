@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -21,24 +22,27 @@ def add_adapter(
 ) -> PeftModel:
     """Wrap a backbone with LoRA on all attention and MLP projections; everything else is frozen.
 
-    With ``train_embeddings`` the rows of the index tokens are trained along, in table and head. The release trains the
-    whole table; we train the catalogue's rows only, because no text row ever occurs in a ``seqrec`` answer and a
-    frozen text row is what keeps comprehension comparable. ``checkpointing`` (the backbone's setting) computes layers
-    again in the backward pass: less memory, the same numbers.
+    ``train_embeddings`` trains the table and the head along: ``all`` of it, as the release, or (true) the rows of the
+    index tokens alone, so that the adapter stays small and text keeps the vectors whose comprehension is compared.
+    ``checkpointing`` (the backbone's setting) computes layers again in the backward pass: less memory, same numbers.
     """
     torch.manual_seed(seed)
     if checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})  # the frozen table's rows need no gradient
     tied = backbone.get_output_embeddings().weight is backbone.get_input_embeddings().weight
     tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
-    rows = vocabulary.index_tokens.ravel().tolist()
+    along: dict[str, Any] = {}
+    if config.train_embeddings == "all":
+        along = {"modules_to_save": tables, "ensure_weight_tying": tied}
+    elif config.train_embeddings:
+        along = {"trainable_token_indices": dict.fromkeys(tables, vocabulary.index_tokens.ravel().tolist())}
     lora = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=PROJECTIONS,
         task_type="CAUSAL_LM",
-        trainable_token_indices=dict.fromkeys(tables, rows) if config.train_embeddings else None,
+        **along,
     )
     return get_peft_model(backbone, lora)  # type: ignore[return-value]
 

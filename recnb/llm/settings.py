@@ -59,7 +59,9 @@ class AdapterConfig(Section):
     rank: Positive = Field(8, description="of LoRA (release: 8)")
     alpha: Positive = Field(32, description="LoRA's scale (release: 32)")
     dropout: Share = Field(0.05, description="on LoRA's input (release: 0.05)")
-    train_embeddings: bool = Field(True, description="token embeddings and head are trained along (release)")
+    train_embeddings: Literal[True, False, "all"] = Field(
+        True, description="token embeddings and head along: true: the catalogue's rows; all: every row (release)"
+    )
 
 
 class DecodeConfig(Section):

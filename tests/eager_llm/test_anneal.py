@@ -24,8 +24,8 @@ CONFIG = AnnealConfig(rank=2, alpha=4, epochs=2, learning_rate=0.05)
 
 
 @pytest.mark.parametrize("tie", [True, False])
-@pytest.mark.parametrize("embeddings", [True, False])
-def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: bool) -> None:
+@pytest.mark.parametrize("embeddings", [True, False, "all"])
+def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: bool | str) -> None:
     base = recommender(VOCABULARY, BACKBONE.model_copy(update={"tie": tie})).eval()
     save_model(tmp_path / "model", base, VOCABULARY, K)
     ids = torch.tensor(VOCABULARY.item_tokens[:5])
@@ -53,6 +53,29 @@ def test_anneal_save_read_and_switch_off(tmp_path: Path, tie: bool, embeddings: 
     assert torch.allclose(restored(input_ids=ids).logits, after, atol=1e-5)
     plain, _ = read_model(tmp_path / "model", codes())
     assert torch.equal(plain(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize(("embeddings", "moved"), [(False, "none"), (True, "catalogue"), ("all", "all")])
+def test_which_rows_of_table_and_head_are_trained(tie: bool, embeddings: bool | str, moved: str) -> None:
+    """``all`` is the release: rows of text move too. A tied table stays tied."""
+    base = recommender(VOCABULARY, BACKBONE.model_copy(update={"tie": tie})).backbone
+    tables = base.get_input_embeddings(), base.get_output_embeddings()
+    before = [table.weight.detach().clone() for table in tables]
+    adapted = add_adapter(base, VOCABULARY, CONFIG.model_copy(update={"train_embeddings": embeddings}), 0)
+    ids = torch.tensor(VOCABULARY.item_tokens)
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.grad is not None:
+                parameter -= parameter.grad
+    merged = adapted.merge_and_unload()
+    after = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
+    changed = [(new != old).any(1) for new, old in zip(after, before, strict=True)]
+    catalogue = torch.isin(torch.arange(len(before[0])), torch.tensor(VOCABULARY.index_tokens.ravel()))
+    assert [bool(rows[catalogue].any()) for rows in changed] == [moved != "none"] * 2
+    assert bool(changed[1][~catalogue].any()) == (moved == "all"), "the softmax runs over rows of text too"
+    assert (after[0] is after[1]) == tie
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from sandbox import ROOT
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from recnb.errors import ArtifactError, IndexGateError, RecipeError
@@ -176,6 +177,18 @@ def test_local_codes_lie_along_the_own_axis_and_use_all_codes() -> None:
         ranks = np.corrcoef(x[members, 0].argsort().argsort(), codes[members].argsort().argsort())[0, 1]
         assert abs(ranks) > 0.8
     assert set(codes) == set(range(9)), "six items per group, yet all nine codes are in use"
+
+
+def test_where_codes_suffice_k_means_parts_items_as_local_codes_do() -> None:
+    """Each item is its own centroid, whoever clusters; the numbers of the leaves are their seeds' and no more."""
+    x, group = np.random.default_rng(3).normal(size=(42, 3)), np.repeat(np.arange(4), [6, 6, 6, 24])
+    codes = local_codes(x, group, 8, seed=0)
+    for number in range(3):
+        runs = [KMeans(6, n_init=1, random_state=seed).fit(x[group == number]) for seed in (0, 1)]
+        assert [round(run.inertia_, 12) for run in runs] == [0, 0]
+        assert [len(set(labels)) for labels in (codes[group == number], *(run.labels_ for run in runs))] == [6, 6, 6]
+        assert (runs[0].labels_ != runs[1].labels_).any()
+    assert (np.bincount(codes[group == 3], minlength=8) == 3).all(), "more items than codes are clustered"
 
 
 def test_centroids_are_means_and_mean_residuals() -> None:
