@@ -78,7 +78,9 @@ def test_every_setting_of_the_method_has_a_mark_or_is_named_as_unpublished() -> 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_the_paper_recipes_do_not_depart_on_the_paper_s_machines(path: Path) -> None:
     assert departures(settings(f"paper/{path.stem}"), GPUS) == []
-    assert [str(found) for found in departures(settings(f"paper/{path.stem}"))] == ["train.batch_size 32 (release: 128)"]
+    assert [str(found) for found in departures(settings(f"paper/{path.stem}"))] == [
+        "train.batch_size 32 (release: 128)"
+    ]
 
 
 @pytest.mark.parametrize("key", sorted(TOLD))
