@@ -194,23 +194,9 @@ def walked_tree(walk: Walk, trie: Trie) -> list[Prefix]:
 
 
 def decisions(walk: Walk, columns: Sequence[str]) -> pd.DataFrame:
-    """Level by level: how many prefixes stood for choice, how many were kept, what each token cost.
-
-    Returns:
-        Index = the L ``columns`` of a code; ``choices``, ``kept``, ``kept probability`` (of all sequences the model
-        could write), and the bits of this token in the first returned item and in the target.
-    """
-    kept = [np.exp(level.scores[0][np.isfinite(level.scores[0])]) for level in walk.trace]
-    return pd.DataFrame(
-        {
-            "choices": [int(level.legal[0]) for level in walk.trace],
-            "kept": [len(probabilities) for probabilities in kept],
-            "kept probability": [float(probabilities.sum()) for probabilities in kept],
-            "bits, first item": walk.best_bits,
-            "bits, true item": walk.target_bits,
-        },
-        index=pd.Index(columns, name="token"),
-    )
+    """Bits of each token of the first returned item and of the target; index: the L ``columns`` of a code."""
+    bits = {"bits, first item": walk.best_bits, "bits, true item": walk.target_bits}
+    return pd.DataFrame(bits, index=pd.Index(columns, name="token"))
 
 
 def category_shares(categories: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from small import BACKBONE, TASKS, K, N, builder, codes, recommender, runtime, sequences, validation, vocabulary
 
+from recnb.eager_llm import figures
 from recnb.eager_llm.anneal import annealing_config, select
 from recnb.eager_llm.checkpoint import read_model, save_model
 from recnb.eager_llm.model import Recommender
@@ -123,3 +125,14 @@ def test_comprehension_against_one_text_at_a_time() -> None:
     assert together["tokens"] == count
     assert together["perplexity"] == pytest.approx(np.exp(loss / count), rel=1e-4)
     assert together["accuracy"] == pytest.approx(right / count)
+
+
+def test_low_rank_is_drawn_to_scale() -> None:
+    """W in grey, A (r, in) and B (out, r) in colour, and numbers that the shapes give."""
+    shapes = {"q_proj": (6, 4), "k_proj": (2, 4), "v_proj": (2, 4), "o_proj": (4, 6), "up_proj": (8, 4)}
+    axes = figures.low_rank(shapes, 2).axes
+    sizes = [[(patch.get_height(), patch.get_width()) for patch in axis.patches] for axis in axes]
+    assert sizes[0] == [(6, 4), (2, 4), (6, 2)] and sizes[4] == [(8, 4), (2, 4), (8, 2)]
+    assert sizes[5:] == [[]] * 3, "no matrix, no drawing"
+    assert "W 6 × 4 = 24" in axes[0].get_title() and "2 × (6 + 4) = 20" in axes[0].get_title()
+    plt.close("all")

@@ -105,6 +105,19 @@ def test_figures_show_every_item_and_every_code() -> None:
     plt.close(tree)
 
 
+def test_one_item_is_followed_through_all_maps() -> None:
+    flat = {"text": SPACE[:, :2], "taste": SPACE[:, 2:]}
+    near = {"text": np.array([1, 2, 3]), "taste": np.array([4, 5])}
+    figure = maps.followed(flat, 7, near)
+    for axes, own in zip(figure.axes, flat.values(), strict=True):
+        everyone, *circles, star = (scatter.get_offsets().data for scatter in axes.collections)
+        assert np.allclose(everyone, own) and np.allclose(star, own[[7]])
+        assert all(np.allclose(circle, own[rows]) for circle, rows in zip(circles, near.values(), strict=True))
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["neighbours by text", "neighbours by taste", "the item"]
+    plt.close(figure)
+
+
 def test_a_figure_is_kept_small_with_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figure, axes = plt.subplots()
     axes.scatter(*RNG.normal(size=(2, 500)), c=RNG.random(500), cmap="viridis")

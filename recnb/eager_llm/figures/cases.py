@@ -5,19 +5,22 @@ Shown in ``07_case_studies``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
 
 from recnb.eager_llm.explain import Prefix
 from recnb.style import PALETTE, plain
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from recnb.llm.beam import Level
 
 
 KEPT, DROPPED, TARGET = PALETTE[0], "0.75", PALETTE[3]
@@ -26,8 +29,7 @@ KEPT, DROPPED, TARGET = PALETTE[0], "0.75", PALETTE[3]
 def prefix_tree(tree: Sequence[Prefix], labels: Mapping[tuple[int, int], str], columns: Sequence[str]) -> Figure:
     """The tree a search walked, left to right; depths without a choice are not drawn.
 
-    Thick lines are probable prefixes; grey ones were kept for a while but lead to nothing returned; red is the way to
-    the true item, dotted where the beam lost it.
+    Thick lines are probable prefixes; what the colours mean, the legend says.
 
     Args:
         tree: from :func:`recnb.eager_llm.explain.walked_tree`.
@@ -47,7 +49,44 @@ def prefix_tree(tree: Sequence[Prefix], labels: Mapping[tuple[int, int], str], c
     axes.set_xticks(range(len(depths) + 1), ["prompt", *(f"token {columns[depth - 1]}" for depth in depths)])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
+    kinds: dict[str, dict[str, Any]] = {
+        "leads to a returned item": {"color": KEPT}, "kept for a while only": {"color": DROPPED},
+        "the way to the true item": {"color": TARGET}, "where the beam lost it": {"color": TARGET, "linestyle": ":"},
+        "a thick line: probable": {"color": "0.3", "linewidth": 5},
+    }  # fmt: skip
+    handles = [Line2D([], [], label=label, **look) for label, look in kinds.items()]
+    axes.legend(handles=handles, ncols=5, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return figure
+
+
+def shared_cache(prompt: int, trace: Sequence[Level], token_name: Callable[[int], str]) -> Figure:
+    """What one search reads: the prompt once, and behind it the tokens of each beam, forced ones together.
+
+    Args:
+        prompt: S, its tokens.
+        trace: of :func:`recnb.llm.beam.beam_search` for one prompt.
+        token_name: token id -> name.
+    """
+    width = max(level.nodes.shape[1] for level in trace)
+    figure, axes = plt.subplots(figsize=(10, 0.36 * width + 1.4))
+    _box(axes, -2.6, 0, width, 1.9, "0.85", f"prompt\n{prompt} tokens\nread once,\nkeys and values\nkept for all")
+    places = np.full(1, (width - 1) / 2)  # of the level before: one root amid the prompt
+    for x, level in enumerate(trace):
+        for row, (parent, token) in enumerate(zip(level.parents[0], level.tokens[0], strict=True)):
+            axes.plot([x - 0.7, x], [places[parent] + 0.45, row + 0.45], color="0.6", lw=0.8)
+            name = token_name(int(token)).strip("<>")
+            _box(axes, x, row, 0.9, 0.3, PALETTE[1] if level.forced else PALETTE[9], name)
+        places = np.arange(level.nodes.shape[1], dtype=float)
+        kind = "forced: one pass" if level.forced else f"choice: {int(level.legal[0]):,} ways on"
+        axes.text(x + 0.15, -0.25, f"token {x + 1}\n{kind}", ha="center", fontsize=8)
+    axes.set(xlim=(-2.7, len(trace) - 0.5), ylim=(width, -1.2))
+    axes.axis("off")
+    return figure
+
+
+def _box(axes: Axes, x: float, y: float, height: float, width: float, colour: Any, text: str) -> None:
+    axes.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, alpha=0.8, linewidth=0))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8)
 
 
 def drawn_depths(tree: Sequence[Prefix]) -> list[int]:
@@ -58,20 +97,15 @@ def drawn_depths(tree: Sequence[Prefix]) -> list[int]:
 def bits_per_token(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """What each token cost, for the first returned item and the true item: case -> table of
     :func:`recnb.eager_llm.explain.decisions`."""
-    figure, axes = plt.subplots(figsize=(7, 0.7 * len(tables) + 1.2))
-    names = [(case, kind) for case in tables for kind in ("first item", "true item")]
-    left = np.zeros(len(names))
-    places = np.arange(len(names)) + 0.4 * (np.arange(len(names)) // 2)
-    for level, column in enumerate(next(iter(tables.values())).index):
-        bits = np.array([tables[case].loc[column, f"bits, {kind}"] for case, kind in names])
-        axes.barh(places, bits, left=left, color=PALETTE[level % len(PALETTE)], label=column)
-        left += bits
-    axes.set_yticks(places, [f"{plain(case, 18)} · {kind}" for case, kind in names], fontsize=8)
+    bars = {f"{plain(case, 18)} · {kind}": table[f"bits, {kind}"]
+            for case, table in tables.items() for kind in ("first item", "true item")}  # fmt: skip
+    size = (7, 0.7 * len(tables) + 1.2)
+    axes = pd.DataFrame(bars).T.plot.barh(stacked=True, color=PALETTE, figsize=size, width=0.8, fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("bits the model needed (fewer = more expected)")
     axes.legend(title="token", ncols=4, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return figure
+    return axes.figure
 
 
 def popularity_strip(cases: Mapping[str, tuple[np.ndarray, int]], n_items: int, width: int) -> Figure:
@@ -118,7 +152,7 @@ def _branch(axes: Axes, prefix: Prefix, x: int, lines: tuple[float, float], labe
     y, above = lines
     colour = TARGET if prefix.on_target else (KEPT if prefix.survives else DROPPED)
     axes.plot(
-        [x - 1, x - 0.65, x], [above, y, y], color=colour, linestyle="-" if prefix.kept else ":",
+        [x - 1, x - 0.75, x], [above, y, y], color=colour, linestyle="-" if prefix.kept else ":",
         linewidth=0.8 + 5 * prefix.probability**0.5, alpha=0.85, solid_joinstyle="round",
     )  # fmt: skip
     axes.plot(x, y, "o", color=colour, markersize=3)

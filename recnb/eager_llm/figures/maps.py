@@ -15,6 +15,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Patch
+from scipy.spatial.distance import cdist
 
 from recnb.index.health import category_table, nearest_neighbours
 from recnb.index.kmeans import principal_components
@@ -75,20 +76,9 @@ def trustworthiness(x: np.ndarray, flat: np.ndarray, k: int, rows: np.ndarray) -
     n = len(x)
     k = min(k, (n - 1) // 2)
     near = nearest_neighbours(flat, k, rows)[1]
-    everyone = _nearest_order(x, rows)  # (q, n) rank of each item, 0 is the item itself
+    everyone = cdist(x[rows], x).argsort(axis=1, kind="stable").argsort(axis=1)  # (q, n) ranks, 0 is the item itself
     beyond = np.maximum(np.take_along_axis(everyone, near, axis=1) - k, 0)
     return float(1 - 2 * beyond.sum() / (len(rows) * k * (2 * n - 3 * k - 1)))
-
-
-def _nearest_order(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rank of every item by distance from each query: x (n, d), rows (q,) -> (q, n) int32, 0 for the query itself."""
-    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    distances = (centred**2).sum(1) - 2 * centred[rows] @ centred.T
-    distances[np.arange(len(rows)), rows] = -np.inf
-    order = np.argsort(distances, axis=1, kind="stable")
-    ranks = np.empty(order.shape, np.int32)
-    np.put_along_axis(ranks, order, np.arange(x.shape[0], dtype=np.int32)[None, :], axis=1)
-    return ranks
 
 
 def main_category(categories: Sequence[Sequence[str]], most: int = 7) -> tuple[np.ndarray, list[str]]:
@@ -152,6 +142,27 @@ def map_grid(
         row[0].set_ylabel(what)
     if legend:
         _legend(figure, legend)
+    return figure
+
+
+def followed(maps: dict[str, np.ndarray], item: int, near: dict[str, np.ndarray]) -> Figure:
+    """One item (a star) and its neighbours by each space, in the maps of all spaces.
+
+    Args:
+        maps: space -> (n, 2).
+        item: its row.
+        near: space -> (k,) rows of its neighbours in that space.
+    """
+    figure, grid = plt.subplots(1, len(maps), figsize=(3.6 * len(maps), 3.7), squeeze=False, layout="tight")
+    for axes, (space, flat) in zip(grid[0], maps.items(), strict=True):
+        axes.scatter(flat[:, 0], flat[:, 1], color=OTHER, s=2, linewidths=0)
+        for number, (other, rows) in enumerate(near.items()):
+            axes.scatter(*flat[rows].T, s=70 - 22 * number, facecolors="none", edgecolors=[PALETTE[number]],
+                         linewidths=1.8, label=f"neighbours by {other}")  # fmt: skip
+        axes.scatter(*flat[item], marker="*", s=170, color="black", label="the item", zorder=3)
+        axes.set(xticks=[], yticks=[], title=space)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0),
+                  frameon=False)  # fmt: skip
     return figure
 
 

@@ -71,6 +71,33 @@ def comprehension_bars(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def low_rank(shapes: Mapping[str, tuple[int, int]], rank: int) -> Figure:
+    """LoRA to scale: W (out, in) grey, frozen; in colour what is trained, A (r, in) above it and B (out, r) beside it.
+
+    Args:
+        shapes: name of a matrix -> (out, in).
+        rank: r.
+    """
+    most, outs = max(max(shape) for shape in shapes.values()), [out for out, _ in shapes.values()]
+    tall = [max(outs[start : start + 4]) + most / 5 + rank for start in range(0, len(outs), 4)]  # of each row
+    figure, grid = plt.subplots(len(tall), 4, figsize=(10, 0.8 * len(tall) + 1.9 * sum(tall) / most), squeeze=False,
+                                sharex=True, height_ratios=tall, layout="tight")  # fmt: skip
+    for axis, (name, (out, wide)) in zip(grid.flat, shapes.items(), strict=False):
+        gap = most / 20
+        parts = (("W", 0.0, -out, wide, out, "0.85"), ("A", 0.0, gap, wide, rank, PALETTE[0]),
+                 ("B", wide + gap, -out, rank, out, PALETTE[1]))  # fmt: skip
+        for label, left, bottom, width, height, colour in parts:
+            axis.add_patch(plt.Rectangle((left, bottom), width, height, facecolor=colour, edgecolor="0.4", lw=0.5))
+            x, y = (left + width + gap / 2, bottom + height / 2) if label != "W" else (wide / 2, -out / 2)
+            axis.text(x, y, label, ha="center" if label == "W" else "left", va="center", fontsize=9)
+        size = f"W {out} × {wide} = {out * wide:,}\nB, A {rank} × ({out} + {wide}) = {rank * (out + wide):,}"
+        axis.set_title(f"{name}\n{size}", fontsize=8)
+    for axis, height in zip(grid.flat, np.repeat(tall, 4), strict=True):
+        axis.set(xlim=(0, 1.2 * most + rank), ylim=(rank + most / 10 - height, rank + most / 10), aspect="equal")
+        axis.axis("off")
+    return figure
+
+
 def choices(table: pd.DataFrame) -> Figure:
     """Validation R@10 of a recipe (first row) and of its variants, as bars with the loss against the first.
 
