@@ -15,15 +15,8 @@ from typing import Any
 from recnb.artifacts import find_root, read_json, write_text
 from recnb.errors import ArtifactError, RecnbError
 from recnb.evaluation.verdicts import told
-from recnb.report.result import (
-    ORIGIN,
-    choices_table,
-    ledger_table,
-    markdown_table,
-    seeds_said,
-    seeds_table,
-    with_legend,
-)
+from recnb.report import result
+from recnb.report.result import ORIGIN, markdown_table, with_legend
 from recnb.studies.claims import pair, read_choices, read_comparisons, unfinished
 
 PAGE = "reports/README.md"
@@ -85,7 +78,7 @@ def mark_body(root: Path, name: str) -> str:
         rows.setdefault(json.dumps({key: row[key] for key in row if key not in ORIGIN}), row)
     found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in ORIGIN}
     said = "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if values)
-    table = markdown_table(ledger_table(list(rows.values())))
+    table = markdown_table(result.ledger_table(list(rows.values())))
     compared, results = read_comparisons(root), [read_json(root / source) for source in LEDGERS[name]]
     notes = [note for r in results for note in unfinished(compared, r.get("recipe", ""), r.get("systems", ()))]
     return "\n\n".join([table, *([with_legend(f"Measured rows: {said}.")] if said else []), *notes])
@@ -96,19 +89,16 @@ def seeds_body(root: Path) -> str:
     kept, earlier = read_json(root / EXAMPLE), read_json(root / SEEDS)
     if len(earlier.get("seeds", ())) < 2:
         return "Several seeds of it have not been measured yet: `recnb table params/tables/quickstart.yaml`."
-    table = seeds_table(earlier, kept["ledger"], kept["stages"]["06_evaluate"]["facts"]["ours"])
-    return f"{markdown_table(table)}\n\n{seeds_said(earlier, kept.get('recipe_hash', ''))}"
+    table = result.seeds_table(earlier, kept["ledger"], kept["stages"]["06_evaluate"]["facts"]["ours"])
+    return f"{markdown_table(table)}\n\n{result.seeds_said(earlier, kept.get('recipe_hash', ''))}"
 
 
 def choices_body(root: Path) -> str:
     """The choices of a comparison, and what the intervals allow to say of the pairs that the text speaks of."""
     comparison = read_comparisons(root)[CODEBOOK]
     found = [(pair(comparison, one, other, "R@10"), one, other) for one, other in PAIRS]
-    said = [
-        told(minus, f"'{one}'", f"'{other}'") if minus else f"'{one}' and '{other}': not measured"
-        for minus, one, other in found
-    ]
-    table = markdown_table(choices_table(read_choices(CODEBOOK, root)))
+    said = [told(d, f"'{a}'", f"'{b}'") if d else f"'{a}' and '{b}': not measured" for d, a, b in found]
+    table = markdown_table(result.choices_table(read_choices(CODEBOOK, root)))
     return "\n".join([table, "", "Validation R@10, paired:", "", *(f"- {line}" for line in said)])
 
 

@@ -19,7 +19,6 @@ from recnb.studies.ledger import Published, shortfall
 
 _METRIC = re.compile(r"^[RN]@\d+")
 _PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
-_OF_SEEDS = ("R@10", "N@10")
 _ONCE = "A run gives the same numbers again on one machine with one number of threads; elsewhere it goes its own way."
 ORIGIN = ("commit", "hardware")  # the same in every measured row: said elsewhere
 
@@ -85,79 +84,66 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
-    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold; the size
-    of the models where it is known."""
-    names = ["R@10", "N@10", "change of R@10", "parameters", "steps", "minutes"]
+    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold; sizes
+    of models where all are known."""
+    sized = all("parameters" in row for row in choices)
+    names = ["R@10", "N@10", "change of R@10", *(["parameters"] if sized else []), "steps", "minutes"]
     rows: list[list[str]] = []
     for row in choices:
         change = f"{row['change']:+.4f}" if rows else ""
         rows.append([
             row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
-            Best(change) if row["clear"] else change, f"{row['parameters']:,}" if "parameters" in row else "",
+            Best(change) if row["clear"] else change, *([f"{row['parameters']:,}"] if sized else []),
             f"{row['steps']:,}", f"{row['seconds'] / 60:.1f}", " ".join(row["changed"]),
         ])  # fmt: skip
     columns = [("choice", ""), *((name, "n") for name in names), ("changed", "mono soft")]
     return Table(columns, rows, ["ours", *([""] * (len(rows) - 1))])
 
 
-def choices_said(
-    choices: Sequence[dict[str, Any]], metrics: dict[str, Any], settings: str, made: Mapping[str, Any]
-) -> str:
-    """Why the recipe's own row among its choices is not what a run of it found on validation; empty where there are no
-    two such numbers.
+def choices_said(choices: Sequence[Mapping[str, Any]], metrics: dict[str, Any], settings: str, made: Any) -> str:
+    """Why the recipe's own row among its choices is not what a run found on validation; empty without such numbers.
 
     Args:
         choices: as of :func:`recnb.studies.claims.read_choices`.
-        metrics, made: of the run, and its manifest.
-        settings: hash of the run's recipe (:func:`recnb.workflow.recipe.settings_hash`).
+        metrics, settings, made: of the run, its :func:`recnb.workflow.recipe.settings_hash`, its manifest.
     """
     checks = metrics.get("budget", {}).get("validation")
     if not choices or not checks:
         return ""
-    row, (then, now) = choices[0], (_ran(each) for each in (choices[0], made))
-    other = f"settings of another hash ({row['recipe_hash']}, here {settings}): one, or a default, has changed"
-    same = "with the same settings" if row["recipe_hash"] == settings else other
-    both = f"R@10 {row['R@10']:.4f} ({then}), and {max(checks):.4f} in the run of this page ({now})"
+    then, now = (f"commit {r.get('commit')}, {r.get('device')}, threads {r.get('threads')}" for r in (choices[0], made))
+    both = f"R@10 {choices[0]['R@10']:.4f} ({then}), and {max(checks):.4f} in the run of this page ({now})"
+    same = _same_settings(choices[0]["recipe_hash"], settings)
     return with_legend(f"The first row is this recipe too: {both}, {same}. {_ONCE}")
 
 
-def _ran(made: Mapping[str, Any]) -> str:
-    return f"commit {made.get('commit')}, {made.get('device')}, threads {made.get('threads')}"
+def _same_settings(then: str, now: str) -> str:
+    other = f"with settings of another hash ({then}, here {now or 'not known'}), so the two need not agree"
+    return "with the same settings" if then == now else other
 
 
 def seeds_table(earlier: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], ours: str) -> Table:
-    """A run beside several seeds measured before: mean ± sd over seeds, and the lowest and highest of them; no rows
-    without such seeds.
-
-    Args:
-        earlier: a ``results.json`` of :mod:`recnb.studies.tables`.
-        rows: the ledger of the run; ``ours`` is what validation chose in it.
-    """
+    """A run (its ledger's ``rows``, and what validation chose as ``ours``) beside several seeds measured before, a
+    ``results.json`` of :mod:`recnb.studies.tables`: mean ± sd, lowest and highest; no rows without several seeds."""
     if len(earlier.get("seeds", ())) < 2:
         return Table((), ())
     run = {row["system"]: row for row in rows if row.get("kind") == "measured"}
     run["ours"] = run.get(ours, {})
     kept = {system: both["kept"] for system, both in earlier["systems"].items() if system in run and "kept" in both}
-    names = [(f"{m} here", f"{m}, {len(earlier['seeds'])} seeds") for m in _OF_SEEDS]
-    cells = [
-        [system, *chain(*((_cell(m, run[system].get(m), None), _over_seeds(found, m)) for m in _OF_SEEDS))]
-        for system, found in kept.items()
-    ]
-    return Table([("system", ""), *((name, "n") for name in chain(*names))], cells, ["ours", *[""] * (len(kept) - 1)])
+    columns, lines = [("system", "")], [[system] for system in kept]
+    for metric in ("R@10", "N@10"):
+        columns += [(f"{metric} here", "n"), (f"{metric}, {len(earlier['seeds'])} seeds", "n")]
+        for line in lines:
+            line += [_cell(metric, run[line[0]].get(metric), None), _over_seeds(kept[line[0]], metric)]
+    return Table(columns, lines, ["ours", *[""] * (len(kept) - 1)])
 
 
 def seeds_said(earlier: Mapping[str, Any], settings: str) -> str:
-    """Where the seeds of :func:`seeds_table` come from, and whether the run has their settings (their
-    :func:`recnb.workflow.recipe.settings_hash`; empty: not known)."""
+    """Where the seeds of :func:`seeds_table` come from, and whether the run has their ``settings`` (their hash)."""
     if not earlier:
         return ""
     found = {key: ", ".join(sorted({run[key] for run in earlier["runs"]})) for key in ORIGIN}
-    other = f"by another recipe (hash {earlier['recipe_hash']}, here {settings or 'not known'}): they need not agree"
-    same = "by the settings of this run" if earlier["recipe_hash"] == settings else other
-    seeds = ", ".join(map(str, earlier["seeds"]))
-    return with_legend(
-        f"Measured before with seeds {seeds} on {found['hardware']}, commit {found['commit']}, {same}. {_ONCE}"
-    )
+    where = f"with seeds {', '.join(map(str, earlier['seeds']))} on {found['hardware']}, commit {found['commit']}"
+    return with_legend(f"Measured before {where}, {_same_settings(earlier['recipe_hash'], settings)}. {_ONCE}")
 
 
 def _over_seeds(found: Mapping[str, Any], metric: str) -> str:

@@ -78,7 +78,7 @@ def test_several_seeds_stand_beside_the_example(root: Path) -> None:
     text = readme.seeds_body(root)
     assert (
         "| ours | 0.0812 | 0.0900 ± 0.0173 (0.0700 to 0.1000) |" in text
-        and "by another recipe (hash aa, here bb)" in text
+        and "with settings of another hash (aa, here bb)" in text
     )
 
 

@@ -88,9 +88,9 @@ def test_a_run_stands_beside_the_seeds_measured_before() -> None:
     assert table.rows[0][3] == "", "no N@10 here"
     same, other = result.seeds_said(EARLIER, "aa"), result.seeds_said(EARLIER, "bb")
     assert same.startswith(
-        "Measured before with seeds 42, 43, 44 on two cores, commit 0123456789ab, 0123456789ab+, by the"
+        "Measured before with seeds 42, 43, 44 on two cores, commit 0123456789ab, 0123456789ab+, with the"
     )
-    assert "by the settings of this run" in same and "by another recipe (hash aa, here bb)" in other
+    assert "with the same settings" in same and "with settings of another hash (aa, here bb)" in other
     assert same.endswith(
         "one machine with one number of threads; elsewhere it goes its own way. (+: with uncommitted changes)"
     )
