@@ -25,3 +25,4 @@ from .metrics import (
     rank_bounds as rank_bounds,
     target_ranks as target_ranks,
 )
+from .verdicts import side as side, told as told

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from recnb.evaluation.metrics import metrics, per_user_metrics
+from recnb.evaluation.verdicts import SEEDS, USERS
 
 RESAMPLES = 2000
 LEVEL = 0.95  # of every interval
@@ -196,7 +197,7 @@ def difference(ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN) -> 
     shared = ranks.keys() & first.keys()
     ranks, first = ({s: r for s, r in side.items() if s in shared or not shared} for side in (ranks, first))
     own, base = _user_means(ranks), _user_means(first)
-    over = "users and seeds" if spread.sd else "users"
+    over = SEEDS if spread.sd else USERS
     found: dict[str, Any] = {}
     for metric, values in own.items():
         change = values - base[metric]

@@ -22,6 +22,7 @@ from recnb.export.card import model_card
 from recnb.export.folder import ABOUT, ADAPTER, CARD, FORMAT, INDEX, ITEMS, VERSION, check_target
 from recnb.report.result import verdicts
 from recnb.settings import Recipe, StageSpec, flatten
+from recnb.studies.ledger import read_published
 from recnb.workflow.manifest import artifact_hashes, needed, notebook_of, stage_folder, verified_inputs
 from recnb.workflow.recipe import recipe_hash
 
@@ -176,7 +177,7 @@ def _measured(recipe: EagerLLM, root: Path) -> dict[str, Any] | None:
         "users": metrics["users"],
         "ours": metrics["ours"],
         "systems": {system: both["kept"] for system, both in metrics["systems"].items()},
-        "verdicts": verdicts(metrics),
+        "verdicts": verdicts(metrics, read_published(recipe.published, recipe.wing)),
         "hardware": ", ".join(machines),
         "commit": manifests[recipe.evaluation]["commit"],
     }

@@ -14,11 +14,13 @@ from recnb.artifacts import hash_artifact, read_json, write_json, write_text
 from recnb.report import result
 from recnb.report.notebooks import render_page, templates, title_of
 from recnb.settings import Recipe, StageSpec, reasons
-from recnb.studies.claims import read_choices
+from recnb.studies.claims import read_choices, read_comparisons, unfinished
+from recnb.studies.ledger import read_published
 from recnb.workflow import recipe_text
 from recnb.workflow.manifest import artifact_hashes, read_manifest, report_folder, stage_folder
 from recnb.workflow.plan import executed_path
 from recnb.workflow.progress import duration, size
+from recnb.workflow.recipe import settings_hash
 from recnb.workflow.run import restore_page
 
 _PICTURES = 5  # how many stand open on the page where the recipe names none
@@ -51,6 +53,7 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
     ledger = _result(recipe, root, "ledger.json").get("rows", [])
     metrics = _result(recipe, root, "metrics.json")
     choices = read_choices(recipe.name, root)
+    earlier, settings = read_json(folder / "results.json"), settings_hash(recipe)
     chosen, more = pictures(folder / "figures", recipe.pictures)
     text = templates().get_template("index.html.j2").render(
         recipe=recipe,
@@ -58,8 +61,13 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
         stages=views, done=done, cost=_cost(done), pages=pages,
         pictures=chosen, more_pictures=more, alt=_alt, base64=lambda file: b64encode(file.read_bytes()).decode(),
         headline=result.headline(metrics, recipe.slug), result=result.result_table(metrics),
-        verdicts=result.verdicts(metrics), budget=result.budget(metrics), ledger=result.ledger_table(ledger),
-        choices=choices, choices_table=result.choices_table(choices),
+        verdicts=result.verdicts(metrics, read_published(recipe.published, recipe.wing)),
+        seeds=result.seeds_table(earlier, ledger, metrics.get("ours", "")),
+        seeds_said=result.seeds_said(earlier, settings),
+        unfinished=unfinished(read_comparisons(root), recipe.name, metrics.get("systems", {})),
+        budget=result.budget(metrics), ledger=result.ledger_table(ledger),
+        choices=choices, choices_table=result.choices_table(choices), with_legend=result.with_legend,
+        choices_said=result.choices_said(choices, metrics, settings, manifests.get(recipe.evaluation, {})),
         settings=_settings(recipe), recipe_yaml=recipe_text.as_yaml(recipe),
         environment=_environment([view.made for view in done]),
         duration=duration, size=size,
@@ -148,7 +156,8 @@ def _environment(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]
         told = {"system": made.get("platform")} | chosen | {"commit": made.get("commit")} | made["versions"]
         for name, value in told.items():
             found.setdefault(name, {})[value] = None
-    return [(name, "; ".join(filter(None, values))) for name, values in found.items() if any(values)]
+    joined = {name: "; ".join(filter(None, values)) for name, values in found.items() if any(values)}
+    return [(name, result.with_legend(values)) for name, values in joined.items()]
 
 
 def _settings(recipe: Recipe) -> list[tuple[str, str, str, str]]:
@@ -165,7 +174,8 @@ def _metrics(recipe: Recipe, done: Sequence[StageView], ledger: list[dict[str, A
     """The report's numbers for machines."""
     kept = ("key", "device", "dtype", "seed", "seconds", "peak_memory", "peak_gpu_memory", "commit", "facts")
     stages = {view.spec.name: {name: view.made.get(name) for name in kept} for view in done}
-    return {"recipe": recipe.name, "seed": recipe.seed, "stages": stages, "ledger": ledger}
+    about = {"recipe": recipe.name, "recipe_hash": settings_hash(recipe), "seed": recipe.seed}
+    return about | {"stages": stages, "ledger": ledger}
 
 
 def _alt(figure: Path) -> str:

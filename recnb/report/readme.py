@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import find_root, write_text
+from recnb.artifacts import find_root, read_json, write_text
 from recnb.errors import ArtifactError, RecnbError
-from recnb.report.result import ORIGIN, ledger_table, markdown_table
+from recnb.evaluation.verdicts import told
+from recnb.report import result
+from recnb.report.result import ORIGIN, markdown_table, with_legend
+from recnb.studies.claims import pair, read_choices, read_comparisons, unfinished
 
 PAGE = "reports/README.md"
 LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
@@ -23,6 +27,15 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "instruments": ("reports/instruments-cpu/results.json",),
     "speed": ("reports/example/speed.json",),
 }
+EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
+CODEBOOK = "beauty-choices-large"
+PAIRS = (  # what the text below its table speaks of
+    ("K = 512", "proxy as it is"),
+    ("K = 2,048", "K = 512"),
+    ("smallest codebook, as many parameters as K = 2,048", "proxy as it is"),
+    ("K = 2,048", "smallest codebook, as many parameters as K = 2,048"),
+    ("one token per item", "K = 2,048"),
+)
 
 
 def main() -> int:
@@ -45,7 +58,7 @@ def stale(root: Path) -> list[str]:
     Raises:
         ArtifactError: a file with rows, or a mark, is missing.
     """
-    return [name for name in LEDGERS if filled(root, name) != (root / PAGE).read_text(encoding="utf-8")]
+    return [name for name in (*LEDGERS, *BODIES) if filled(root, name) != (root / PAGE).read_text(encoding="utf-8")]
 
 
 def filled(root: Path, name: str) -> str:
@@ -54,19 +67,39 @@ def filled(root: Path, name: str) -> str:
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ArtifactError(f"{root / PAGE}: expected one {begin} and one {end}")
     before, rest = text.split(begin)
-    return f"{before}{begin}\n{mark_body(root, name)}\n{end}{rest.split(end)[1]}"
+    return f"{before}{begin}\n{BODIES.get(name, partial(mark_body, name=name))(root)}\n{end}{rest.split(end)[1]}"
 
 
 def mark_body(root: Path, name: str) -> str:
-    """What belongs between two marks: a table, and one line on where its measured rows come from. A row that stands in
-    several files is shown once; errors as of :func:`read_rows`."""
+    """What belongs between two marks: a table, one line on where its measured rows come from, and which baselines were
+    not tuned to the end. A row that stands in several files is shown once; errors as of :func:`read_rows`."""
     rows: dict[str, dict[str, Any]] = {}  # by all that is said of each
     for row in (row for source in LEDGERS[name] for row in read_rows(root / source)):
         rows.setdefault(json.dumps({key: row[key] for key in row if key not in ORIGIN}), row)
     found = {key: sorted({str(row[key]) for row in rows.values() if row.get(key)}) for key in ORIGIN}
     said = "; ".join(f"{key} {', '.join(values)}" for key, values in found.items() if values)
-    table = markdown_table(ledger_table(list(rows.values())))
-    return f"{table}\n\nMeasured rows: {said}." if said else table
+    table = markdown_table(result.ledger_table(list(rows.values())))
+    compared, results = read_comparisons(root), [read_json(root / source) for source in LEDGERS[name]]
+    notes = [note for r in results for note in unfinished(compared, r.get("recipe", ""), r.get("systems", ()))]
+    return "\n\n".join([table, *([with_legend(f"Measured rows: {said}.")] if said else []), *notes])
+
+
+def seeds_body(root: Path) -> str:
+    """The example's run beside several seeds of its recipe, and where they come from; a line if there are none yet."""
+    kept, earlier = read_json(root / EXAMPLE), read_json(root / SEEDS)
+    if len(earlier.get("seeds", ())) < 2:
+        return "Several seeds of it have not been measured yet: `recnb table params/tables/quickstart.yaml`."
+    table = result.seeds_table(earlier, kept["ledger"], kept["stages"]["06_evaluate"]["facts"]["ours"])
+    return f"{markdown_table(table)}\n\n{result.seeds_said(earlier, kept.get('recipe_hash', ''))}"
+
+
+def choices_body(root: Path) -> str:
+    """The choices of a comparison, and what the intervals allow to say of the pairs that the text speaks of."""
+    comparison = read_comparisons(root)[CODEBOOK]
+    found = [(pair(comparison, one, other, "R@10"), one, other) for one, other in PAIRS]
+    said = [told(d, f"'{a}'", f"'{b}'") if d else f"'{a}' and '{b}': not measured" for d, a, b in found]
+    table = markdown_table(result.choices_table(read_choices(CODEBOOK, root)))
+    return "\n".join([table, "", "Validation R@10, paired:", "", *(f"- {line}" for line in said)])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -86,6 +119,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise ArtifactError(f"{path}: expected a list of rows")
     return rows
 
+
+BODIES = {"seeds": seeds_body, "codebook": choices_body}  # marks that hold more than a ledger
 
 if __name__ == "__main__":
     sys.exit(main())

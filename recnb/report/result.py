@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import html
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from recnb.studies.claims import FAILS, HOLDS, OPEN, verdict
+from recnb.evaluation.verdicts import told
+from recnb.studies.ledger import Published, shortfall
 
 _METRIC = re.compile(r"^[RN]@\d+")
 _PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
-_SAID = {HOLDS: "clearly better than", FAILS: "clearly worse than", OPEN: "not clearly different from"}
+_ONCE = "A run gives the same numbers again on one machine with one number of threads; elsewhere it goes its own way."
 ORIGIN = ("commit", "hardware")  # the same in every measured row: said elsewhere
 
 
@@ -82,27 +84,93 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
-    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold."""
-    looks = {"choice": "", "R@10": "n", "N@10": "n", "change of R@10": "n", "steps": "n", "changed": "mono soft"}
+    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold; sizes
+    of models where all are known."""
+    sized = all("parameters" in row for row in choices)
+    names = ["R@10", "N@10", "change of R@10", *(["parameters"] if sized else []), "steps", "minutes"]
     rows: list[list[str]] = []
     for row in choices:
         change = f"{row['change']:+.4f}" if rows else ""
         rows.append([
             row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
-            Best(change) if row["clear"] else change, f"{row['steps']:,}", " ".join(row["changed"]),
+            Best(change) if row["clear"] else change, *([f"{row['parameters']:,}"] if sized else []),
+            f"{row['steps']:,}", f"{row['seconds'] / 60:.1f}", " ".join(row["changed"]),
         ])  # fmt: skip
-    return Table(list(looks.items()), rows, ["ours", *([""] * (len(rows) - 1))])
+    columns = [("choice", ""), *((name, "n") for name in names), ("changed", "mono soft")]
+    return Table(columns, rows, ["ours", *([""] * (len(rows) - 1))])
 
 
-def verdicts(metrics: dict[str, Any]) -> list[str]:
-    """One sentence per opponent and metric, as far as the paired interval allows to speak; seen items kept."""
-    top = f"@{_top(metrics)}"
-    rows = [row for row in metrics.get("ours_minus", {}).get("kept", []) if str(row.get("metric", "")).endswith(top)]
+def choices_said(choices: Sequence[Mapping[str, Any]], metrics: dict[str, Any], settings: str, made: Any) -> str:
+    """Why the recipe's own row among its choices is not what a run found on validation; empty without such numbers.
+
+    Args:
+        choices: as of :func:`recnb.studies.claims.read_choices`.
+        metrics, settings, made: of the run, its :func:`recnb.workflow.recipe.settings_hash`, its manifest.
+    """
+    checks = metrics.get("budget", {}).get("validation")
+    if not choices or not checks:
+        return ""
+    then, now = (f"commit {r.get('commit')}, {r.get('device')}, threads {r.get('threads')}" for r in (choices[0], made))
+    both = f"R@10 {choices[0]['R@10']:.4f} ({then}), and {max(checks):.4f} in the run of this page ({now})"
+    same = _same_settings(choices[0]["recipe_hash"], settings)
+    return with_legend(f"The first row is this recipe too: {both}, {same}. {_ONCE}")
+
+
+def _same_settings(then: str, now: str) -> str:
+    other = f"with settings of another hash ({then}, here {now or 'not known'}), so the two need not agree"
+    return "with the same settings" if then == now else other
+
+
+def seeds_table(earlier: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], ours: str) -> Table:
+    """A run (its ledger's ``rows``, and what validation chose as ``ours``) beside several seeds measured before, a
+    ``results.json`` of :mod:`recnb.studies.tables`: mean ± sd, lowest and highest; no rows without several seeds."""
+    if len(earlier.get("seeds", ())) < 2:
+        return Table((), ())
+    run = {row["system"]: row for row in rows if row.get("kind") == "measured"}
+    run["ours"] = run.get(ours, {})
+    kept = {system: both["kept"] for system, both in earlier["systems"].items() if system in run and "kept" in both}
+    columns, lines = [("system", "")], [[system] for system in kept]
+    for metric in ("R@10", "N@10"):
+        columns += [(f"{metric} here", "n"), (f"{metric}, {len(earlier['seeds'])} seeds", "n")]
+        for line in lines:
+            line += [_cell(metric, run[line[0]].get(metric), None), _over_seeds(kept[line[0]], metric)]
+    return Table(columns, lines, ["ours", *[""] * (len(kept) - 1)])
+
+
+def seeds_said(earlier: Mapping[str, Any], settings: str) -> str:
+    """Where the seeds of :func:`seeds_table` come from, and whether the run has their ``settings`` (their hash)."""
+    if not earlier:
+        return ""
+    found = {key: ", ".join(sorted({run[key] for run in earlier["runs"]})) for key in ORIGIN}
+    where = f"with seeds {', '.join(map(str, earlier['seeds']))} on {found['hardware']}, commit {found['commit']}"
+    return with_legend(f"Measured before {where}, {_same_settings(earlier['recipe_hash'], settings)}. {_ONCE}")
+
+
+def _over_seeds(found: Mapping[str, Any], metric: str) -> str:
+    values = [scores[metric] for scores in found["per_seed"].values()]
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+def with_legend(text: str) -> str:
+    """A line that names commits, and what a ``+`` behind one means.
+
+    >>> with_legend("commit 0123456789ab+")
+    'commit 0123456789ab+ (+: with uncommitted changes)'
+    """
+    return f"{text} (+: with uncommitted changes)" if re.search(r"\b[0-9a-f]{7,40}\+", text) else text
+
+
+def verdicts(metrics: dict[str, Any], reference: Published | None = None) -> list[str]:
+    """One sentence per opponent and metric, as far as the paired interval allows to speak; seen items kept. Of an
+    opponent that was published (``reference``) it says how far ours of it lies from that."""
+    top, ours = f"@{_top(metrics)}", metrics.get("ours", "ours")
     sentences = []
-    for row in rows:
-        interval = f"{row['diff']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-        ours, said = metrics.get("ours", "ours"), _SAID[verdict(row)]
-        sentences.append(f"{row['metric']}: {ours} is {said} {row['against']}, {interval}")
+    for row in metrics.get("ours_minus", {}).get("kept", []):
+        if str(row.get("metric", "")).endswith(top):
+            against = row["against"]
+            short = shortfall(against, metrics["systems"].get(against, {}).get("kept", {}), reference)
+            said = f"{row['metric']}: {told(row, ours, against)}"
+            sentences.append(f"{said}; {against} here: {short}" if short else said)
     return sentences
 
 

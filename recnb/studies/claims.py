@@ -7,7 +7,7 @@ a system's wing, without their answers. Shown in ``notebooks/studies/ablations.i
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
+from recnb.evaluation.verdicts import SEEDS, side
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HOLDS, FAILS, OPEN, MISSING = "holds here", "does not hold here", "cannot be told", "not measured"
+AS_CLAIMED, CONTRARY = "two trained models differ, as claimed", "two trained models differ, the other way"
 Comparisons = Mapping[str, Mapping[str, Any]]
 
 
@@ -33,14 +35,15 @@ def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
     """Measured choices of a recipe, the recipe itself first; empty if no comparison of this name was run.
 
     Returns:
-        The rows of ``reports/ablations/<name>.json``, with ``change``, the difference of R@10 from the first row, and
-        ``clear``: whether its 95 % interval leaves out zero.
+        The rows of ``reports/ablations/<name>.json``, with ``change``, the difference of R@10 from the first row,
+        ``clear``: whether its 95 % interval leaves out zero, and the ``recipe_hash`` of the recipe.
     """
     comparison = read_comparisons(root).get(name, {"rows": []})
     rows: list[dict[str, Any]] = comparison["rows"]
     for row in rows:
         found = pair(comparison, row["choice"], rows[0]["choice"], "R@10")
-        row |= {"change": found["diff"] if found else 0.0, "clear": verdict(found) in (HOLDS, FAILS)}
+        row |= {"change": found["diff"] if found else 0.0, "clear": bool(found and side(found))}
+        row |= {"recipe_hash": comparison.get("recipe_hash", "")}
     return rows
 
 
@@ -57,16 +60,28 @@ def pair(comparison: Mapping[str, Any], one: str, other: str, metric: str) -> di
 
 
 def verdict(found: Mapping[str, Any] | None) -> str:
-    """What a difference's interval allows to say of "the first is better".
+    """What a difference's interval allows to say of "the first is better": of methods if it is over seeds too, else of
+    two trained models.
 
-    >>> verdict({"low": 0.001, "high": 0.003}), verdict({"low": -0.001, "high": 0.003}), verdict(None)
-    ('holds here', 'cannot be told', 'not measured')
+    >>> verdict({"low": 0.001, "high": 0.003, "over": "users and seeds"}), verdict({"low": 0.001, "high": 0.003})
+    ('holds here', 'two trained models differ, as claimed')
+    >>> verdict({"low": -0.001, "high": 0.003}), verdict(None)
+    ('cannot be told', 'not measured')
     """
     if found is None:
         return MISSING
-    if found["low"] <= 0 <= found["high"]:
-        return OPEN
-    return HOLDS if found["low"] > 0 else FAILS
+    return ((OPEN, HOLDS, FAILS) if found.get("over") == SEEDS else (OPEN, AS_CLAIMED, CONTRARY))[side(found)]
+
+
+def unfinished(comparisons: Comparisons, recipe: str, systems: Collection[str]) -> list[str]:
+    """Where the tuning of a baseline stopped early, a sentence each: comparisons that judge one of ``systems`` in the
+    recipe of this name, with choices that were not run."""
+    return [
+        f"{found['judged']} may be under-tuned: of {name}, {len(found['missing'])} choices were not run "
+        f"({'; '.join(found['missing'])})."
+        for name, found in comparisons.items()
+        if found.get("missing") and found["judged"] in systems and Path(found["base"]).stem == recipe
+    ]
 
 
 class Question(BaseModel):
@@ -145,7 +160,8 @@ def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame
     """What each choice changed against the first row, which has no difference (missing).
 
     Returns:
-        columns choice, the metric, N@10, seeds, diff, low, high, over, steps, minutes.
+        columns choice, the metric, N@10, seeds, diff, low, high, over, parameters (missing in old rows), steps,
+        minutes.
     """
     import pandas as pd
 
@@ -153,10 +169,11 @@ def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame
     rows = [
         {"choice": row["choice"], metric: row.get(metric), "N@10": row["N@10"], "seeds": len(row["seeds"])}
         | (pair(comparison, row["choice"], first, metric) or {})
-        | {"steps": row.get("steps"), "minutes": row.get("seconds", float("nan")) / 60}
+        | {name: row.get(name, float("nan")) for name in ("parameters", "steps")}
+        | {"minutes": row.get("seconds", float("nan")) / 60}
         for row in comparison["rows"]
     ]
-    names = ["choice", metric, "N@10", "seeds", "diff", "low", "high", "over", "steps", "minutes"]
+    names = ["choice", metric, "N@10", "seeds", "diff", "low", "high", "over", "parameters", "steps", "minutes"]
     return pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
 
 

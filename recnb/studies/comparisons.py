@@ -23,7 +23,7 @@ from recnb.evaluation.intervals import UNKNOWN, difference, seed_spread, summary
 from recnb.settings import Judged
 from recnb.studies.trials import Request, Trial, Variant, manifests, origin, run_trials
 from recnb.workflow.plan import make_plan
-from recnb.workflow.recipe import load_recipe, recipe_hash
+from recnb.workflow.recipe import load_recipe, settings_hash
 from recnb.workflow.sources import sources_of
 from recnb.workflow.stage import Stage
 
@@ -90,7 +90,7 @@ def run_comparison(
     comparison = Comparison.read(path)
     trials = comparison.trials(path.stem, root, overrides)  # all are checked before the first one runs
     base = load_recipe(root / comparison.base, overrides)
-    asked = {"base": comparison.base, "recipe_hash": recipe_hash(base), "overrides": list(overrides)} | base.shown()
+    asked = {"base": comparison.base, "recipe_hash": settings_hash(base), "overrides": list(overrides)} | base.shown()
     asked |= {"about": comparison.about, "judged": comparison.judged}
     target = root / "reports" / "ablations" / f"{path.stem}.json"
     ranks: dict[str, dict[int, np.ndarray]] = {}
@@ -137,8 +137,7 @@ def _result(comparison: Comparison, trials: Sequence[Trial], ranks: dict[str, di
 
 
 def _provenance(runs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """Where a row comes from, by the manifests of its runs, and how long they trained in all, if they did."""
+    """Where a row comes from, by the manifests of its runs, and, if they trained, how much for how long in all."""
     last = [made[-1] for made in runs]
-    steps = last[0]["facts"].get("steps")
-    trained = {"seconds": sum(made["seconds"] for made in last), "steps": steps} if steps else {}
-    return origin(runs[0]) | trained
+    facts = {name: last[0]["facts"][name] for name in ("steps", "parameters") if name in last[0]["facts"]}
+    return origin(runs[0]) | ({"seconds": sum(made["seconds"] for made in last)} | facts if "steps" in facts else {})

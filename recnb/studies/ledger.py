@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("R@5", "R@10", "N@5", "N@10")
 GAPS = {"gap R@10": "R@10", "gap N@10": "N@10"}
@@ -33,6 +34,7 @@ class PublishedRow(BaseModel):
     system: str = Field(min_length=1)
     kind: Literal["published", "derived"]
     source: str = Field(min_length=1)
+    same_as: str = Field("", description="which of our baselines is this system with this loss")
     recall5: Score = Field(None, alias="R@5")
     recall10: Score = Field(None, alias="R@10")
     ndcg5: Score = Field(None, alias="N@5")
@@ -77,8 +79,26 @@ def read_published(key: str, wing: str) -> Published | None:
     return Published.model_validate(tables[key])
 
 
+def shortfall(system: str, scores: Row, reference: Published | None) -> str:
+    """How far our run of a baseline lies from published runs of the same (their ``same_as``), in words; empty: none is.
+
+    >>> theirs = {"system": "S", "kind": "published", "source": "a paper", "same_as": "s", "R@10": 0.2}
+    >>> shortfall("s", {"R@10": 0.15}, Published.model_validate({"dataset": "d", "target": "S", "rows": [theirs]}))
+    'R@10 25.0 % below the published S'
+    """
+    found = []
+    for row in reference.rows if reference and system else ():
+        if row.same_as == system:
+            both = [(name, scores.get(name), value) for name, value in row.scores().items()]
+            gaps = [(name, 100 * (ours / value - 1)) for name, ours, value in both if ours and value]
+            said = [f"{name} {abs(gap):.1f} % {'below' if gap < 0 else 'above'}" for name, gap in gaps]
+            found.append(f"{', '.join(said)} the published {row.system}")
+    return "; ".join(found)
+
+
 def build_ledger(measured: Sequence[Row], reference: Published | None) -> pd.DataFrame:
-    """Published rows, then ours, with the gap to the replication target.
+    """Published rows, then ours, with the gap to the replication target; a baseline's "why" ends with its
+    :func:`shortfall`.
 
     Args:
         measured: system, metrics (the papers' protocol), why (what sets it apart from the target's conditions), commit
@@ -89,13 +109,18 @@ def build_ledger(measured: Sequence[Row], reference: Published | None) -> pd.Dat
         columns system, R@5, R@10, N@5, N@10 (and other metrics of ours), kind, gap R@10, gap N@10, why, commit,
         hardware. A gap is relative (-0.25: a quarter below the target) and missing without a target to compare with.
     """
-    rows = _published_rows(reference) + [{**row, "kind": "measured"} for row in measured]
+    import pandas as pd  # late: a report's page needs none of it
+
+    rows = _published_rows(reference)
+    for row in measured:
+        why = "; ".join(filter(None, (row.get("why"), shortfall(row["system"], row, reference))))
+        rows.append({**row, "kind": "measured", "why": why})
     numbers = list(dict.fromkeys([*METRICS, *(name for row in measured for name in row if "@" in name)]))
     frame = pd.DataFrame(rows, columns=["system", *numbers, "kind", *GAPS, "why", "commit", "hardware"])
     frame = frame.astype(dict.fromkeys([*numbers, *GAPS], float))
     target = reference.target_scores() if reference else {}
     for gap, metric in GAPS.items():
-        frame[gap] = frame[metric] / (target.get(metric) or np.nan) - 1.0
+        frame[gap] = frame[metric] / (target.get(metric) or float("nan")) - 1.0
     return frame
 
 
@@ -133,6 +158,8 @@ def main_table(results: Sequence[Row], reference: Published | None, protocol: st
     Returns:
         columns system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
     """
+    import pandas as pd
+
     rows = _published_rows(reference) + [row for result in results for row in measured_rows(result, protocol)]
     frame = pd.DataFrame(rows, columns=["system", "recipe", *METRICS, "sd", "seeds", "kind"])
     return frame.sort_values("N@10", ascending=False, ignore_index=True)

@@ -23,7 +23,7 @@ from recnb.studies import ledger
 from recnb.studies.trials import Request, Trial, Variant, manifests, origin, run_trials
 from recnb.workflow.manifest import read_manifest, stage_folder
 from recnb.workflow.plan import Plan, make_plan
-from recnb.workflow.recipe import load_recipe, recipe_hash
+from recnb.workflow.recipe import load_recipe, settings_hash
 
 RESULTS = "results.json"
 RANKS = "ranks-{seed}.parquet"
@@ -114,7 +114,7 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
     content: dict[str, Any] = {
         "recipe": name,
         "title": recipe.title,
-        "recipe_hash": _settings(recipe),
+        "recipe_hash": settings_hash(recipe),
         "published": recipe.published,
         "seeds": list(measured),
         "runs": [one.about | {"ranks": _write_ranks(folder, seed, one.ranks)} for seed, one in measured.items()],
@@ -156,7 +156,7 @@ def _ledger_rows(content: Mapping[str, Any], recipe: Recipe) -> list[dict[str, A
     said = {key: ", ".join(sorted({run[key] for run in runs})) for key in ("commit", "hardware")}
     for row in rows:
         row["system"] += f" ({row['recipe']})" if row["system"].startswith(recipe.slug) else ""
-        row["why"] = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        row["why"] = f"{len(runs)} seed{'s' if len(runs) > 1 else ''} of {row['recipe']}"
         row["why"] += "" if row["sd"] is None else f", sd of R@10 {row['sd']:.4f}"
     frame = ledger.build_ledger([row | said for row in rows], ledger.read_published(recipe.published, recipe.wing))
     return ledger.ledger_records(frame)
@@ -174,7 +174,7 @@ def read_measured(
     if not (folder / RESULTS).is_file():
         return {}
     results = read_artifact(folder / RESULTS)
-    if results["recipe_hash"] != _settings(recipe):
+    if results["recipe_hash"] != settings_hash(recipe):
         say(f"{name}: its results are of other settings, or of an earlier recnb, and will be replaced")
         return {}
     found = {}
@@ -214,13 +214,6 @@ def read_run(plan: Plan) -> Measured:
         "seconds_per_system": made[-1]["facts"].get("seconds_per_system", {}),
     }
     return Measured(pd.DataFrame(ranks).astype("uint8"), about | origin(made))
-
-
-def _settings(recipe: Recipe) -> str:
-    """Hash of what a recipe asks for, whatever its seed, and wherever it runs: a run names its machine and its data."""
-    tree = recipe.model_dump(mode="json", exclude={"system", "name", "title", "seed", "runtime", "paths"})
-    tree.get("data", {}).pop("path", None)
-    return recipe_hash(tree)
 
 
 def _write_ranks(folder: Path, seed: int, ranks: pd.DataFrame) -> str:

@@ -104,6 +104,13 @@ def recipe_hash(config: BaseModel | dict[str, Any]) -> str:
     return hash_json(config.model_dump(mode="json") if isinstance(config, BaseModel) else config)[:16]
 
 
+def settings_hash(recipe: Recipe) -> str:
+    """Hash of what a recipe asks for, whatever its seed, and wherever it runs: a run names its machine and its data."""
+    tree = recipe.model_dump(mode="json", exclude={"system", "name", "title", "seed", "runtime", "paths"})
+    tree.get("data", {}).pop("path", None)
+    return recipe_hash(tree)
+
+
 def valid_keys(model: type[BaseModel] | None = None) -> list[str]:
     """All dotted key paths of a recipe class (none: the default system's), e.g. ``train.epochs``."""
     return list(reasons(model or recipe_class()))

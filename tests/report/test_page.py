@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from pages import HOSTILE, LEDGER, METRICS, PNG, Parsed, assert_safe_and_offline, notebook
+from pages import EARLIER, HOSTILE, LEDGER, METRICS, PNG, Parsed, assert_safe_and_offline, notebook
 
 from recnb.artifacts import hash_artifact
 from recnb.eager_llm.recipe import EagerLLM as Recipe
 from recnb.report import page
 from recnb.settings import Recipe as AnyRecipe, StageSpec
 from recnb.workflow.manifest import read_manifest
-from recnb.workflow.recipe import load_recipe
+from recnb.workflow.recipe import load_recipe, settings_hash
 from recnb.workflow.stage import Stage
 
 
@@ -123,7 +123,7 @@ def test_pictures_that_matter_come_first(tmp_path: Path) -> None:
 
 def test_choices_say_which_changes_are_clear(done: Path, recipe: Recipe) -> None:
     rows = [
-        {"choice": name, "changed": [change], "R@10": recall, "N@10": 0.05, "margin": 0.02, "steps": 1734, "commit": "abc",
+        {"choice": name, "changed": [change], "R@10": recall, "N@10": 0.05, "margin": 0.02, "steps": 1734, "seconds": 60.0, "commit": "0123456789ab+",
          "users": 943, "minus": {"as it is": {"R@10": {"diff": recall - 0.13, "low": low, "high": high}}}}
         for name, change, recall, low, high in
         [("as it is", "", 0.13, 0, 0), ("noise", "a=1", 0.12, -0.03, 0.01), (HOSTILE, "b=2", 0.05, -0.1, -0.06)]
@@ -135,6 +135,7 @@ def test_choices_say_which_changes_are_clear(done: Path, recipe: Recipe) -> None
     text = page_of(done, recipe)
     parsed = assert_safe_and_offline(text)
     assert "0.1300 ± 0.0200" in parsed.text and HOSTILE in parsed.text and "943 users" in parsed.text
+    assert "0123456789ab+ (+: with uncommitted changes)." in " ".join(parsed.text.split())
     assert 'class="n"><b>-0.0800</b>' in text and 'class="n">-0.0100<' in text
 
 
@@ -146,7 +147,15 @@ def test_the_result_stands_on_the_page(done: Path, recipe: Recipe) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     parsed = assert_safe_and_offline(page_of(done, recipe))
     text = " ".join(parsed.text.split())
-    assert "seen items removed" in text and "R@10: eager is clearly better than popularity" in text and HOSTILE in text
+    assert "seen items removed" in text and "R@10: eager is above popularity" in text and HOSTILE in text
+    assert "One run is one draw" not in text, "no seeds were measured"
+    (done / "reports" / "mine" / "results.json").write_text(
+        json.dumps(EARLIER | {"recipe_hash": settings_hash(recipe)})
+    )
+    text = " ".join(assert_safe_and_offline(page_of(done, recipe)).text.split())
+    assert "with the same settings" in text and "0.0400 ± 0.0000 (0.0400 to 0.0400)" in text
+    changed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": 6})})
+    assert f"with settings of another hash ({settings_hash(recipe)}" in " ".join(Parsed(page_of(done, changed)).text.split())
 
 
 def test_an_unchanged_report_is_not_written_again(done: Path, recipe: Recipe) -> None:

@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from pages import EARLIER, LEDGER
+from sandbox import ROOT
 
 from recnb.errors import ArtifactError
 from recnb.report import readme
+from recnb.studies.comparisons import Comparison
 
+KEPT = {"recipe_hash": "bb", "ledger": LEDGER, "stages": {"06_evaluate": {"facts": {"ours": "ours"}}}}
 ROWS = [
     {"system": "A", "R@10": 0.083, "kind": "published", "why": "a | b", "commit": "", "hardware": ""},
     {"system": "ours", "R@10": None, "kind": "measured", "why": "", "commit": "abc", "hardware": "two cores"},
@@ -20,8 +24,9 @@ ROWS = [
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose page has two marks."""
     monkeypatch.setattr(readme, "LEDGERS", {"ledger": ("ledger.json",), "long": ("a.json", "b.json")})
-    for name in ("notebooks", "params", "reports"):
-        (tmp_path / name).mkdir()
+    monkeypatch.setattr(readme, "BODIES", {})
+    for name in ("notebooks", "params", "reports/ablations"):
+        (tmp_path / name).mkdir(parents=True)
     marks = [f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" for name in readme.LEDGERS]
     (tmp_path / readme.PAGE).write_text(f"before\n{'between'.join(marks)}after\n", encoding="utf-8")
     (tmp_path / "ledger.json").write_text(json.dumps(ROWS), encoding="utf-8")
@@ -48,6 +53,44 @@ def test_a_row_of_two_files_stands_once(root: Path) -> None:
     text = readme.mark_body(root, "long")
     assert text.count("| A |") == 1 and text.count("| ours |") == 1 and text.count("| ours, again | **0.5000** |") == 1
     assert "commit abc, def; hardware a GPU, two cores" in text
+
+
+def test_a_baseline_whose_tuning_stopped_early_is_named(root: Path) -> None:
+    (root / "a.json").write_text(json.dumps({"rows": ROWS, "recipe": "mine", "systems": {"gru": {}}}), encoding="utf-8")
+    (root / "b.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    tuning = {"base": "params/mine.yaml", "judged": "gru", "missing": ["dropout 0.3", "two blocks"], "rows": []}
+    for name, found in {
+        "ours": tuning,
+        "done": tuning | {"missing": []},
+        "other": tuning | {"base": "params/other.yaml"},
+    }.items():
+        (root / "reports" / "ablations" / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+    assert readme.mark_body(root, "long").endswith(
+        "\n\ngru may be under-tuned: of ours, 2 choices were not run (dropout 0.3; two blocks)."
+    )
+
+
+def test_several_seeds_stand_beside_the_example(root: Path) -> None:
+    assert "have not been measured yet" in readme.seeds_body(root)
+    for place, content in {readme.SEEDS: EARLIER, readme.EXAMPLE: KEPT}.items():
+        (root / place).parent.mkdir(parents=True)
+        (root / place).write_text(json.dumps(content), encoding="utf-8")
+    text = readme.seeds_body(root)
+    assert (
+        "| ours | 0.0812 | 0.0900 ± 0.0173 (0.0700 to 0.1000) |" in text
+        and "with settings of another hash (aa, here bb)" in text
+    )
+
+
+def test_the_codebook_is_not_told_without_its_row_of_equal_parameters(root: Path) -> None:
+    text = readme.choices_body(ROOT)
+    for one, other in readme.PAIRS:
+        (line,) = [
+            line for line in text.splitlines() if line.startswith("- ") and f"'{one}'" in line and f"'{other}'" in line
+        ]
+        assert line.endswith(("not measured", "these two trained models differ", "over users", "over users and seeds"))
+    asked = Comparison.read(ROOT / "params" / "ablations" / f"{readme.CODEBOOK}.yaml").variants
+    assert {choice for both in readme.PAIRS for choice in both} <= asked.keys()
 
 
 def test_missing_number_is_an_empty_cell(root: Path) -> None:

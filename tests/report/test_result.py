@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 
-from pages import LEDGER, METRICS
+from pages import EARLIER, LEDGER, METRICS
 
+from recnb.evaluation import verdicts
 from recnb.report import result
+from recnb.studies.ledger import Published
 
 
 def test_the_ledger_marks_the_best_measured_value_of_each_metric() -> None:
@@ -53,8 +55,20 @@ def test_the_best_values_stand_in_bold_and_hold_no_markup() -> None:
 
 def test_verdicts_say_no_more_than_their_intervals() -> None:
     said = result.verdicts(METRICS)
-    assert said[0] == "R@10: eager is clearly better than popularity, +0.0400 [+0.0200, +0.0600]"
-    assert "not clearly different from sasrec" in said[1] and "clearly worse than" in said[2] and len(said) == 3
+    once = ": these two trained models differ"
+    assert said[0] == "R@10: eager is above popularity, +0.0400 [+0.0200, +0.0600]" + once
+    assert "eager and sasrec cannot be told apart" in said[1] and "is below" in said[2] and len(said) == 3
+    assert not [line for line in said if "better" in line or "worse" in line], "one training each"
+
+
+def test_a_difference_to_a_published_baseline_comes_with_its_shortfall() -> None:
+    rows = [
+        {"system": "theirs", "kind": "published", "source": "a paper", "same_as": "sasrec", "R@10": 0.1, "N@10": 0.04}
+    ]
+    reference = Published.model_validate({"dataset": "d", "target": "theirs", "rows": rows})
+    popularity, sasrec, _ = result.verdicts(METRICS, reference)
+    assert sasrec.endswith("; sasrec here: R@10 10.0 % below, N@10 25.0 % above the published theirs")
+    assert popularity == result.verdicts(METRICS)[0]
 
 
 def test_the_budget_is_said_in_sentences() -> None:
@@ -66,11 +80,43 @@ def test_the_budget_is_said_in_sentences() -> None:
     assert "it was still getting better" in result.budget(better)[1]
 
 
+def test_a_run_stands_beside_the_seeds_measured_before() -> None:
+    table = result.seeds_table(EARLIER, LEDGER, "ours")
+    assert [name for name, _ in table.columns][1:3] == ["R@10 here", "R@10, 3 seeds"]
+    assert table.rows[0][:3] == ["ours", "0.0812", "0.0900 ± 0.0173 (0.0700 to 0.1000)"] and table.looks == ["ours", ""]
+    assert table.rows[1][1:3] == ["0.0412", "0.0400 ± 0.0000 (0.0400 to 0.0400)"]
+    assert table.rows[0][3] == "", "no N@10 here"
+    same, other = result.seeds_said(EARLIER, "aa"), result.seeds_said(EARLIER, "bb")
+    assert same.startswith(
+        "Measured before with seeds 42, 43, 44 on two cores, commit 0123456789ab, 0123456789ab+, with the"
+    )
+    assert "with the same settings" in same and "with settings of another hash (aa, here bb)" in other
+    assert same.endswith(
+        "one machine with one number of threads; elsewhere it goes its own way. (+: with uncommitted changes)"
+    )
+
+
+def test_one_seed_is_no_spread() -> None:
+    assert not result.seeds_table({}, LEDGER, "ours").rows and not result.seeds_table(EARLIER | {"seeds": [42]}, [], "").rows
+    assert result.seeds_said({}, "aa") == ""
+
+
+def test_two_numbers_of_one_recipe_are_explained() -> None:
+    row = {"R@10": 0.1241, "recipe_hash": "aa", "commit": "abc", "device": "cpu", "threads": 2}
+    made = {"commit": "def", "device": "cpu", "threads": 1}
+    said = result.choices_said([row], METRICS, "aa", made)
+    assert "R@10 0.1241 (commit abc, cpu, threads 2), and 0.0900 in the run of this page (commit def, cpu, threads 1)" in said
+    assert "with the same settings" in said
+    assert "settings of another hash (aa, here bb)" in result.choices_said([row], METRICS, "bb", made)
+    assert result.choices_said([], METRICS, "aa", made) == "" == result.choices_said([row], {}, "aa", made)
+
+
 def test_no_metrics_no_result() -> None:
     assert result.result_table({}).rows == [] and result.verdicts({}) == [] and result.budget({}) == []
     assert result.headline({}, "eager-llm") == []
 
 
 def test_docstrings_tell_the_truth() -> None:
-    found = doctest.testmod(result)
-    assert found.attempted and not found.failed
+    for module in (result, verdicts):
+        found = doctest.testmod(module)
+        assert found.attempted and not found.failed

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 from sandbox import ROOT
 
+from recnb.evaluation import told
 from recnb.studies import claims
 from recnb.studies.comparisons import Comparison
 
@@ -36,13 +37,21 @@ def test_a_pair_is_found_either_way_round() -> None:
 
 @pytest.mark.parametrize(
     ("better", "worse", "said"),
-    [("good", "base", claims.HOLDS), ("base", "good", claims.FAILS), ("same", "base", claims.OPEN),
-     ("same", "good", claims.FAILS), ("none", "base", claims.MISSING)],
+    [("good", "base", claims.AS_CLAIMED), ("base", "good", claims.CONTRARY), ("same", "base", claims.OPEN),
+     ("same", "good", claims.CONTRARY), ("none", "base", claims.MISSING)],
 )  # fmt: skip
 def test_only_an_interval_without_zero_decides(better: str, worse: str, said: str) -> None:
     claim = claims.Claim(claim="c", part="p", comparison="small", better=better, worse=worse)
     assert claims.answered([claim], {"small": SMALL}).verdict[0] == said
     assert claims.answered([claim], {}).verdict[0] == claims.MISSING
+
+
+def test_only_an_interval_over_seeds_speaks_of_methods() -> None:
+    found = {"diff": 0.02, "low": 0.01, "high": 0.03}
+    assert claims.verdict(found | {"over": "users"}) == claims.AS_CLAIMED != claims.HOLDS
+    assert claims.verdict(found | {"over": "users and seeds"}) == claims.HOLDS
+    turned = {"diff": -0.02, "low": -0.03, "high": -0.01, "over": "users and seeds"}
+    assert claims.verdict(turned) == claims.FAILS and "worse than" in told(turned, "a", "b")
 
 
 def test_a_verdict_comes_with_the_two_values_and_what_must_be_known_beside_it() -> None:

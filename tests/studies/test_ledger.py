@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sandbox import ROOT
 
 from recnb.errors import RecipeError
+from recnb.recommenders.settings import BASELINES
 from recnb.studies import figures, ledger
 from recnb.studies.ledger import (
     METRICS,
@@ -22,6 +23,7 @@ from recnb.studies.ledger import (
     ledger_records,
     main_table,
     read_published,
+    shortfall,
 )
 from recnb.workflow.recipe import load_recipe
 
@@ -90,6 +92,24 @@ def test_gaps_are_relative_to_the_target_and_only_ours_carry_a_commit() -> None:
     measured = table.kind == "measured"
     assert set(table.index[measured]) == {"ours", "popularity"}
     assert (table.commit[measured] == "abc123").all() and (table.hardware[~measured] == "").all()
+
+
+def test_a_baseline_says_how_far_it_lies_from_the_published_one() -> None:
+    ours = {"system": "sasrec-sampled", "R@10": 0.0834, "N@10": 0.0509, "why": "3 seeds", **HERE}
+    why = build_ledger([ours, *OURS], read_published("beauty", WING)).set_index("system").why
+    assert why["sasrec-sampled"].startswith(
+        "3 seeds; R@10 9.4 % below, N@10 4.1 % below the published SASRec (sampled softmax"
+    )
+    assert why["popularity"] == "" and why["ours"] == "smaller"
+    both = shortfall("sasrec", {"R@10": 0.0851, "N@10": 0.0421}, read_published("beauty", WING))
+    assert both.count("the published SASRec (full") == 2 and both.startswith("R@10 0.0 % above")
+    assert shortfall("sasrec-sampled", ours, None) == "" == shortfall("gru4rec", ours, read_published("beauty", WING))
+
+
+def test_published_rows_name_baselines_that_we_have() -> None:
+    tables = yaml.safe_load((ROOT / "recnb" / "eager_llm" / "published.yaml").read_text(encoding="utf-8"))
+    named = {row.same_as for key in tables for row in read_published(key, WING).rows} - {""}
+    assert {"sasrec", "sasrec-sampled"} <= named <= set(BASELINES)
 
 
 def test_metrics_that_a_source_does_not_give_stay_missing() -> None:

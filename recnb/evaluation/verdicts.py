@@ -1,0 +1,37 @@
+"""What the interval of a difference allows to say: one wording for notebooks, reports and model cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+USERS, SEEDS = "users", "users and seeds"  # what an interval is over
+
+
+def side(found: Mapping[str, Any]) -> int:
+    """Where an interval lies: 1 above zero, -1 below it, 0 around it.
+
+    >>> side({"low": 0.001, "high": 0.003}), side({"low": -0.001, "high": 0.003})
+    (1, 0)
+    """
+    return int(found["low"] > 0) - int(found["high"] < 0)
+
+
+def told(found: Mapping[str, Any], one: str, other: str) -> str:
+    """The difference ``one`` minus ``other`` (diff, low, high, and ``over``: users alone if it is missing) in words.
+
+    An interval over users alone compares two trainings; another seed may turn them round, so neither method is called
+    better.
+
+    >>> told({"diff": 0.02, "low": 0.01, "high": 0.03}, "a", "b")
+    'a is above b, +0.0200 [+0.0100, +0.0300]: these two trained models differ'
+    >>> told({"diff": 0.02, "low": 0.01, "high": 0.03, "over": "users and seeds"}, "a", "b")
+    'a is better than b, +0.0200 [+0.0100, +0.0300] over users and seeds'
+    """
+    interval = f"{found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+    over, where = found.get("over", USERS), side(found)
+    if not where:
+        return f"{one} and {other} cannot be told apart, {interval} over {over}"
+    if over == SEEDS:
+        return f"{one} is {'better' if where > 0 else 'worse'} than {other}, {interval} over {over}"
+    return f"{one} is {'above' if where > 0 else 'below'} {other}, {interval}: these two trained models differ"
