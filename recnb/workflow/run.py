@@ -6,6 +6,7 @@ There is no second way to do a stage's work: ``recnb run`` executes the notebook
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.settings import Recipe, StageSpec
 from recnb.workflow import preflight
 from recnb.workflow.execute import Execution, StageFailedError, partial_path, publish, run_notebook
-from recnb.workflow.manifest import damaged_artifacts, read_manifest, report_folder, stage_folder
+from recnb.workflow.manifest import MANIFEST, damaged_artifacts, read_manifest, report_folder, stage_folder
 from recnb.workflow.plan import Decision, Plan, decide, executed_path, explain, shortened
 from recnb.workflow.progress import Progress, duration, size
 
@@ -65,9 +66,10 @@ def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> E
     for old in (failed, *_figures(plan.recipe, spec.name, plan.root)):  # a figure no longer drawn must not stay
         old.unlink(missing_ok=True)
     parameters = {"recipe": plan.recipe_path, "overrides": list(plan.overrides)}
+    before = read_manifest(plan.recipe, spec.name, plan.root)
     try:
         execution = run_notebook(spec.file(plan.root), partial_path(target), parameters, plan.recipe, progress)
-        manifest = _closed(spec, plan)
+        manifest = _closed(spec, plan, before)
     except StageFailedError as error:
         os.replace(partial_path(target), failed)
         way = f"the notebook as far as it came: {failed}\nto go on from there: {plan.command}"
@@ -80,10 +82,10 @@ def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> E
     return execution
 
 
-def _closed(spec: StageSpec, plan: Plan) -> dict[str, Any]:
+def _closed(spec: StageSpec, plan: Plan, before: dict[str, Any] | None) -> dict[str, Any]:
     manifest = read_manifest(plan.recipe, spec.name, plan.root)
-    if manifest is None:
-        raise StageFailedError(f"{spec.name}.ipynb ran to its end without stage.close(): the stage has no manifest")
+    if manifest is None or manifest == before:
+        raise StageFailedError(f"{spec.name}.ipynb ran to its end without stage.close(): the stage has no new manifest")
     return manifest
 
 
@@ -102,16 +104,21 @@ def measured_sentence(execution: Execution, manifest: dict[str, Any]) -> str:
 
 
 def restore_page(recipe: Recipe, stage: str, root: Path) -> bool:
-    """Bring back a skipped stage's executed notebook and figures if ``reports/`` was deleted. True if it did."""
-    target = executed_path(recipe, stage, root)
-    kept = stage_folder(recipe, stage, root) / _PAGE
-    if target.is_file() or not (kept / target.name).is_file():
+    """Bring back a skipped stage's executed notebook and figures where ``reports/`` was deleted, or where a run that
+    was broken off has drawn over them. True if it did."""
+    home, target = stage_folder(recipe, stage, root), executed_path(recipe, stage, root)
+    ran, made = read_json(home.parent / _HISTORY).get(stage, {}), read_json(home / MANIFEST)
+    if not (home / _PAGE / target.name).is_file() or (target.is_file() and ran.get("key") != made.get("key")):
         return False
-    for file in kept.iterdir():
-        folder = target.parent if file.name == target.name else report_folder(recipe, root) / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, folder / file.name)
-    return True
+    figures = report_folder(recipe, root) / "figures"
+    lost = False
+    for file in (home / _PAGE).iterdir():
+        place = target if file.name == target.name else figures / file.name
+        if not place.is_file() or not filecmp.cmp(file, place, shallow=False):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, place)
+            lost = True
+    return lost
 
 
 def _keep_page(spec: StageSpec, plan: Plan) -> None:
