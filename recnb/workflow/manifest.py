@@ -21,6 +21,7 @@ from recnb.workflow.recipe import recipe_hash
 from recnb.workflow.sources import Home, used_sources
 
 MANIFEST = "manifest.json"
+PAGE = "page"  # beside it: the executed notebook that made the result, and its figures, should reports/ be deleted
 PACKAGES = (
     "numpy", "scipy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "accelerate", "peft",
     "sentence-transformers", "umap-learn",

@@ -17,12 +17,11 @@ from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.settings import Recipe, StageSpec
 from recnb.workflow import preflight
 from recnb.workflow.execute import Execution, StageFailedError, partial_path, publish, run_notebook
-from recnb.workflow.manifest import MANIFEST, damaged_artifacts, read_manifest, report_folder, stage_folder
+from recnb.workflow.manifest import PAGE, damaged_artifacts, read_manifest, report_folder, stage_folder
 from recnb.workflow.plan import Decision, Plan, decide, executed_path, explain, shortened
 from recnb.workflow.progress import Progress, duration, size
 
 _HISTORY = "history.json"  # runs/<recipe>: how long each stage took
-_PAGE = "page"  # runs/<recipe>/<stage>/page: the executed notebook and its figures, should reports/ be deleted
 
 
 def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
@@ -106,14 +105,10 @@ def measured_sentence(execution: Execution, manifest: dict[str, Any]) -> str:
 def restore_page(recipe: Recipe, stage: str, root: Path) -> bool:
     """Bring back a skipped stage's executed notebook and figures where ``reports/`` was deleted, or where a run that
     was broken off has drawn over them. True if it did."""
-    home, target = stage_folder(recipe, stage, root), executed_path(recipe, stage, root)
-    ran, made = read_json(home.parent / _HISTORY).get(stage, {}), read_json(home / MANIFEST)
-    if not (home / _PAGE / target.name).is_file() or (target.is_file() and ran.get("key") != made.get("key")):
-        return False
-    figures = report_folder(recipe, root) / "figures"
+    target, kept = executed_path(recipe, stage, root), stage_folder(recipe, stage, root) / PAGE
     lost = False
-    for file in (home / _PAGE).iterdir():
-        place = target if file.name == target.name else figures / file.name
+    for file in kept.iterdir() if kept.is_dir() else ():
+        place = target if file.name == target.name else report_folder(recipe, root) / "figures" / file.name
         if not place.is_file() or not filecmp.cmp(file, place, shallow=False):
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, place)
@@ -127,7 +122,7 @@ def _keep_page(spec: StageSpec, plan: Plan) -> None:
         for file in (executed, *_figures(plan.recipe, spec.name, plan.root)):
             shutil.copy2(file, folder / file.name)
 
-    write_folder_atomic(stage_folder(plan.recipe, spec.name, plan.root) / _PAGE, fill)
+    write_folder_atomic(stage_folder(plan.recipe, spec.name, plan.root) / PAGE, fill)
 
 
 def _figures(recipe: Recipe, stage: str, root: Path) -> list[Path]:

@@ -194,6 +194,10 @@ class Stage:
     def _scratch(self) -> Path:
         return self.folder / f"scratch-{self.key[:16]}"
 
+    @property
+    def _new(self) -> Path:
+        return self._scratch / "new"  # where artifacts wait for close()
+
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Arrays by name that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
 
@@ -223,7 +227,7 @@ class Stage:
             ArtifactError: artifacts that the stage declares are missing; what was made before stays, whole.
         """
         looked = bool(self._made) and not self._written
-        here = self._made if looked else [name for name in self._written if (self._new / name).exists()]
+        here = self._made if looked else {name for name in self._written if (self._new / name).exists()}
         if self.writes and (missing := sorted({*self.spec.outputs, *self._written}.difference(here))):
             raise ArtifactError(
                 f"{self.spec.name} has not written {', '.join(missing)}: run all cells of "
@@ -257,11 +261,6 @@ class Stage:
         if self._closed:
             raise ArtifactError(f"{self.spec.name} is closed, so {what} is not kept: run its cells from the first on")
 
-    @property
-    def _new(self) -> Path:
-        """Where artifacts wait for :meth:`close`."""
-        return self._scratch / "new"
-
     def _take_place(self) -> None:
         """What waits comes instead of what was there. A kill leaves all the old or all the new or, in the midst of the
         renames, no manifest: a stage that is plainly incomplete, with its checkpoints."""
@@ -270,8 +269,9 @@ class Stage:
         remove(old)
         old.mkdir()
         (self.folder / manifests.MANIFEST).unlink(missing_ok=True)
-        for path in [path for path in self.folder.iterdir() if self._declares(path.name)]:
-            os.replace(path, old / path.name)
+        for path in list(self.folder.iterdir()):
+            if path.name == manifests.PAGE or self._declares(path.name):
+                os.replace(path, old / path.name)
         for name in (*self._written, manifests.MANIFEST):
             os.replace(self._new / name, self.folder / name)
         self._made, self._written = self._written, {}
@@ -312,15 +312,10 @@ def lists_once(
 ) -> tuple[dict[str, np.ndarray], float]:
     """A system's lists under each protocol, made once (:meth:`Stage.once`): a killed notebook goes on behind them.
 
-    Args:
-        stage: keeps them.
-        system: its name.
-        make: lists (U, W) without the items to leave out.
-        protocols: name -> (U, N) items to leave out; None: none.
-        before: seconds that the system took until here.
+    ``make`` gives lists (U, W) without the items to leave out, (U, N) or None, of each of the ``protocols``.
 
     Returns:
-        protocol -> (U, W), and the seconds that the system took in all.
+        protocol -> (U, W), and the seconds that the system took in all, those ``before`` counted in.
     """
 
     def timed() -> dict[str, np.ndarray]:

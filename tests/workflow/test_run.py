@@ -24,6 +24,7 @@ from recnb.workflow.execute import NotebookError, StageFailedError, cell_labels,
 from recnb.workflow.manifest import read_manifest
 from recnb.workflow.plan import Plan, executed_path, explain, make_plan
 from recnb.workflow.progress import Progress, duration, size
+from recnb.workflow.stage import Stage
 
 RECIPE = "name: mine\ndata: {source: toy}\nruntime: {threads: 1, device: cpu}\n"
 CARD = "# 0 · A stage\n\n**What you will learn**\n- nothing\n\n**Time and memory**: <!-- measured -->"
@@ -244,7 +245,11 @@ def test_a_run_broken_off_with_other_settings_costs_no_result(root: Path) -> Non
     assert ran == [False, False] and said.count("page restored") == 1 and figure.read_text() == "3"
     assert "page restored" not in carry_out(root)[1]
 
-    cells = json.loads(path.read_text())
+    stage = Stage.open("02", "params/mine.yaml", root=root)
+    stage.write("y.json", 3)
+    stage.close()
+    assert not (stage.folder / "page").exists(), "a page is of the notebook that made the result"
+    made, cells = read_manifest(plan(root).recipe, "02_embeddings", root), json.loads(path.read_text())
     cells["cells"].pop()
     path.write_text(json.dumps(cells))
     with pytest.raises(StageFailedError, match=r"without stage.close\(\): the stage has no new manifest"):
