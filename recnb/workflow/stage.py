@@ -270,7 +270,7 @@ class Stage:
         old.mkdir()
         (self.folder / manifests.MANIFEST).unlink(missing_ok=True)
         for path in list(self.folder.iterdir()):
-            if path.name == manifests.PAGE or self._declares(path.name):
+            if path != self._scratch and (path.name == manifests.PAGE or self._declares(path.name)):
                 os.replace(path, old / path.name)
         for name in (*self._written, manifests.MANIFEST):
             os.replace(self._new / name, self.folder / name)

@@ -238,6 +238,12 @@ def test_a_stage_closes_with_all_that_it_declares(root: Path, monkeypatch: pytes
     assert read_manifest(recipe_of(root), "01_data", root) is not None
 
 
+def test_a_stage_may_declare_every_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, optional=("*",))
+    for _ in range(2):
+        assert set(contents(make_data(root).folder)) == {"x.npy", "manifest.json"}
+
+
 def test_a_manifest_without_what_the_stage_always_writes_is_made_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
