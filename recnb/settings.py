@@ -75,12 +75,14 @@ class RuntimeConfig(Section):
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: a notebook, what it reads and what it may depend on."""
+    """One stage: a notebook, what it reads and may depend on, what it writes."""
 
     name: str  # of its folder under runs/<recipe> and of its page in the report
     sections: tuple[str, ...]  # recipe sections it may read; its key depends on them (seed and runtime always count)
     inputs: tuple[str, ...]  # stages whose artifacts it may read
     notebook: str  # under notebooks/, without suffix
+    outputs: tuple[str, ...]  # artifacts that it always writes
+    optional: tuple[str, ...] = ()  # those that it writes where the recipe asks for them; * stands for part of a name
     deterministic: bool = True  # same recipe, same machine: identical artifact hashes
     switch: str = ""  # recipe key that says whether a run includes the stage; empty: it always does
     trains: bool = False  # gradients and moments stand beside its models' weights (else weights alone)

@@ -9,9 +9,13 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from jupyter_client.manager import start_new_kernel
 
 from recnb.artifacts import hash_json
 from recnb.eager_llm.recipe import EagerLLM
@@ -22,6 +26,8 @@ TOY = "params/toy.yaml"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+# Stages that may write whatever a test likes.
+FREE_STAGES = tuple(replace(spec, outputs=(), optional=("*.*", "model")) for spec in EagerLLM.stages)
 STAGES = {spec.name: spec for spec in EagerLLM.stages}
 
 
@@ -61,6 +67,32 @@ def walk(sandbox: Path, *walks: str) -> dict[str, str]:
 def recnb(sandbox: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run the console command inside a sandbox."""
     return python("-m", "recnb", *arguments, cwd=sandbox, timeout=timeout)
+
+
+@contextmanager
+def kernel(folder: Path) -> Iterator[Callable[[str], str]]:
+    """A notebook's kernel in a folder: called with a cell, it returns what that printed, or its error. It dies by kill -9."""
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=180, cwd=str(folder))
+
+    def run(cell: str) -> str:
+        said: list[str] = []
+        hook = lambda message: said.extend(str(message["content"].get(key, "")) for key in ("text", "ename", "evalue"))  # noqa: E731
+        client.execute_interactive(cell, timeout=300, output_hook=hook)
+        return "".join(said)
+
+    try:
+        yield run
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def cells_of(notebook: Path) -> list[str]:
+    """Its code cells, but for those of exercises' solutions and of Colab."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    left_out = {"solution", "colab"}
+    code = [cell for cell in cells if cell["cell_type"] == "code" and not left_out & set(cell["metadata"].get("tags", []))]
+    return ["".join(cell["source"]) for cell in code]
 
 
 @dataclass

@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from sandbox import ROOT, STAGES, TOY, Again, ToyRun, new_sandbox, papermill, recnb, walk
+from sandbox import ROOT, STAGES, TOY, Again, ToyRun, cells_of, kernel, new_sandbox, papermill, recnb, walk
 
 pytestmark = pytest.mark.e2e
 DETERMINISTIC = [spec.name for spec in STAGES.values() if spec.deterministic]
@@ -153,6 +153,31 @@ def test_a_bad_setting_stops_before_anything_starts(override: str, nearest: str,
 def test_a_missing_input_names_the_notebook_that_makes_it(tmp_path: Path) -> None:
     result = papermill(new_sandbox(tmp_path / "sandbox"), "03_index")
     assert result.returncode != 0 and "ArtifactError" in result.stderr and "01_data" in result.stderr
+
+
+# --- opened and left ------------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_opened_and_left_costs_no_result(toy_copy: ToyRun) -> None:
+    """04's first three cells, and its kernel is killed; the same and `stage.close()`: 05 opens, and nothing is to be run."""
+    folder, before = toy_copy.artifact("04_train", "model").parent, manifest(toy_copy.root, "04_train")
+    first = cells_of(STAGES["04_train"].file(toy_copy.root))[:3]
+    toy = f"recipe = {TOY!r}"
+    with kernel(folder_of(toy_copy)) as cell:
+        assert "Error" not in "".join(map(cell, [first[0], toy, *first[1:]]))
+    with kernel(folder_of(toy_copy)) as cell:
+        later = cells_of(STAGES["05_anneal"].file(toy_copy.root))
+        assert "Error" not in "".join(map(cell, [later[0], toy, later[1]]))
+        assert "Error" not in "".join(map(cell, first[1:])) + cell("stage.path('04_train', 'model')")
+        assert cell("stage.close()") == "04_train was only looked at: its artifacts are as they were\n"
+        assert "04_train is closed" in cell("stage.write('train.json', {})")
+    assert manifest(toy_copy.root, "04_train") == before and not list(folder.glob("scratch-*"))
+    said = recnb(toy_copy.root, "run", TOY, "--explain").stdout
+    assert [line.split()[1] for line in said.splitlines()] == ["skip"] * len(STAGES)
+
+
+def folder_of(run: ToyRun) -> Path:
+    return STAGES["04_train"].file(run.root).parent
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------

@@ -69,6 +69,14 @@ def test_starts_with_the_card(name: str) -> None:
 
 
 @each_notebook
+def test_card_says_what_the_stage_declares(name: str) -> None:
+    """Behind the arrow stand exactly the artifacts that its recipe's `StageSpec` knows, those that may be left out too."""
+    line = next(line for line in load(name).cells[0].source.splitlines() if line.startswith("**Reads / writes"))
+    named = [re.sub(r"<\w+>", "*", found).rstrip("/") for found in re.findall(r"`([^`]+)`", line.partition("→")[2])]
+    assert sorted(named) == sorted((*STAGES[name].outputs, *STAGES[name].optional))
+
+
+@each_notebook
 def test_card_names_its_neighbours(name: str) -> None:
     card, position = load(name).cells[0].source, NOTEBOOKS.index(name)
     links = re.findall(r"\(([\w./]+\.ipynb)\)", card[card.find("**Previous / next") :])

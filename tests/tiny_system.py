@@ -34,8 +34,10 @@ class Tiny(Recipe):
     rank: RankConfig = RankConfig()
 
     stages: ClassVar[tuple[StageSpec, ...]] = (
-        StageSpec("01_walk", ("walk",), (), "tiny/01_walk"),
-        StageSpec("02_rank", ("rank",), ("01_walk",), "tiny/02_rank"),
+        StageSpec("01_walk", ("walk",), (), "tiny/01_walk", ("walks.npy",)),
+        StageSpec(
+            "02_rank", ("rank",), ("01_walk",), "tiny/02_rank", ("metrics.json", "ledger.json", "per_user.parquet")
+        ),
     )
     evaluation: ClassVar[str] = "02_rank"
     judged: ClassVar[dict[str, Judged]] = {"model": Judged("01_walk", "tiny_system:ranks", ("rank",))}

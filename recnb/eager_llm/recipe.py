@@ -236,43 +236,54 @@ class SpeedConfig(Section):
 
 _BATCHES = ("train.batch_size", "decode.batch_size")
 STAGES: tuple[StageSpec, ...] = (
-    StageSpec("01_data", ("data",), (), "01_data", eases=("data.toy.users", "data.toy.items")),
+    StageSpec(
+        "01_data", ("data",), (), "01_data", ("items.parquet", "interactions.parquet", "dataset.json"),
+        eases=("data.toy.users", "data.toy.items"),
+    ),
     StageSpec(
         "02_embeddings", ("data", "embeddings"), ("01_data",), "02_embeddings",
+        ("behaviour.npy", "embeddings.json"), ("semantic.npy",),
         eases=("embeddings.semantic.batch_size", "embeddings.behaviour.batch_size", "embeddings.behaviour.negatives"),
     ),
     StageSpec(
-        "03_index", ("data", "index"), ("01_data", "02_embeddings"), "eager_llm/03_index", eases=("index.pca",)
+        "03_index", ("data", "index"), ("01_data", "02_embeddings"), "eager_llm/03_index",
+        ("codes.npy", "centroids.safetensors", "index.json"), eases=("index.pca",),
     ),
     StageSpec(
         "04_train", ("data", "backbone", "tasks", "train", "decode"), ("01_data", "02_embeddings", "03_index"),
-        "eager_llm/04_train", trains=True,
+        "eager_llm/04_train", ("model", "training_log.parquet", "train.json"), trains=True,
         eases=(*_BATCHES, "backbone.gradient_checkpointing", "data.max_history", "backbone.layers", "backbone.width"),
     ),
     StageSpec(
         "05_anneal", ("data", "backbone", "tasks", "train", "anneal", "decode"),
-        ("01_data", "02_embeddings", "03_index", "04_train"), "eager_llm/05_anneal",
+        ("01_data", "02_embeddings", "03_index", "04_train"), "eager_llm/05_anneal", ("anneal.json",), ("adapter",),
         eases=(*_BATCHES, "data.max_history", "backbone.layers", "backbone.width"),
     ),
     StageSpec(
         "06_evaluate", ("data", "tasks", "decode", "evaluate"),
         ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"), "eager_llm/06_evaluate",
+        ("metrics.json", "ledger.json", "per_user.parquet"), ("lists_*_*.npy",),
         eases=("decode.batch_size", "evaluate.sasrec.batch_size", "decode.beam", "data.max_history"),
     ),
     StageSpec(
         "07_case_studies", ("data", "tasks", "train", "decode", "cases"),
         ("01_data", "03_index", "04_train", "05_anneal", "06_evaluate"), "eager_llm/07_case_studies",
-        eases=("decode.batch_size", "decode.beam", "data.max_history"),
+        ("cases.json",), eases=("decode.batch_size", "decode.beam", "data.max_history"),
     ),
     StageSpec(
         "08_prefix_map", ("map",), ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"),
-        "eager_llm/08_prefix_map", deterministic=False, eases=("map.max_items",),
+        "eager_llm/08_prefix_map", ("map.parquet", "neighbourhoods.json"), deterministic=False,
+        eases=("map.max_items",),
     ),
-    StageSpec("09_ablations", ("ablations",), ("05_anneal",), "studies/ablations", switch="ablations.enabled"),
+    StageSpec(
+        "09_ablations", ("ablations",), ("05_anneal",), "studies/ablations", ("effects.parquet", "claims.json"),
+        switch="ablations.enabled",
+    ),
     StageSpec(
         "10_speed", ("data", "embeddings", "backbone", "tasks", "train", "decode", "evaluate", "speed"),
         ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal", "06_evaluate"), "studies/speed",
-        deterministic=False, switch="speed.enabled",
+        ("speed.json", "ledger.json", "contests.parquet", "curves.parquet"), deterministic=False,
+        switch="speed.enabled",
     ),
 )  # fmt: skip
 _MODEL, _BASELINE = "recnb.eager_llm.ranks:model_ranks", "recnb.eager_llm.ranks:baseline_ranks"

@@ -123,7 +123,7 @@ def take_over(plan: Plan, other: Recipe) -> None:
             continue
         if not source.exists() or recipe_part(spec, other) != recipe_part(spec, plan.recipe):
             return
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("scratch-*"))
         if decide(spec, plan).run:
             shutil.rmtree(target)
             return

@@ -21,6 +21,7 @@ from recnb.workflow.recipe import recipe_hash
 from recnb.workflow.sources import Home, used_sources
 
 MANIFEST = "manifest.json"
+PAGE = "page"  # beside it: the executed notebook that made the result, and its figures, should reports/ be deleted
 PACKAGES = (
     "numpy", "scipy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "accelerate", "peft",
     "sentence-transformers", "umap-learn",
@@ -176,9 +177,10 @@ def artifact_hashes(manifest: dict[str, Any]) -> dict[str, str]:
 
 
 def damaged_artifacts(recipe: Recipe, stage: str, root: Path, manifest: dict[str, Any]) -> list[str]:
-    """Names of artifacts that are gone or do not match the manifest."""
-    folder = stage_folder(recipe, stage, root)
-    return [name for name, sha in artifact_hashes(manifest).items() if hash_artifact(folder / name) != sha]
+    """Names of artifacts that are gone or do not match the manifest, or that it lacks and the stage always writes."""
+    folder, hashes = stage_folder(recipe, stage, root), artifact_hashes(manifest)
+    lacking = [name for name in stage_named(stage, recipe.stages).outputs if name not in hashes]
+    return lacking + [name for name, sha in hashes.items() if hash_artifact(folder / name) != sha]
 
 
 def recipe_changes(stage: str, recipe: Recipe, manifest: dict[str, Any]) -> list[str]:
@@ -191,15 +193,20 @@ def verified_inputs(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, di
     """sha256 of each artifact of a stage's inputs, after a look at every file.
 
     Raises:
-        ArtifactError: an input is missing, was made with another recipe, or is damaged; names the notebook.
+        ArtifactError: an input is missing, was made with another recipe or from another input, or is damaged; names the
+            notebook.
     """
-    inputs = {}
+    inputs: dict[str, dict[str, str]] = {}
     for name in spec.inputs:
         manifest = needed(spec.name, name, recipe, root)
+        used = manifest["inputs"]
+        stale = [f"from another {before}" for before in used if inputs.get(before, used[before]) != used[before]]
         if changed := recipe_changes(name, recipe, manifest):
+            stale = [f"with another recipe ({'; '.join(changed[:3])})"]
+        if stale:
             raise ArtifactError(
-                f"{spec.name} needs {name}, which was made with another recipe ({'; '.join(changed[:3])}): "
-                f"run {notebook_of(name, recipe)} again, or `recnb run <recipe>`"
+                f"{spec.name} needs {name}, which was made {stale[0]}: run {notebook_of(name, recipe)} again, "
+                "or `recnb run <recipe>`"
             )
         inputs[name] = artifact_hashes(manifest)
         for artifact, sha in inputs[name].items():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recnb.artifacts import find_root
+from recnb.artifacts import find_root, read_json
 from recnb.settings import Recipe, StageSpec, differing
 from recnb.workflow.execute import check_notebook, partial_path
 from recnb.workflow.graph import stage_named, stages_between
@@ -94,7 +95,7 @@ def decide(spec: StageSpec, plan: Plan) -> Decision:
     if manifest is None:
         begun = stage_folder(recipe, spec.name, root).exists()
         return Decision(spec, True, "not complete: an earlier run was broken off" if begun else "no result yet")
-    if partial_path(executed_path(recipe, spec.name, root)).exists():
+    if _cut_short(partial_path(executed_path(recipe, spec.name, root)), manifest):
         return Decision(spec, True, "its notebook was interrupted before the last cell")
     if missing := [name for name in spec.inputs if read_manifest(recipe, name, root) is None]:
         return Decision(spec, True, f"its input {', '.join(missing)} has to be made first")
@@ -103,6 +104,16 @@ def decide(spec: StageSpec, plan: Plan) -> Decision:
     if damaged := damaged_artifacts(recipe, spec.name, root, manifest):
         return Decision(spec, True, f"damaged or gone, not used: {shortened(damaged)}")
     return Decision(spec, False, f"unchanged since {manifest['finished'][:16].replace('T', ' ')} UTC")
+
+
+def _cut_short(partial: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the run that left this notebook made the result before it was interrupted. A run that did not come to its
+    ``stage.close()``, perhaps with other settings, left the result of an earlier one as it was."""
+    if not partial.exists():
+        return False
+    began = read_json(partial).get("metadata", {}).get("papermill", {}).get("start_time") or ""
+    last_cell = datetime.fromtimestamp(partial.stat().st_mtime, UTC).isoformat()
+    return bool(began[:19] < manifest["finished"][:19] <= last_cell[:19])
 
 
 def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:

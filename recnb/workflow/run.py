@@ -6,6 +6,7 @@ There is no second way to do a stage's work: ``recnb run`` executes the notebook
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -16,12 +17,11 @@ from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.settings import Recipe, StageSpec
 from recnb.workflow import preflight
 from recnb.workflow.execute import Execution, StageFailedError, partial_path, publish, run_notebook
-from recnb.workflow.manifest import damaged_artifacts, read_manifest, report_folder, stage_folder
+from recnb.workflow.manifest import PAGE, damaged_artifacts, read_manifest, report_folder, stage_folder
 from recnb.workflow.plan import Decision, Plan, decide, executed_path, explain, shortened
 from recnb.workflow.progress import Progress, duration, size
 
 _HISTORY = "history.json"  # runs/<recipe>: how long each stage took
-_PAGE = "page"  # runs/<recipe>/<stage>/page: the executed notebook and its figures, should reports/ be deleted
 
 
 def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
@@ -65,9 +65,10 @@ def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> E
     for old in (failed, *_figures(plan.recipe, spec.name, plan.root)):  # a figure no longer drawn must not stay
         old.unlink(missing_ok=True)
     parameters = {"recipe": plan.recipe_path, "overrides": list(plan.overrides)}
+    before = read_manifest(plan.recipe, spec.name, plan.root)
     try:
         execution = run_notebook(spec.file(plan.root), partial_path(target), parameters, plan.recipe, progress)
-        manifest = _closed(spec, plan)
+        manifest = _closed(spec, plan, before)
     except StageFailedError as error:
         os.replace(partial_path(target), failed)
         way = f"the notebook as far as it came: {failed}\nto go on from there: {plan.command}"
@@ -80,10 +81,10 @@ def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> E
     return execution
 
 
-def _closed(spec: StageSpec, plan: Plan) -> dict[str, Any]:
+def _closed(spec: StageSpec, plan: Plan, before: dict[str, Any] | None) -> dict[str, Any]:
     manifest = read_manifest(plan.recipe, spec.name, plan.root)
-    if manifest is None:
-        raise StageFailedError(f"{spec.name}.ipynb ran to its end without stage.close(): the stage has no manifest")
+    if manifest is None or manifest == before:
+        raise StageFailedError(f"{spec.name}.ipynb ran to its end without stage.close(): the stage has no new manifest")
     return manifest
 
 
@@ -102,16 +103,17 @@ def measured_sentence(execution: Execution, manifest: dict[str, Any]) -> str:
 
 
 def restore_page(recipe: Recipe, stage: str, root: Path) -> bool:
-    """Bring back a skipped stage's executed notebook and figures if ``reports/`` was deleted. True if it did."""
-    target = executed_path(recipe, stage, root)
-    kept = stage_folder(recipe, stage, root) / _PAGE
-    if target.is_file() or not (kept / target.name).is_file():
-        return False
-    for file in kept.iterdir():
-        folder = target.parent if file.name == target.name else report_folder(recipe, root) / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, folder / file.name)
-    return True
+    """Bring back a skipped stage's executed notebook and figures where ``reports/`` was deleted, or where a run that
+    was broken off has drawn over them. True if it did."""
+    target, kept = executed_path(recipe, stage, root), stage_folder(recipe, stage, root) / PAGE
+    lost = False
+    for file in kept.iterdir() if kept.is_dir() else ():
+        place = target if file.name == target.name else report_folder(recipe, root) / "figures" / file.name
+        if not place.is_file() or not filecmp.cmp(file, place, shallow=False):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, place)
+            lost = True
+    return lost
 
 
 def _keep_page(spec: StageSpec, plan: Plan) -> None:
@@ -120,7 +122,7 @@ def _keep_page(spec: StageSpec, plan: Plan) -> None:
         for file in (executed, *_figures(plan.recipe, spec.name, plan.root)):
             shutil.copy2(file, folder / file.name)
 
-    write_folder_atomic(stage_folder(plan.recipe, spec.name, plan.root) / _PAGE, fill)
+    write_folder_atomic(stage_folder(plan.recipe, spec.name, plan.root) / PAGE, fill)
 
 
 def _figures(recipe: Recipe, stage: str, root: Path) -> list[Path]:

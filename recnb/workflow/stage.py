@@ -5,9 +5,9 @@ A notebook opens its stage, reads what earlier stages wrote, writes its own, and
     stage = Stage.open("03_index", "params/toy.yaml")
     semantic = stage.read("02_embeddings", "semantic.npy")   # (N, d_sem), verified against its manifest
     stage.write("codes.npy", codes)                          # whole or not at all
-    stage.close()                                            # the manifest: from now on the stage is complete
+    stage.close()                                            # they take their place: from now on the stage is complete
 
-Shown in notebook ``01_data``.
+What was made before stays whole until then, so to open a notebook costs no result. Shown in notebook ``01_data``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ from recnb.artifacts import (
     write_folder_atomic,
     write_json,
 )
-from recnb.errors import ArtifactError, RecipeError
+from recnb.errors import ArtifactError, RecipeError, nearest
 from recnb.runtime import Runtime
 from recnb.settings import Recipe, Section, StageSpec, flatten
 from recnb.workflow import manifest as manifests
@@ -54,7 +55,7 @@ class Stage:
     """One stage of one recipe, opened for work. See :meth:`open`.
 
     Attributes:
-        spec: name, sections and inputs of the stage.
+        spec: name, sections, inputs and outputs of the stage.
         recipe: the whole recipe; stage code takes sections from :meth:`config`.
         root: project root.
         folder: where the artifacts go, ``runs/<recipe>/<stage>``.
@@ -72,8 +73,10 @@ class Stage:
     _parts: dict[str, str]
     _inputs: dict[str, dict[str, str]]
     _started: float
-    _artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _made: dict[str, dict[str, Any]] = field(default_factory=dict)  # fingerprints of artifacts in their place
+    _written: dict[str, dict[str, Any]] = field(default_factory=dict)  # of those that wait for close()
     _facts: dict[str, Any] = field(default_factory=dict)
+    _closed: bool = False
     writes: bool = True
 
     @classmethod
@@ -85,14 +88,15 @@ class Stage:
         root: Path | None = None,
         look: bool = False,
     ) -> Stage:
-        """Open a stage for work; its old manifest goes, so that a broken-off run never looks complete.
+        """Open a stage for work, or to look at what it has made: until :meth:`close` replaces that, it stays as it is.
 
         Args:
             name: of a stage that the recipe's system declares.
             recipe: a recipe file (relative to the working directory, else to the project root) or a loaded recipe.
             overrides: ``key.path=value`` strings, for a recipe file.
             root: project root; by default found above the working directory.
-            look: only read what the stage would read and what it has made; what is written goes nowhere.
+            look: only read what the stage would read and what it has made, with whatever settings; what is written
+                goes nowhere.
 
         Raises:
             RecipeError: the recipe is not valid, or there is no project root.
@@ -110,9 +114,10 @@ class Stage:
         stage = cls(spec, loaded, root, folder, here, hash_json(parts), parts, inputs, started)
         stage.writes = not look and os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
         if stage.writes:
-            stage._prepare_folder()
-        elif look:
-            stage._artifacts = (manifests.read_manifest(loaded, spec.name, root) or {}).get("artifacts", {})
+            folder.mkdir(parents=True, exist_ok=True)
+        made = manifests.read_manifest(loaded, spec.name, root)
+        if made and (look or made["key"] == stage.key):
+            stage._made = made["artifacts"]
         return stage
 
     def config(self, section: str) -> Section:
@@ -138,19 +143,21 @@ class Stage:
         return {name: manifest for name, manifest in found.items() if manifest}
 
     def path(self, stage: str, name: str) -> Path:
-        """Verified path of an artifact of an input stage, or of one that this stage has written.
+        """Verified path of an artifact of an input stage, or of this one: of what it has written or, before it writes,
+        of what it made when its key was the same. What is written moves at :meth:`close`.
 
         Raises:
             ArtifactError: undeclared stage, unknown artifact, or content that does not match its manifest.
         """
         full = stage_named(stage, self.recipe.stages).name
-        made = self._inputs | {self.spec.name: manifests.artifact_hashes({"artifacts": self._artifacts})}
+        made = self._inputs | {self.spec.name: manifests.artifact_hashes({"artifacts": self._written or self._made})}
         if full not in made:
             declared = ", ".join(self.spec.inputs) or "none"
             raise ArtifactError(f"{self.spec.name} does not declare {full} as an input; declared: {declared}")
         if name not in made[full]:
             raise ArtifactError(f"{full} has no artifact '{name}'; it has: {', '.join(sorted(made[full])) or 'none'}")
-        path = manifests.stage_folder(self.recipe, full, self.root) / name
+        waits = full == self.spec.name and name in self._written
+        path = (self._new if waits else manifests.stage_folder(self.recipe, full, self.root)) / name
         manifests.verify(path, made[full][name], full, self.recipe)
         return path
 
@@ -159,15 +166,22 @@ class Stage:
         return read_artifact(self.path(stage, name))
 
     def write(self, name: str, value: Any) -> Path:
-        """Write an artifact whole or not at all, by its suffix; see :func:`recnb.artifacts.write_artifact`."""
+        """Write an artifact whole or not at all, by its suffix (:func:`recnb.artifacts.write_artifact`); it waits
+        beside the old one for :meth:`close`.
+
+        Raises:
+            ArtifactError: a name that the stage does not declare, no such format, or the stage is closed.
+            ResourceError: the disk is full.
+        """
         return self._put(name, lambda path: write_artifact(path, value))
 
     def write_folder(self, name: str, fill: Callable[[Path], Any]) -> Path:
-        """Write a folder whole or not at all (a model, an adapter): ``fill`` is called with an empty temporary one."""
+        """As :meth:`write`, a folder (a model, an adapter): ``fill`` is called with an empty temporary one."""
         return self._put(name, lambda path: write_folder_atomic(path, fill))
 
     def note(self, **facts: Any) -> None:
         """Keep small facts for the manifest and the report, e.g. ``note(recall=0.081)``."""
+        self._refuse_if_closed("a note")
         self._facts |= json_values(facts)
 
     def scratch(self, name: str) -> Path:
@@ -179,6 +193,10 @@ class Stage:
     @property
     def _scratch(self) -> Path:
         return self.folder / f"scratch-{self.key[:16]}"
+
+    @property
+    def _new(self) -> Path:
+        return self._scratch / "new"  # where artifacts wait for close()
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Arrays by name that a broken-off notebook need not make again: kept beside its checkpoints (:meth:`scratch`).
@@ -202,27 +220,63 @@ class Stage:
         return folder / f"{self.spec.name}-{name}.png"
 
     def close(self) -> None:
-        """Write the manifest: from now on the stage is complete. Prints one line."""
-        if not self.writes:
-            return
-        write_json(self.folder / manifests.MANIFEST, self._manifest())
-        for leftover in self.folder.glob("scratch-*"):
-            remove(leftover)
-        print(f"{self.spec.name} complete: {', '.join(sorted(self._artifacts)) or 'no artifacts'}")
+        """Put what was written in its place: from now on the stage is complete. Where nothing was written and the stage
+        was complete, nothing changes. Prints one line.
+
+        Raises:
+            ArtifactError: artifacts that the stage declares are missing; what was made before stays, whole.
+        """
+        looked = bool(self._made) and not self._written
+        here = self._made if looked else {name for name in self._written if (self._new / name).exists()}
+        if self.writes and (missing := sorted({*self.spec.outputs, *self._written}.difference(here))):
+            raise ArtifactError(
+                f"{self.spec.name} has not written {', '.join(missing)}: run all cells of "
+                f"{manifests.notebook_of(self.spec.name, self.recipe)}. What was made before is as it was"
+            )
+        if self.writes and not looked:
+            self._take_place()
+            print(f"{self.spec.name} complete: {', '.join(sorted(self._made)) or 'no artifacts'}")
+        elif self.writes:
+            print(f"{self.spec.name} was only looked at: its artifacts are as they were")
+        self._closed = True
 
     def _put(self, name: str, write: Callable[[Path], None]) -> Path:
-        path = self.folder / name
+        self._refuse_if_closed(name)
+        if not self._declares(name):
+            declared = [*self.spec.outputs, *self.spec.optional]
+            said = f"declared: {', '.join(declared) or 'none'}{nearest(name, declared)}"
+            raise ArtifactError(f"{self.spec.name} declares no artifact '{name}'; {said}")
+        path = self._new / name
         if self.writes:
+            if not self._written:
+                remove(self._new)  # of a notebook that was broken off
             write(path)
-            self._artifacts[name] = fingerprint(path)
+            self._written[name] = fingerprint(path)
         return path
 
-    def _prepare_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _declares(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in (*self.spec.outputs, *self.spec.optional))
+
+    def _refuse_if_closed(self, what: str) -> None:
+        if self._closed:
+            raise ArtifactError(f"{self.spec.name} is closed, so {what} is not kept: run its cells from the first on")
+
+    def _take_place(self) -> None:
+        """What waits comes instead of what was there. A kill leaves all the old or all the new or, in the midst of the
+        renames, no manifest: a stage that is plainly incomplete, with its checkpoints."""
+        old = self._scratch / "old"
+        write_json(self._new / manifests.MANIFEST, self._manifest())
+        remove(old)
+        old.mkdir()
         (self.folder / manifests.MANIFEST).unlink(missing_ok=True)
+        for path in list(self.folder.iterdir()):
+            if path != self._scratch and (path.name == manifests.PAGE or self._declares(path.name)):
+                os.replace(path, old / path.name)
+        for name in (*self._written, manifests.MANIFEST):
+            os.replace(self._new / name, self.folder / name)
+        self._made, self._written = self._written, {}
         for leftover in [*self.folder.glob(f"{TEMPORARY}*"), *self.folder.glob("scratch-*")]:
-            if leftover != self._scratch:
-                remove(leftover)
+            remove(leftover)
 
     def _manifest(self) -> dict[str, Any]:
         return {
@@ -230,7 +284,7 @@ class Stage:
             "recipe_name": self.recipe.name,
             "key": self.key,
             "parts": self._parts,
-            "artifacts": self._artifacts,
+            "artifacts": self._written,
             "inputs": self._inputs,
             "recipe": manifests.recipe_part(self.spec, self.recipe),
             "versions": manifests.versions(),
@@ -258,15 +312,10 @@ def lists_once(
 ) -> tuple[dict[str, np.ndarray], float]:
     """A system's lists under each protocol, made once (:meth:`Stage.once`): a killed notebook goes on behind them.
 
-    Args:
-        stage: keeps them.
-        system: its name.
-        make: lists (U, W) without the items to leave out.
-        protocols: name -> (U, N) items to leave out; None: none.
-        before: seconds that the system took until here.
+    ``make`` gives lists (U, W) without the items to leave out, (U, N) or None, of each of the ``protocols``.
 
     Returns:
-        protocol -> (U, W), and the seconds that the system took in all.
+        protocol -> (U, W), and the seconds that the system took in all, those ``before`` counted in.
     """
 
     def timed() -> dict[str, np.ndarray]:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sandbox import ROOT
+from sandbox import FREE_STAGES, ROOT
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
+from recnb.eager_llm.recipe import EagerLLM
 from recnb.errors import ArtifactError, IndexGateError, RecipeError
 from recnb.index import health
 from recnb.index.build import (
@@ -354,16 +355,17 @@ def test_health_of_one_item_and_of_constant_embeddings() -> None:
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
-def open_stage(tmp_path: Path) -> Stage:
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """03_index, opened on two input stages that hold nothing."""
+    monkeypatch.setattr(EagerLLM, "stages", FREE_STAGES)
     for name in ("01_data", "02_embeddings"):
         Stage.open(name, ROOT / "params" / "toy.yaml", root=tmp_path).close()
     return Stage.open("03_index", ROOT / "params" / "toy.yaml", root=tmp_path)
 
 
 @pytest.mark.parametrize("source", ["both", "random"])
-def test_an_index_survives_its_artifacts(tmp_path: Path, source: str) -> None:
-    stage = open_stage(tmp_path)
+def test_an_index_survives_its_artifacts(stage: Stage, source: str) -> None:
     index = build_index(both(30), IndexConfig(source=source), 0)
     write_index(index, stage, {"unique": 1.0})
     again = read_index(stage)
@@ -374,8 +376,7 @@ def test_an_index_survives_its_artifacts(tmp_path: Path, source: str) -> None:
     assert stage.read("03_index", "index.json")["health"] == {"unique": 1.0}
 
 
-def test_artifacts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    stage = open_stage(tmp_path)
+def test_artifacts_that_do_not_fit_are_refused(stage: Stage) -> None:
     write_index(build_index(both(30), IndexConfig(), 0), stage)
     stage.write("codes.npy", np.zeros((29, 4), np.int32))
     with pytest.raises(ArtifactError, match="29 items, index.json says 30; run 03_index again"):

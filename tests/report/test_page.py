@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from pages import EARLIER, HOSTILE, LEDGER, METRICS, PNG, Parsed, assert_safe_and_offline, notebook
+from sandbox import FREE_STAGES
 
 from recnb.artifacts import hash_artifact
 from recnb.eager_llm.recipe import EagerLLM as Recipe
@@ -21,7 +22,8 @@ from recnb.workflow.stage import Stage
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(Recipe, "stages", FREE_STAGES)
     for name in ("notebooks", "params"):
         (tmp_path / name).mkdir()
     (tmp_path / "params" / "mine.yaml").write_text(
@@ -183,7 +185,10 @@ class Tiny(AnyRecipe):
     """A system of two stages, the second an evaluation."""
 
     system: str = "tiny"
-    stages: ClassVar = (StageSpec("01_data", (), (), "01_data"), StageSpec("02_judge", (), ("01_data",), "tiny/judge"))
+    stages: ClassVar = (
+        StageSpec("01_data", (), (), "01_data", ()),
+        StageSpec("02_judge", (), ("01_data",), "tiny/judge", ("metrics.json",)),
+    )
     evaluation: ClassVar[str] = "02_judge"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sandbox import FREE_STAGES
 
+from recnb.eager_llm.recipe import EagerLLM
 from recnb.errors import ResourceError
 from recnb.studies import trials
 from recnb.workflow.manifest import stage_folder
@@ -36,14 +38,18 @@ def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeyp
     assert (stage_folder(changed.recipe, "02_embeddings", project) / "x").read_text() == "02_embeddings"
 
 
-def test_a_copy_counts_as_made_under_its_new_name(project: Path) -> None:
+def test_a_copy_counts_as_made_under_its_new_name(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EagerLLM, "stages", FREE_STAGES)
     base, other = trial(project, "a"), trial(project, "b")
     stage = Stage.open("01_data", base.recipe, root=project)
     stage.write("x.txt", "made once")
     stage.close()
+    open_again = Stage.open("01_data", base.recipe, root=project)
+    (open_again.scratch("checkpoints") / "large").touch()
     trials.take_over(other.plan, base.recipe)
     assert (stage_folder(other.recipe, "01_data", project) / "x.txt").read_text() == "made once"
     assert not decide(other.plan.stages[0], other.plan).run
+    assert not list(stage_folder(other.recipe, "01_data", project).glob("scratch-*")), "another run's work is its own"
 
 
 def test_what_was_made_with_other_settings_is_not_even_copied(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox import ROOT
+from sandbox import ROOT, cells_of, kernel
 
+from recnb.eager_llm.recipe import EagerLLM
 from recnb.errors import ArtifactError, RecipeError, RecnbError
 from recnb.runtime import NOTE, tell
 from recnb.workflow import run
@@ -22,6 +24,7 @@ from recnb.workflow.execute import NotebookError, StageFailedError, cell_labels,
 from recnb.workflow.manifest import read_manifest
 from recnb.workflow.plan import Plan, executed_path, explain, make_plan
 from recnb.workflow.progress import Progress, duration, size
+from recnb.workflow.stage import Stage
 
 RECIPE = "name: mine\ndata: {source: toy}\nruntime: {threads: 1, device: cpu}\n"
 CARD = "# 0 · A stage\n\n**What you will learn**\n- nothing\n\n**Time and memory**: <!-- measured -->"
@@ -32,8 +35,11 @@ from recnb import runtime
 runtime.start = lambda config, seed: runtime.Runtime("cpu", "float32", 1, seed, False)
 from recnb.workflow.stage import Stage
 import os, sys
+from dataclasses import replace
 stage = Stage.open("{name}", recipe, overrides)
+stage.spec = replace(stage.spec, outputs=("{output}",))  # the real notebooks write more
 """
+OUTPUTS = {"01_data": "x.json", "02_embeddings": "y.json"}
 DATA_WORK = 'stage.write("x.json", {{"k": stage.config("data").k_core, "cycle": {cycle}}})\nstage.note(items=3)'
 EMBEDDINGS_WORK = (
     'x = stage.read("01_data", "x.json")\nstage.write("y.json", [x["cycle"], sys.executable])\n'
@@ -49,7 +55,7 @@ def cell(source: str, kind: str = "code", tags: tuple[str, ...] = ()) -> dict[st
 
 
 def write_notebook(root: Path, name: str, *work: str, parameters: str = PARAMETERS) -> Path:
-    cells = [cell(CARD, "markdown"), cell(parameters, tags=("parameters",)), cell(OPEN.format(name=name))]
+    cells = [cell(CARD, "markdown"), cell(parameters, tags=("parameters",)), cell(OPEN.format(name=name, output=OUTPUTS[name]))]
     cells += [cell("## The work", "markdown"), *(cell(source) for source in work), cell("stage.close()")]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
@@ -65,6 +71,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params" / "mine.yaml").write_text(RECIPE)
     write_notebook(tmp_path, "01_data", DATA_WORK.format(cycle=1))
     write_notebook(tmp_path, "02_embeddings", EMBEDDINGS_WORK)
+    stages = tuple(replace(spec, outputs=(OUTPUTS.get(spec.name, "z.json"),)) for spec in EagerLLM.stages)
+    monkeypatch.setattr(EagerLLM, "stages", stages)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -219,6 +227,53 @@ def test_a_notebook_interrupted_after_its_manifest_is_run_again(root: Path) -> N
     carry_out(root, last="01")
     partial_path(executed_path(plan(root).recipe, "01_data", root)).write_text("{}")
     assert reasons(root)[0] == "its notebook was interrupted before the last cell"
+
+
+def test_a_run_broken_off_with_other_settings_costs_no_result(root: Path) -> None:
+    """It fails, or is killed, after it has written and drawn: what the old settings made is as it was."""
+    epochs = 'stage.config("embeddings").behaviour.epochs'
+    work = f'stage.figure("walk").write_text(str({epochs}))\nstage.write("y.json", {epochs})'
+    path = write_notebook(root, "02_embeddings", work, f"assert {epochs} == 3")
+    carry_out(root)
+    figure, made = root / "reports/mine/figures/02_embeddings-walk.png", read_manifest(plan(root).recipe, "02_embeddings", root)
+    with pytest.raises(StageFailedError, match="AssertionError"):
+        carry_out(root, "embeddings.behaviour.epochs=9")
+    assert read_manifest(plan(root).recipe, "02_embeddings", root) == made and figure.read_text() == "9"
+    page = executed_path(plan(root).recipe, "02_embeddings", root)
+    os.replace(page.with_suffix(".failed.ipynb"), partial_path(page))  # so a kill would have left it
+    ran, said = carry_out(root)
+    assert ran == [False, False] and said.count("page restored") == 1 and figure.read_text() == "3"
+    assert "page restored" not in carry_out(root)[1]
+
+    stage = Stage.open("02", "params/mine.yaml", root=root)
+    stage.write("y.json", 3)
+    stage.close()
+    assert not (stage.folder / "page").exists(), "a page is of the notebook that made the result"
+    made, cells = read_manifest(plan(root).recipe, "02_embeddings", root), json.loads(path.read_text())
+    cells["cells"].pop()
+    path.write_text(json.dumps(cells))
+    with pytest.raises(StageFailedError, match=r"without stage.close\(\): the stage has no new manifest"):
+        carry_out(root)
+    assert read_manifest(plan(root).recipe, "02_embeddings", root) == made
+
+
+def test_notebooks_opened_and_left(root: Path) -> None:
+    """In a kernel, as JupyterLab runs them: the first cells only; nothing between open and close; a cell after close."""
+    carry_out(root)
+    work = cells_of(root / "notebooks" / "01_data.ipynb")
+    with kernel(root / "notebooks") as cell:
+        assert "".join(map(cell, work[:2])) == ""
+    assert [reason[:15] for reason in reasons(root)] == ["unchanged since"] * 2, "left by kill -9"
+    with kernel(root / "notebooks") as cell:
+        assert "".join(map(cell, cells_of(root / "notebooks" / "02_embeddings.ipynb")[:2])) == "", "it opens on 01"
+        opened = [*map(cell, work[:2]), cell("print(stage.read('01', 'x.json'))"), cell("stage.close()")]
+        assert "".join(opened) == "{'k': 0, 'cycle': 1}\n01_data was only looked at: its artifacts are as they were\n"
+        cell("overrides = ['data.k_core=1']")
+        assert "ArtifactError" in cell(f"{work[1]}\nstage.close()") and "x.json" in cell("stage.close()")
+        assert [reason[:15] for reason in reasons(root)] == ["unchanged since"] * 2
+        assert "".join(map(cell, work)) == "01_data complete: x.json\n"
+        assert "01_data is closed, so x.json is not kept" in cell(work[2])
+    assert [reason[:15] for reason in reasons(root)] == ["unchanged since"] * 2
 
 
 def test_two_runs_of_one_recipe_do_not_meet(root: Path) -> None:

@@ -11,16 +11,20 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sandbox import FREE_STAGES as STAGES
 
 from recnb.artifacts import (
     _is_full_disk,
+    files_of,
     git_commit,
     hash_artifact,
     hash_json,
@@ -28,7 +32,7 @@ from recnb.artifacts import (
     write_folder_atomic,
     write_text,
 )
-from recnb.eager_llm.recipe import STAGES, EagerLLM as Recipe
+from recnb.eager_llm.recipe import EagerLLM as Recipe
 from recnb.errors import ArtifactError, RecipeError, ResourceError
 from recnb.settings import StageSpec
 from recnb.workflow import manifest
@@ -46,7 +50,8 @@ def stage_key(spec: StageSpec, recipe: Recipe, root: Path) -> str:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(Recipe, "stages", STAGES)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "mine.yaml").write_text(RECIPE)
@@ -163,10 +168,186 @@ def test_a_stage_without_its_manifest_is_incomplete(root: Path) -> None:
         open_stage(root, "02_embeddings")
 
 
-def test_opening_removes_the_old_manifest_but_no_artifact(root: Path) -> None:
+# --- opening costs no result ------------------------------------------------------------------------------------------
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, *outputs: str, optional: tuple[str, ...] = ()) -> None:
+    """01_data writes these."""
+    monkeypatch.setattr(Recipe, "stages", (replace(STAGES[0], outputs=outputs, optional=optional), *STAGES[1:]))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a stage by its name."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files_of(folder)}
+
+
+@pytest.mark.parametrize("override", ["", "seed=9"], ids=["unchanged", "changed"])
+def test_what_was_made_stays_until_close_replaces_it(root: Path, override: str) -> None:
+    folder, overrides = make_data(root, **{"x.npy": np.arange(5), "gone.txt": "old"}).folder, [override] * bool(override)
+    before = contents(folder)
+    stage = open_stage(root, "01_data", *overrides)
+    assert contents(folder) == before
+    for value in (3, 4):
+        stage.write("x.npy", np.arange(value))
+        assert {name: content for name, content in contents(folder).items() if "scratch-" not in name} == before
+        assert len(stage.read("01_data", "x.npy")) == value, "what is written is read at once"
+        assert len(open_stage(root, "02_embeddings").read("01_data", "x.npy")) == 5, "and by nobody else"
+    stage.close()
+    assert len(open_stage(root, "02_embeddings", *overrides).read("01_data", "x.npy")) == 4
+    assert set(contents(folder)) == {"x.npy", "manifest.json"}, "what it no longer writes is gone, and no trace is left"
+
+
+def test_an_unchanged_stage_can_be_looked_at(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_data(root).folder
-    open_stage(root, "01_data")
-    assert not (folder / "manifest.json").exists() and (folder / "x.npy").exists()
+    before = contents(folder)
+    capsys.readouterr()
+    stage = open_stage(root, "01_data")
+    assert stage.read("01_data", "x.npy").tolist() == [0, 1, 2, 3, 4]
+    stage.note(users=9)
+    stage.scratch("checkpoints")
+    stage.close()
+    assert capsys.readouterr().out == "01_data was only looked at: its artifacts are as they were\n"
+    assert contents(folder) == before
+    with pytest.raises(ArtifactError, match="01_data has no artifact 'x.npy'; it has: none"):
+        open_stage(root, "01_data", "seed=9").read("01_data", "x.npy")
+
+
+def test_a_stage_closes_with_all_that_it_declares(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "x.npy", "y.npy", optional=("list_*.txt",))
+    stage = open_stage(root, "01_data")
+    for written, missing in (("", "x.npy, y.npy"), ("list_a.txt", "x.npy, y.npy"), ("y.npy", "x.npy")):
+        if written:
+            stage.write(written, np.arange(2))
+        with pytest.raises(ArtifactError, match=f"01_data has not written {missing}: run all cells of notebooks/01_data"):
+            stage.close()
+    stage.write("x.npy", np.arange(3))
+    stage.close()
+    before = contents(stage.folder)
+    again = open_stage(root, "01_data")
+    again.write("x.npy", np.arange(9))
+    with pytest.raises(ArtifactError, match="has not written y.npy: .* What was made before is as it was"):
+        again.close()
+    assert {name: content for name, content in contents(stage.folder).items() if "scratch-" not in name} == before
+    changed = open_stage(root, "01_data", "seed=9")
+    with pytest.raises(ArtifactError, match="has not written x.npy, y.npy"):
+        changed.close()
+    (again._new / "x.npy").unlink()
+    again.write("y.npy", np.arange(9))
+    with pytest.raises(ArtifactError, match="has not written x.npy"):
+        again.close()
+    assert read_manifest(recipe_of(root), "01_data", root) is not None
+
+
+def test_a_stage_may_declare_every_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, optional=("*",))
+    for _ in range(2):
+        assert set(contents(make_data(root).folder)) == {"x.npy", "manifest.json"}
+
+
+def test_a_manifest_without_what_the_stage_always_writes_is_made_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_stage(root, "01_data").close()
+    made = read_manifest(recipe_of(root), "01_data", root)
+    declare(monkeypatch, "x.npy")
+    assert made and damaged_artifacts(recipe_of(root), "01_data", root, made) == ["x.npy"]
+    with pytest.raises(ArtifactError, match="has not written x.npy"):
+        open_stage(root, "01_data").close()
+
+
+def test_a_name_that_is_not_declared_is_refused_with_the_nearest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "items.parquet", optional=("lists_*.npy",))
+    stage = open_stage(root, "01_data")
+    said = r"01_data declares no artifact 'item.parquet'; declared: items.parquet, lists_\*.npy; nearest: 'items.parquet'"
+    for look in (False, True):
+        stage.writes = not look
+        with pytest.raises(ArtifactError, match=said):
+            stage.write("item.parquet", pd.DataFrame())
+        with pytest.raises(ArtifactError, match="declares no artifact 'page'"):
+            stage.write_folder("page", lambda folder: None)
+
+
+def test_nothing_is_written_after_close(root: Path) -> None:
+    stage = make_data(root)
+    before = contents(stage.folder)
+    with pytest.raises(ArtifactError, match=r"01_data is closed, so y.npy is not kept: run its cells from the first on"):
+        stage.write("y.npy", np.arange(2))
+    with pytest.raises(ArtifactError, match="so a note is not kept"):
+        stage.note(users=2)
+    stage.close()
+    assert contents(stage.folder) == before and stage.read("01_data", "x.npy")[-1] == 4
+
+
+def test_a_close_broken_off_anywhere_leaves_old_or_new_or_nothing_complete(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each step on the disk in turn: no manifest ever stands over other files than its own."""
+    steps = ["os.replace", "pathlib.Path.unlink", "pathlib.Path.mkdir", "shutil.rmtree"]
+    folder, states = make_data(root, **{"x.npy": np.arange(5), "y.npy": np.arange(5)}).folder, []
+    for last in range(40):
+        stage = open_stage(root, "01_data", f"seed={last}")
+        (stage.scratch("checkpoints") / "step-5").touch()
+        for name in ("x.npy", "y.npy"):
+            stage.write(name, np.full(2, last))
+        left = iter(range(last))
+        with monkeypatch.context() as patched:
+            for step in steps:
+                patched.setattr(step, dying(resolve_name(step), left))
+            try:
+                stage.close()
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        made = read_manifest(stage.recipe, "01_data", root)
+        states.append("none" if made is None else "new" if made["key"] == stage.key else "old")
+        assert made is None or damaged_artifacts(stage.recipe, "01_data", root, made) == []
+        assert states[-1] == "new" or (stage.scratch("checkpoints") / "step-5").is_file(), "it goes on from there"
+        make_data(root, **{"x.npy": np.arange(5), "y.npy": np.arange(5)})
+        assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "x.npy", "y.npy"]
+    assert list(dict.fromkeys(states)) == ["old", "none", "new"] and last > 9
+
+
+def dying(step: Callable[..., Any], left: Iterator[int]) -> Callable[..., Any]:
+    """A step that is the last one when nothing is left."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return step(*arguments, **options)
+
+    return call
+
+
+def test_a_full_disk_at_close_leaves_the_old_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_data(root).folder
+    stage = open_stage(root, "01_data", "seed=9")
+    stage.write("x.npy", np.arange(9))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ResourceError, match="disk is full"):
+            stage.close()
+        with pytest.raises(ResourceError, match="disk is full"):
+            open_stage(root, "01_data").write("x.npy", np.arange(7))
+    assert len(np.load(folder / "x.npy")) == 5 and read_manifest(recipe_of(root), "01_data", root)
+    stage.close()
+    assert len(np.load(folder / "x.npy")) == 9, "with space again, the same call goes on"
+
+
+def test_inputs_made_from_one_another(root: Path) -> None:
+    make_data(root)
+    second = open_stage(root, "02_embeddings")
+    second.write("s.npy", np.arange(2))
+    second.close()
+    open_stage(root, "03_index")
+    make_data(root, **{"x.npy": np.arange(6)})
+    said = "03_index needs 02_embeddings, which was made from another 01_data: run notebooks/02_embeddings.ipynb again"
+    with pytest.raises(ArtifactError, match=said):
+        open_stage(root, "03_index")
 
 
 def test_a_refused_open_leaves_the_stage_as_it_was(root: Path) -> None:
@@ -296,6 +477,7 @@ def test_scratch_survives_a_kill_serves_one_key_and_goes_at_the_end(root: Path) 
     assert (again.scratch("checkpoints") / "step-5").read_text() == "state"
     other = open_stage(root, "01_data", "seed=9")
     assert not list(other.scratch("checkpoints").iterdir()), "a checkpoint of another recipe is not resumed"
+    assert (again.scratch("checkpoints") / "step-5").is_file(), "and another recipe does not cost it"
     other.close()
     assert not list(other.folder.glob("scratch-*"))
 
@@ -409,12 +591,12 @@ def test_kill_9_in_the_middle_of_a_write_leaves_no_half_artifact(tmp_path: Path,
     assert [p for p in tmp_path.iterdir() if p != path], "the kill did hit a write: its temporary is still there"
 
 
-def test_leftovers_of_a_kill_go_with_the_next_open(root: Path) -> None:
+def test_leftovers_of_a_kill_go_with_the_next_close(root: Path) -> None:
     folder = make_data(root).folder
     (folder / ".tmp-77-x.npy").write_bytes(b"half")
     (folder / ".tmp-77-model").mkdir()
-    open_stage(root, "01_data")
-    assert sorted(path.name for path in folder.iterdir()) == ["x.npy"]
+    make_data(root)
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "x.npy"]
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

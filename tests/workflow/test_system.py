@@ -100,7 +100,7 @@ def test_its_code_counts_function_by_function(root: Path, tmp_path: Path) -> Non
         ("tiny_system:Tiny", ('("rank",), ("01_walk",)', '("rnk",), ("01_walk",)'), "02_rank: unknown section 'rnk'; nearest: 'rank'"),
         ("tiny_system:Tiny", ('("rank",), ("01_walk",)', '("rank",), ("02_rank",)'), "02_rank: unknown earlier stage '02_rank'"),
         ("tiny_system:Tiny", ('evaluation: ClassVar[str] = "02_rank"', 'evaluation: ClassVar[str] = "2"'), "unknown stage '2'"),
-        ("tiny_system:Tiny", ('StageSpec("02_rank"', 'StageSpec("01_walk"'), "no name twice"),
+        ("tiny_system:Tiny", ('"02_rank", ("rank"', '"01_walk", ("rank"'), "no name twice"),
     ],
 )  # fmt: skip
 def test_a_wrong_declaration_is_refused(
