@@ -100,7 +100,7 @@ class Collator:
     seed: int  # the draw depends on it and on the batch's content, not on any global state
 
     def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
-        """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids, labels (B, S), negatives (M,)."""
+        """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids (B, S), flat positions, items."""
 
         def padded(rows: list[np.ndarray], fill: int) -> torch.Tensor:
             return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=fill)
@@ -108,13 +108,19 @@ class Collator:
         following = [np.full(len(s.ids), -1) if s.following is None else s.following for s in samples]
         ids, lengths = padded([s.ids for s in samples], self.pad_id), torch.tensor([len(s.ids) for s in samples])
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        labels, ahead = padded([s.labels for s in samples], False), padded(following, -1).flatten()
+        labels[:, 0] = False  # nothing stands before it
+        target, before = torch.tensor([s.target for s in samples]), torch.nonzero(ahead >= 0)[:, 0]
+        aimed = torch.nonzero(target >= 0)[:, 0]
+        con = ((ids == self.con_id) & mask).int().argmax(1)
         return {
             "input_ids": ids,
-            "attention_mask": mask.long(),
-            "labels": padded([s.labels for s in samples], False),
-            "con": ((ids == self.con_id) & mask).int().argmax(1),
-            "target": torch.tensor([s.target for s in samples]),
-            "following": padded(following, -1),
+            "predicted": torch.nonzero(labels.flatten())[:, 0],
+            "con": torch.arange(len(ids)) * ids.shape[1] + con,
+            "aimed": aimed,
+            "target": target[aimed],
+            "before": before,
+            "following": ahead[before],
             "negatives": self._draw(int(ids.sum())),
         }
 

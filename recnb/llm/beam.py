@@ -313,8 +313,6 @@ class TokenScorer:
     def _part(self, states: Tensor, wanted: Tensor) -> Tensor:
         if self.normalisation == "full":
             logits = head_logits(self.causal, states)
-            if states.dtype != torch.float32:
-                logits[:, self.vocabulary] = head_logits(self.causal, states, self.vocabulary)
         else:
             logits = head_logits(self.causal, states, self.vocabulary)
             wanted = torch.searchsorted(self.vocabulary, wanted.contiguous())
