@@ -23,7 +23,6 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerState,
-    TrainingArguments,
 )
 
 from recnb.data.split import Validation
@@ -36,7 +35,7 @@ from recnb.index.trie import Trie
 from recnb.llm.backbone import pad_left
 from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
-from recnb.llm.trainer import LogAtCheckpoints, last_whole_checkpoint, load_weights, since_best
+from recnb.llm.trainer import LogAtCheckpoints, OneGPU, last_whole_checkpoint, load_weights, since_best
 from recnb.llm.vocabulary import Vocabulary
 from recnb.runtime import Runtime
 
@@ -218,12 +217,12 @@ class RecommenderTrainer(Trainer):
             self.train(resume_from_checkpoint=str(last) if last else None)
 
 
-def _arguments(config: TrainConfig, runtime: Runtime, folder: Path, data: EpochSamples) -> TrainingArguments:
+def _arguments(config: TrainConfig, runtime: Runtime, folder: Path, data: EpochSamples) -> OneGPU:
     """Our recipe in Trainer's words."""
     per_epoch, best = data.per_epoch // data.batch, config.early_stopping != "none"
     validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else data.steps
     often = validations if best or config.evaluate_every else max(1, per_epoch // 4)
-    return TrainingArguments(
+    return OneGPU(
         output_dir=str(folder), max_steps=data.steps, seed=runtime.seed,
         per_device_train_batch_size=max(1, data.batch // (config.accumulate * _processes(runtime))),
         gradient_accumulation_steps=config.accumulate,

@@ -1,4 +1,5 @@
-"""What transformers' Trainer lacks for a run that is killed and goes on: whole checkpoints, patience, logs."""
+"""What transformers' Trainer lacks for ours: one GPU a process, and whole checkpoints, patience and logs for a run that
+is killed and goes on."""
 
 from __future__ import annotations
 
@@ -9,9 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from recnb.runtime import tell
+
+
+class OneGPU(TrainingArguments):
+    """Settings of a Trainer that uses one GPU however many it sees; more of them are more processes, of a launch.
+
+    By itself it would take all with :class:`torch.nn.DataParallel`, which cuts every tensor of a batch along its first
+    axis: positions and shared negatives, too.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        """1, or 0 on a CPU."""
+        return min(1, super().n_gpu)
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:

@@ -63,7 +63,7 @@ def adapted(model: PreTrainedModel, kind: str, tied: bool, trained: bool) -> Any
     torch.manual_seed(1)
     options = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | ADAPTERS[kind](tied)
     model = get_peft_model(model, LoraConfig(**options)).eval()
-    for name, parameter in model.named_parameters() if trained else ():
+    for parameter in model.parameters() if trained else ():
         if parameter.requires_grad and parameter.shape[0] != V:
             torch.nn.init.normal_(parameter, std=0.2)
         elif parameter.requires_grad:
