@@ -11,6 +11,7 @@ import pytest
 from sandbox import ToyRun, python
 
 from recnb import distributed
+from recnb.errors import ResourceError
 from recnb.workflow.launch import main, run_cells
 
 
@@ -84,6 +85,7 @@ SHARING = """
 import numpy as np
 import torch
 from recnb import distributed
+from recnb.errors import ResourceError
 distributed.join()
 batches = [np.array(rows) for rows in ([4, 0], [2], [3, 1])]
 mine = [rows.tolist() for rows in distributed.share(batches)]
@@ -110,11 +112,21 @@ def test_two_processes_share_batches_and_hold_the_whole(tmp_path: Path) -> None:
     assert done.stdout.count("whole") == 2
 
 
-def test_a_process_alone_has_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("told", ["FSDP", "DEEPSPEED"])
+def test_a_model_in_parts_is_refused_before_any_work(
+    told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{told}", "true")
+    monkeypatch.setattr("recnb.workflow.launch.make_plan", lambda *_: pytest.fail("a plan was made"))
+    assert main(["04_train", "params/toy.yaml"]) == 2
+    with pytest.raises(ResourceError):  # nor by a notebook that is run otherwise
+        distributed.join()
+    said = capsys.readouterr().err.lower()
+    assert f"asks for {told.lower()}" in said and "accelerate launch --multi_gpu --num_processes n" in said
+
+
+def test_a_process_alone_has_every_batch() -> None:
     batches, table = [np.array([1, 0]), np.array([2])], np.arange(3.0)
     assert distributed.place() == (0, 1)
     assert distributed.share(batches) == batches
     assert distributed.gather_rows(table, batches) is table
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert distributed.place() == (0, 1), "a model that processes hold together runs every batch in each"
