@@ -197,9 +197,11 @@ def verified_inputs(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, di
     for name in spec.inputs:
         manifest = needed(spec.name, name, recipe, root)
         if changed := recipe_changes(name, recipe, manifest):
+            device = any(change.startswith("runtime.device ") for change in changed)
+            both = "; made with --set runtime.device=auto, it serves this recipe with the same on any device"
             raise ArtifactError(
                 f"{spec.name} needs {name}, which was made with another recipe ({'; '.join(changed[:3])}): "
-                f"run {notebook_of(name, recipe)} again, or `recnb run <recipe>`"
+                f"run {notebook_of(name, recipe)} again, or `recnb run <recipe>`{both if device else ''}"
             )
         inputs[name] = artifact_hashes(manifest)
         for artifact, sha in inputs[name].items():
