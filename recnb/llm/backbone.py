@@ -153,7 +153,7 @@ def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Te
     if (linear := _linear_head(head)) is None:
         logits = head(states) if tokens is None else head(states)[:, tokens]
     else:
-        table, bias = (part if part is None or tokens is None else part[tokens] for part in linear)
+        table, bias = linear if tokens is None else (linear[0][tokens], None if linear[1] is None else linear[1][tokens])
         with torch.autocast(states.device.type, enabled=False):
             logits = F.linear(states.float(), table.float(), None if bias is None else bias.float())
     config = causal.config.get_text_config(decoder=True)

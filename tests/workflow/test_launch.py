@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sandbox import ToyRun, python
+from sandbox import ROOT, ToyRun, python
 
 from recnb import distributed
 from recnb.errors import ResourceError
@@ -79,6 +80,37 @@ def test_two_processes_make_the_artifacts_of_one(toy_copy: ToyRun) -> None:
         assert done.stdout.count(f"{stage} complete") == 1
         shared = json.loads(path.read_text())["artifacts"]
         assert {name: shared[name]["sha256"] for name in names} == {name: alone[name]["sha256"] for name in names}
+
+
+TRAINING = """
+import sys
+import torch
+from pathlib import Path
+from small import trained
+from recnb import distributed
+from recnb.eager_llm.recipe import TrainConfig
+distributed.join()
+number, several = distributed.place()
+model, log = trained(Path(sys.argv[1]), TrainConfig(batch_size=8, evaluate_every=1, epochs=4, learning_rate=2e-2))
+weights = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+other = [torch.empty_like(weights) for _ in range(several)]
+torch.distributed.all_gather(other, weights)
+assert several == 2 and torch.equal(*other), "one model"
+losses = [line["response"] for line in log if "response" in line]
+assert losses[-1] < 0.8 * losses[0] and any("eval_R@10" in line for line in log), losses
+print("trained", flush=True)
+distributed.leave()
+"""
+
+
+def test_two_processes_hold_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distributed data parallel over gloo: batches of their own with positions of their own, one model after it."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING, encoding="utf-8")
+    done = together(tmp_path, script, tmp_path / "checkpoints")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("trained") == 2
 
 
 SHARING = """
