@@ -57,12 +57,9 @@ class Recommender(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Each tensor once, under its first name: a tied head is the table, and safetensors stores no twins."""
         state = super().state_dict(*args, **kwargs)
-        seen: set[tuple[int, torch.Size]] = set()
-        for name in list(state):
-            identity = (state[name].data_ptr(), state[name].shape)
-            if identity in seen:
-                del state[name]
-            seen.add(identity)
+        first = {(part.data_ptr(), part.shape): name for name, part in reversed(state.items())}
+        for name in set(state) - set(first.values()):
+            del state[name]
         return state
 
     def forward(
@@ -92,11 +89,9 @@ class Recommender(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             parts = {"response": self._response(hidden[predicted - 1], input_ids.flatten()[predicted])}
             for name, projector in self.projectors.items():
-                ahead = name == NEXT
-                query = projector(hidden[before if ahead else con].float())
-                query, wanted = (query, following) if ahead else (query[aimed], target)
-                items = getattr(self, f"items_{name}")
-                parts[name] = info_nce(query, items, wanted, negatives, self.temperature)
+                query = projector(hidden[before if name == NEXT else con].float())
+                query, wanted = (query, following) if name == NEXT else (query[aimed], target)
+                parts[name] = info_nce(query, getattr(self, f"items_{name}"), wanted, negatives, self.temperature)
         loss = parts["response"] + sum(self.weights[name] * parts[name] for name in self.projectors)
         return {"loss": loss, **parts}
 
@@ -105,7 +100,6 @@ class Recommender(nn.Module):
 
         Logits only where a label is: the head is the dearest layer of a model with a large vocabulary.
         """
-        total = F.cross_entropy(
-            head_logits(self.backbone, states), wanted, label_smoothing=self.label_smoothing, reduction="sum"
-        )
+        logits = head_logits(self.backbone, states)  # (n, V)
+        total = F.cross_entropy(logits, wanted, label_smoothing=self.label_smoothing, reduction="sum")
         return total / max(len(wanted), 1)

@@ -105,17 +105,14 @@ class Collator:
             return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=fill)
 
         following = [np.full(len(s.ids), -1) if s.following is None else s.following for s in samples]
-        ids, lengths = padded([s.ids for s in samples], self.pad_id), torch.tensor([len(s.ids) for s in samples])
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        labels, ahead = padded([s.labels for s in samples], False), padded(following, -1).flatten()
+        ids, labels = padded([s.ids for s in samples], self.pad_id), padded([s.labels for s in samples], False)
         labels[:, 0] = False  # nothing stands before it
-        target, before = torch.tensor([s.target for s in samples]), torch.nonzero(ahead >= 0)[:, 0]
-        aimed = torch.nonzero(target >= 0)[:, 0]
-        con = ((ids == self.con_id) & mask).int().argmax(1)
+        ahead, target = padded(following, -1).flatten(), torch.tensor([s.target for s in samples])
+        before, aimed = torch.nonzero(ahead >= 0)[:, 0], torch.nonzero(target >= 0)[:, 0]
         return {
             "input_ids": ids,
             "predicted": torch.nonzero(labels.flatten())[:, 0],
-            "con": torch.arange(len(ids)) * ids.shape[1] + con,
+            "con": torch.arange(len(ids)) * ids.shape[1] + (ids == self.con_id).int().argmax(1),
             "aimed": aimed,
             "target": target[aimed],
             "before": before,

@@ -153,9 +153,10 @@ def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Te
     if (linear := _linear_head(head)) is None:
         logits = head(states) if tokens is None else head(states)[:, tokens]
     else:
-        table, bias = linear if tokens is None else (linear[0][tokens], None if linear[1] is None else linear[1][tokens])
+        rows = slice(None) if tokens is None else tokens
+        table, bias = linear[0][rows].float(), None if linear[1] is None else linear[1][rows].float()
         with torch.autocast(states.device.type, enabled=False):
-            logits = F.linear(states.float(), table.float(), None if bias is None else bias.float())
+            logits = F.linear(states.float(), table, bias)
     config = causal.config.get_text_config(decoder=True)
     if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
         logits = logits / scaling

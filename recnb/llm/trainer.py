@@ -1,9 +1,7 @@
-"""What transformers' Trainer lacks for ours: one GPU a process, and whole checkpoints, patience and logs for a run that
-is killed and goes on."""
+"""What transformers' Trainer lacks: one GPU a process, and whole checkpoints, patience, logs for a run that goes on."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from recnb.artifacts import read_json
 from recnb.runtime import tell
 
 
@@ -34,15 +33,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     A Trainer writes a checkpoint file by file, its state last; killed meanwhile, it leaves one that cannot be read.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((path for path in found if _is_json(path / "trainer_state.json")), None)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+    return next((path for path in found if read_json(path / "trainer_state.json")), None)
 
 
 def since_best(state: TrainerState, metric: str, greater: bool) -> int:
