@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from small import BACKBONE, K, L, N, builder, codes, recommender, vocabulary
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recnb.eager_llm.checkpoint import read_model, save_model
+from recnb.eager_llm.model import Recommender
 from recnb.eager_llm.tasks import Sample
 from recnb.eager_llm.train import Collator
 from recnb.llm.backbone import build_backbone, causal_lm, initialise_tokens
@@ -136,6 +139,35 @@ def test_padding_does_not_change_the_loss() -> None:
         longer[name] = inputs[name] // width * (width + 9) + inputs[name] % width
     for name, value in model(**inputs).items():
         assert float(model(**longer)[name]) == pytest.approx(float(value), abs=1e-5)
+
+
+class Waits(TorchDispatchMode):
+    """Operations for which a GPU would have to be waited for: their result's size, or a number of it, is needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        indices = args[1] if func._overloadpacket is torch.ops.aten.index else ()
+        by_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        if by_mask or func.name() in ("aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select"):
+            self.found.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_asks_a_gpu_for_nothing() -> None:
+    """But for what transformers asks before the first layer: whether several sequences are packed in a row."""
+    rng, one = np.random.default_rng(0), recommender(VOCABULARY)
+    sources = {"semantic": rng.standard_normal((N, 8)), "next": rng.standard_normal((N, 6))}
+    model, inputs = Recommender(one.backbone, sources, dict.fromkeys(sources, 0.1)), batch()
+    with Waits() as waits:
+        model(**inputs)["loss"].backward()
+    assert waits.found in ([], ["aten::_local_scalar_dense"])
+    with Waits() as waits:  # what it would see
+        torch.arange(3)[torch.arange(3) > 1]
+        bool(torch.ones(1).any())
+    assert waits.found == ["aten::index.Tensor", "aten::_local_scalar_dense"]
 
 
 def test_the_collator_pads_and_draws() -> None:
