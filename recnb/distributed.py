@@ -2,7 +2,8 @@
 
 The processes are started and joined by ``accelerate launch`` or ``torchrun``; here batches are dealt out and rows
 collected. Whole batches are dealt, the same ones that a single process computes, so the result has the same bits. A
-process alone notices nothing of this room. Used by :mod:`recnb.embeddings.text` and :mod:`recnb.llm.beam`.
+process alone notices nothing of this room. Each holds the whole model: one that is cut in parts (FSDP, DeepSpeed) is
+refused. Used by :mod:`recnb.embeddings.text` and :mod:`recnb.llm.beam`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,34 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from recnb.errors import ResourceError
+
 if TYPE_CHECKING:
     import numpy as np
     from accelerate import PartialState
 
 
 Batch = TypeVar("Batch")
+_PARTS = {f"ACCELERATE_USE_{name.upper()}": name for name in ("FSDP", "DeepSpeed", "Megatron_LM")}
+
+
+def refuse_parts() -> None:
+    """A launch under which a process would hold only a part of the model is none of ours.
+
+    Raises:
+        ResourceError: it asks for FSDP, DeepSpeed or Megatron-LM.
+    """
+    if asked := [name for variable, name in _PARTS.items() if os.environ.get(variable, "").lower() == "true"]:
+        raise ResourceError(
+            f"this launch asks for {asked[0]}, which would cut the model in parts; here each process holds all of it.\n"
+            "Ways on: accelerate launch --multi_gpu --num_processes N, without that option (`accelerate env` shows "
+            "whether\na configuration file of yours sets it); a model whose weights fit sixteenfold in one GPU"
+        )
 
 
 def join(device: str = "cpu") -> None:
-    """Meet the other processes of this launch, if there are any; on GPUs each takes its own."""
+    """Meet the other processes of this launch (see :func:`refuse_parts`); on GPUs each takes its own."""
+    refuse_parts()
     _launch(cpu=device == "cpu")
 
 
@@ -32,12 +51,8 @@ def leave() -> None:
 
 
 def place() -> tuple[int, int]:
-    """This process's number, and how many share the work: ``(0, 1)`` for a process alone.
-
-    Processes that hold one model together (FSDP, DeepSpeed) must all run every batch, so they share nothing.
-    """
-    together = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    launch = None if any(os.environ.get(name) == "true" for name in together) else _launch()
+    """This process's number, and how many share the work: ``(0, 1)`` for a process alone."""
+    launch = _launch()
     return (launch.process_index, launch.num_processes) if launch else (0, 1)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from recnb.artifacts import Artifacts
 
 
-SMALL = 200_000_000  # bytes of weights below which a model is evaluated in float32
+SMALL = 200_000_000  # bytes of weights below which a model is asked in float32
 
 
 def save_model(folder: Path, recommender: Recommender, vocabulary: Vocabulary, k: int) -> None:
@@ -47,14 +47,19 @@ def read_model(
     return model.to(device).eval(), vocabulary
 
 
-def load_trained(stage: Artifacts, adapter: bool = True) -> tuple[PreTrainedModel, Vocabulary]:
-    """The trained model of a run, from its verified artifacts; without the adapter if annealing was off.
+def inference_dtype(folder: Path, dtype: torch.dtype) -> torch.dtype:
+    """In what the model of a folder is asked, after a run in ``dtype``: the same in the run and in its export.
 
     A small model is kept in float32 whatever the run's dtype: it costs nothing, and rounding would decide near ties.
     """
+    small = sum(path.stat().st_size for path in folder.glob("model*.safetensors")) < SMALL
+    return torch.float32 if small else dtype
+
+
+def load_trained(stage: Artifacts, adapter: bool = True) -> tuple[PreTrainedModel, Vocabulary]:
+    """The trained model of a run, from its verified artifacts; without the adapter if annealing was off."""
     codes = stage.read("03_index", "codes.npy")
     facts = stage.read("05_anneal", "anneal.json") if adapter else {"adapter": False}
     folder = stage.path("05_anneal", "adapter") if facts["adapter"] else None
     runtime, trained = stage.runtime, stage.path("04_train", "model")
-    small = sum(path.stat().st_size for path in trained.glob("*.safetensors")) < SMALL
-    return read_model(trained, codes, folder, runtime.device, torch.float32 if small else runtime.dtype)
+    return read_model(trained, codes, folder, runtime.device, inference_dtype(trained, runtime.dtype))

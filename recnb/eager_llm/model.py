@@ -58,26 +58,26 @@ class Recommender(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Each tensor once, under its first name: a tied head is the table, and safetensors stores no twins."""
         state = super().state_dict(*args, **kwargs)
-        seen: set[tuple[int, torch.Size]] = set()
-        for name in list(state):
-            identity = (state[name].data_ptr(), state[name].shape)
-            if identity in seen:
-                del state[name]
-            seen.add(identity)
+        first = {(part.data_ptr(), part.shape): name for name, part in reversed(state.items())}
+        for name in set(state) - set(first.values()):
+            del state[name]
         return state
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, con: Tensor, target: Tensor,
-        following: Tensor, negatives: Tensor,
+        self, input_ids: Tensor, predicted: Tensor, con: Tensor, aimed: Tensor, target: Tensor,
+        before: Tensor, following: Tensor, negatives: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """One training pass.
+        """One training pass, the losses in float32 also where the backbone runs under autocast.
+
+        Positions are flat, b * S + s: looked up on a GPU, each would have it waited for. No mask is needed: padding
+        stands behind everything that a causal model reads, and without a mask its attention has faster kernels.
 
         Args:
-            input_ids, attention_mask: (B, S), right-padded.
-            labels: (B, S) bool; True where the token is to be predicted.
-            con: (B,) position of [CON].
-            target: (B,) item, or -1.
-            following: (B, S) item that follows a position as the next of its history, or -1.
+            input_ids: (B, S), right-padded.
+            predicted: (n,) positions of the tokens to be predicted.
+            con: (B,) positions of [CON].
+            aimed: (m,) rows with one target item; target: (m,) these items.
+            before: (p,) positions before the next item of a history; following: (p,) these items.
             negatives: (M,) items shared by the batch.
 
         Returns:
@@ -86,25 +86,22 @@ class Recommender(nn.Module):
         """
         embedded = self.dropout(self.backbone.get_input_embeddings()(input_ids))
         body = causal_lm(self.backbone).base_model
-        hidden = body(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False).last_hidden_state
-        parts = {"response": self._response(hidden, input_ids, labels)}
-        summary = hidden[torch.arange(len(con), device=con.device), con].float()  # (B, d)
-        for name, projector in self.projectors.items():
-            states, wanted = summary, target
-            if name == NEXT:
-                states, wanted = hidden[following >= 0].float(), following[following >= 0]
-            items = getattr(self, f"items_{name}")
-            parts[name] = info_nce(projector(states), items, wanted, negatives, self.temperature)
-        share = labels.sum() / (len(labels) * self.usual_labels) if self.usual_labels else 1.0
+        hidden = body(inputs_embeds=embedded, use_cache=False).last_hidden_state.flatten(0, 1)  # (B * S, d)
+        with torch.autocast(hidden.device.type, enabled=False):
+            parts = {"response": self._response(hidden[predicted - 1], input_ids.flatten()[predicted])}
+            for name, projector in self.projectors.items():
+                query = projector(hidden[before if name == NEXT else con].float())
+                query, wanted = (query, following) if name == NEXT else (query[aimed], target)
+                parts[name] = info_nce(query, getattr(self, f"items_{name}"), wanted, negatives, self.temperature)
+        share = len(predicted) / (len(input_ids) * self.usual_labels) if self.usual_labels else 1.0
         loss = share * parts["response"] + sum(self.weights[name] * parts[name] for name in self.projectors)
         return {"loss": loss, **parts}
 
-    def _response(self, hidden: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of the labelled tokens, from states (B, S, d).
+    def _response(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """Mean cross-entropy of the labelled tokens (n,), from the states (n, d) before them.
 
         Logits only where a label is: the head is the dearest layer of a model with a large vocabulary.
         """
-        rows, columns = torch.nonzero(labels[:, 1:], as_tuple=True)
-        logits, wanted = head_logits(self.backbone, hidden[rows, columns]), input_ids[rows, columns + 1]  # (n, V), (n,)
+        logits = head_logits(self.backbone, states)  # (n, V)
         total = F.cross_entropy(logits, wanted, label_smoothing=self.label_smoothing, reduction="sum")
-        return total / max(len(rows), 1)
+        return total / max(len(wanted), 1)

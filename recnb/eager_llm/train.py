@@ -23,7 +23,6 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerState,
-    TrainingArguments,
 )
 
 from recnb.data.split import Validation
@@ -36,7 +35,7 @@ from recnb.index.trie import Trie
 from recnb.llm.backbone import pad_left
 from recnb.llm.beam import recommend
 from recnb.llm.settings import DecodeConfig
-from recnb.llm.trainer import LogAtCheckpoints, last_whole_checkpoint, load_weights, since_best
+from recnb.llm.trainer import LogAtCheckpoints, OneGPU, last_whole_checkpoint, load_weights, since_best
 from recnb.llm.vocabulary import Vocabulary
 from recnb.runtime import Runtime
 
@@ -101,21 +100,24 @@ class Collator:
     seed: int  # the draw depends on it and on the batch's content, not on any global state
 
     def __call__(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
-        """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids, labels (B, S), negatives (M,)."""
+        """A batch as :meth:`recnb.eager_llm.model.Recommender.forward` takes it: ids (B, S), flat positions, items."""
 
         def padded(rows: list[np.ndarray], fill: int) -> torch.Tensor:
             return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=fill)
 
         following = [np.full(len(s.ids), -1) if s.following is None else s.following for s in samples]
-        ids, lengths = padded([s.ids for s in samples], self.pad_id), torch.tensor([len(s.ids) for s in samples])
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        ids, labels = padded([s.ids for s in samples], self.pad_id), padded([s.labels for s in samples], False)
+        labels[:, 0] = False  # nothing stands before it
+        ahead, target = padded(following, -1).flatten(), torch.tensor([s.target for s in samples])
+        before, aimed = torch.nonzero(ahead >= 0)[:, 0], torch.nonzero(target >= 0)[:, 0]
         return {
             "input_ids": ids,
-            "attention_mask": mask.long(),
-            "labels": padded([s.labels for s in samples], False),
-            "con": ((ids == self.con_id) & mask).int().argmax(1),
-            "target": torch.tensor([s.target for s in samples]),
-            "following": padded(following, -1),
+            "predicted": torch.nonzero(labels.flatten())[:, 0],
+            "con": torch.arange(len(ids)) * ids.shape[1] + (ids == self.con_id).int().argmax(1),
+            "aimed": aimed,
+            "target": target[aimed],
+            "before": before,
+            "following": ahead[before],
             "negatives": self._draw(int(ids.sum())),
         }
 
@@ -213,12 +215,12 @@ class RecommenderTrainer(Trainer):
             self.train(resume_from_checkpoint=str(last) if last else None)
 
 
-def _arguments(config: TrainConfig, runtime: Runtime, folder: Path, data: EpochSamples) -> TrainingArguments:
+def _arguments(config: TrainConfig, runtime: Runtime, folder: Path, data: EpochSamples) -> OneGPU:
     """Our recipe in Trainer's words."""
     per_epoch, best = data.per_epoch // data.batch, config.early_stopping != "none"
     validations = max(1, round(config.evaluate_every * per_epoch)) if config.evaluate_every else data.steps
     often = validations if best or config.evaluate_every else max(1, per_epoch // 4)
-    return TrainingArguments(
+    return OneGPU(
         output_dir=str(folder), max_steps=data.steps, seed=runtime.seed,
         per_device_train_batch_size=max(1, data.batch // (config.accumulate * _processes(runtime))),
         gradient_accumulation_steps=config.accumulate,

@@ -116,16 +116,17 @@ class Exported:
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Vocabulary, Trie]:
-        """The model that validation chose, its vocabulary and the prefix tree; float32 on a CPU, else as in the run."""
+        """The model that validation chose, its vocabulary and the prefix tree; float32 on a CPU, else as 06 had it."""
         import torch
 
-        from recnb.eager_llm.checkpoint import read_model
+        from recnb.eager_llm.checkpoint import inference_dtype, read_model
         from recnb.index.trie import Trie
 
         _check_device(self.device)
         check_files(self.folder, self.about, self.about.files)
         adapter = self.folder / ADAPTER if self.about.inference.adapter.chosen_on_validation else None
-        dtype = torch.float32 if self.device == "cpu" else getattr(torch, self.about.dtype)
+        run = torch.float32 if self.device == "cpu" else getattr(torch, self.about.dtype)
+        dtype = inference_dtype(self.folder, run)
         model, vocabulary = read_model(self.folder, self.codes, adapter, self.device, dtype)
         return model, vocabulary, Trie.from_tokens(vocabulary.item_tokens)
 

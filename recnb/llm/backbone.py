@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from recnb.errors import RecnbError
@@ -141,16 +142,21 @@ def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Te
     return torch.from_numpy(padded), torch.from_numpy(real).long()
 
 
-def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
-    """What the head of a causal LM makes of last hidden states (n, d): (n, V) float32 logits, with the final scaling
-    its family applies; or only those of ``tokens``: a plain linear head then multiplies only their rows."""
+def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """What the head of a causal LM makes of last hidden states (n, d): (n, V) float32 logits, or those of m ``tokens``.
+
+    A linear head multiplies in float32 whatever the dtype of states and weights, under autocast too: bfloat16 would
+    round its result, and near ties between items would be decided by that. The scaling that a family applies at its end
+    is in them.
+    """
     head = causal.get_output_embeddings()
-    if tokens is not None and type(head) is nn.Linear:
-        bias = None if head.bias is None else head.bias[tokens].float()
-        # a bfloat16 product would round its result: near ties between items would be decided by that
-        logits = nn.functional.linear(states.float(), head.weight[tokens].float(), bias)
-    else:
+    if (linear := _linear_head(head)) is None:
         logits = head(states) if tokens is None else head(states)[:, tokens]
+    else:
+        rows = slice(None) if tokens is None else tokens
+        table, bias = linear[0][rows].float(), None if linear[1] is None else linear[1][rows].float()
+        with torch.autocast(states.device.type, enabled=False):
+            logits = F.linear(states.float(), table, bias)
     config = causal.config.get_text_config(decoder=True)
     if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
         logits = logits / scaling
@@ -159,3 +165,29 @@ def head_logits(causal: Any, states: torch.Tensor, tokens: torch.Tensor | None =
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits.float()
+
+
+def _linear_head(head: Any) -> tuple[Tensor, Tensor | None] | None:
+    """Table (V, d) and bias of a linear head, with what peft's adapters on it change; None: it is something else."""
+    if hasattr(head, "modules_to_save"):  # trained as a whole
+        head = head.original_module if head.disable_adapters else head.modules_to_save[head.active_adapters[0]]
+    layer = getattr(head, "token_adapter", head)  # some rows trained
+    base = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+    if type(base) is not nn.Linear:
+        return None
+    table = base.weight
+    for name in [] if layer is base or layer.disable_adapters or layer.merged else layer.active_adapters:
+        if (adapted := _adapted(table.float(), layer, name)) is None:
+            return None
+        table = adapted
+    return table, base.bias
+
+
+def _adapted(table: Tensor, layer: Any, name: str) -> Tensor | None:
+    """A head's table (V, d) in float32 as one adapter leaves it; None: of a kind that is not a change of the table."""
+    if rows := getattr(layer, "token_indices", {}).get(name):
+        index, trained = torch.tensor(rows, device=table.device), layer.trainable_tokens_delta[name]
+        return table.index_copy(0, index, trained.float())  # not rounded to the table's dtype
+    if name in getattr(layer, "lora_A", {}) and name not in layer.lora_variant:
+        return table + layer.get_delta_weight(name).float()
+    return None

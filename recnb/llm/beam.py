@@ -147,6 +147,7 @@ def recommend(
     left = np.full(len(prompts), trie.n_items) if exclude is None else trie.n_items - exclude.getnnz(axis=1)
     widths, lengths = np.minimum(left, config.beam), np.array([len(prompt) for prompt in prompts])
     shared = read_shared(model, prompts) if len(prompts) > config.batch_size else None
+    trie = trie.to(next(model.parameters()).device)  # once, not batch by batch
     shape = (len(prompts), min(config.beam, trie.n_items))
     items, scores = np.full(shape, NO_ITEM, np.int64), np.full(shape, -np.inf, np.float32)
     batches = _batches(widths, lengths, config.batch_size)
@@ -313,8 +314,6 @@ class TokenScorer:
     def _part(self, states: Tensor, wanted: Tensor) -> Tensor:
         if self.normalisation == "full":
             logits = head_logits(self.causal, states)
-            if states.dtype != torch.float32:
-                logits[:, self.vocabulary] = head_logits(self.causal, states, self.vocabulary)
         else:
             logits = head_logits(self.causal, states, self.vocabulary)
             wanted = torch.searchsorted(self.vocabulary, wanted.contiguous())

@@ -89,12 +89,13 @@ class TokenTree:
         self.visible = F.pad(mask.bool(), (known, 0), value=True)[:, None]  # (B, 1, P + S)
         self.key_positions = torch.cat([torch.arange(known, device=ids.device).expand(len(ids), -1), positions], dim=1)
         self.next_position = known + mask.sum(1)
-        prefill_mask: Tensor | dict[str, Tensor] = mask
-        if shared is not None:
-            for number, (keys, values) in enumerate(shared.layers):
-                self.cache.update(keys.expand(len(ids), -1, -1, -1), values.expand(len(ids), -1, -1, -1), number)
-            until_here = torch.ones(ids.shape[1], self.visible.shape[-1], device=ids.device).tril(known).bool()
-            prefill_mask = self._masks(self.visible & until_here, positions)
+        for number, (keys, values) in enumerate(() if shared is None else shared.layers):
+            self.cache.update(keys.expand(len(ids), -1, -1, -1), values.expand(len(ids), -1, -1, -1), number)
+        prefill_mask = None  # where it can be left out, attention is faster
+        if shared is not None or not bool(mask.all()):
+            until_here = torch.ones(ids.shape[1], self.visible.shape[-1], device=ids.device).tril(known)
+            itself = until_here.triu(known).bool()  # padding, too: a row that sees nothing may become NaN, and spread
+            prefill_mask = self._masks(self.visible & until_here.bool() | itself, positions)
         self.prompt_state = self._run(ids, positions, prefill_mask)[:, -1:]
 
     def read(self, steps: list[Tensor]) -> list[Tensor]:
@@ -141,7 +142,7 @@ class TokenTree:
         blocked = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
         return blocked.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]  # (B, 1, w * c, S')
 
-    def _run(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor]) -> Tensor:
+    def _run(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor] | None) -> Tensor:
         named = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": self.cache}
         return self.backbone(**named, use_cache=True, return_dict=True).last_hidden_state
 

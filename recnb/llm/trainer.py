@@ -1,17 +1,30 @@
-"""What transformers' Trainer lacks for a run that is killed and goes on: whole checkpoints, patience, logs."""
+"""What transformers' Trainer lacks: one GPU a process, and whole checkpoints, patience, logs for a run that goes on."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from recnb.artifacts import read_json
 from recnb.runtime import tell
+
+
+class OneGPU(TrainingArguments):
+    """Settings of a Trainer that uses one GPU however many it sees; more of them are more processes, of a launch.
+
+    By itself it would take all with :class:`torch.nn.DataParallel`, which cuts every tensor of a batch along its first
+    axis: positions and shared negatives, too.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        """1, or 0 on a CPU."""
+        return min(1, super().n_gpu)
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
@@ -20,15 +33,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     A Trainer writes a checkpoint file by file, its state last; killed meanwhile, it leaves one that cannot be read.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((path for path in found if _is_json(path / "trainer_state.json")), None)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+    return next((path for path in found if read_json(path / "trainer_state.json")), None)
 
 
 def since_best(state: TrainerState, metric: str, greater: bool) -> int:

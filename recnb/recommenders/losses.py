@@ -11,19 +11,18 @@ from torch.nn import functional as F
 def info_nce(query: Tensor, items: Tensor, target: Tensor, negatives: Tensor, temperature: float) -> Tensor:
     """InfoNCE of projected summaries against unit item embeddings (§4).
 
-    -log exp(q·e⁺/τ) / (exp(q·e⁺/τ) + Σ_j exp(q·e_j/τ)), cosine similarity, mean over samples with a target.
+    -log exp(q·e⁺/τ) / (exp(q·e⁺/τ) + Σ_j exp(q·e_j/τ)), cosine similarity, mean over samples; 0 if there are none.
 
     Args:
         query: (B, d).
         items: (N, d), rows of unit length.
-        target: (B,) positive item, -1 for none.
+        target: (B,) positive item.
         negatives: (M,) items; a sample's own positive among them is left out.
         temperature: τ.
     """
-    keep = target >= 0
-    if not bool(keep.any()):
+    if not len(target):
         return query.sum() * 0.0
-    query, target = F.normalize(query[keep], dim=1), target[keep]
+    query = F.normalize(query, dim=1)
     positive = (query * items[target]).sum(1, keepdim=True)  # (B, 1)
     against = query @ items[negatives].T  # (B, M)
     against = against.masked_fill(negatives[None, :] == target[:, None], float("-inf"))

@@ -97,8 +97,8 @@ def head_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) ->
 
     def ours() -> float:
         batch = _padded([window.dense() for window in windows], model.device)
-        ids, labels = batch["input_ids"], batch["labels"][:, 1:]
-        return backward(F.cross_entropy(head_logits(model, states(ids[:, :-1][labels])), ids[:, 1:][labels]))
+        ids, at = batch["input_ids"].flatten(), batch["predicted"]
+        return backward(F.cross_entropy(head_logits(model, states(ids[at - 1])), ids[at]))
 
     def everywhere(pairs: Sequence[Sample]) -> float:
         batch = _for_transformers(pairs, model.device)
@@ -209,8 +209,11 @@ def _padded(samples: Sequence[Sample], device: Any) -> dict[str, torch.Tensor]:
 
 def _for_transformers(samples: Sequence[Sample], device: Any) -> dict[str, torch.Tensor]:
     batch = _padded(samples, device)
-    labels = batch["input_ids"].masked_fill(~batch["labels"], -100)
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+    ids, at = batch["input_ids"], batch["predicted"]
+    labels = torch.full_like(ids.flatten(), -100).index_copy(0, at, ids.flatten()[at]).view_as(ids)
+    lengths = torch.tensor([len(sample.ids) for sample in samples], device=device)
+    mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
+    return {"input_ids": ids, "attention_mask": mask.long(), "labels": labels}
 
 
 def _over_pairs(windows: Sequence[Window], size: int,

@@ -3,9 +3,10 @@
     accelerate launch --num_processes 4 -m recnb.workflow.launch 04_train params/beauty.yaml
     torchrun --standalone --nproc_per_node 2 -m recnb.workflow.launch 06_evaluate params/quickstart.yaml   # CPUs, too
 
-Every process runs the same cells, and only the first writes artifacts. 04_train and 05_anneal: Trainer shards the
-batches, so a step takes more of them. 02_embeddings and 06_evaluate: texts and users are shared out batch by batch, and
-the artifacts are those of one process with as many threads. What is not shared out, every process does for itself.
+Every process runs the same cells and holds the whole model; only the first writes artifacts. 04_train and 05_anneal:
+Trainer deals out the batches, so a step takes more of them. 02_embeddings and 06_evaluate: texts and users are shared
+out batch by batch, and the artifacts are those of one process with as many threads. What is not shared out, every
+process does for itself.
 Afterwards ``recnb run params/beauty.yaml`` finds the stage done and goes on with the next one.
 """
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MPLBACKEND", "agg")
     first = os.environ.get("RANK", "0") == "0"
     try:
+        distributed.refuse_parts()
         plan = make_plan(options.recipe, options.overrides, options.stage, options.stage)
         with redirect_stdout(sys.stdout if first else io.StringIO()):
             run_cells(plan.stages[0].file(plan.root), {"recipe": options.recipe, "overrides": options.overrides})

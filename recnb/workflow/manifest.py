@@ -202,7 +202,9 @@ def verified_inputs(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, di
         used = manifest["inputs"]
         stale = [f"from another {before}" for before in used if inputs.get(before, used[before]) != used[before]]
         if changed := recipe_changes(name, recipe, manifest):
-            stale = [f"with another recipe ({'; '.join(changed[:3])})"]
+            device = any(change.startswith("runtime.device ") for change in changed)
+            both = "; made with --set runtime.device=auto, it serves this recipe with the same on any device"
+            stale = [f"with another recipe ({'; '.join(changed[:3])}{both if device else ''})"]
         if stale:
             raise ArtifactError(
                 f"{spec.name} needs {name}, which was made {stale[0]}: run {notebook_of(name, recipe)} again, "

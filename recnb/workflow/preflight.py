@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ USABLE = 0.9  # share of the memory that a stage may fill: the system and this c
 TRAINED, READ = 16, 4  # bytes a weight in float32: with a gradient and Adam's two moments beside it, and alone
 LIBRARIES = 500 * 2**20  # the least of a stage's kernel with its libraries (measured: 500 to 835 MiB)
 _ON_GPU = ("auto", "cuda")
+_DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl")
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,10 @@ def needs(recipe: Recipe, root: Path, machine: Machine) -> list[Need]:
 
 
 def machine_for(recipe: Recipe, root: Path) -> Machine:
-    """This machine; torch, slow to load, is asked for its GPU only if there is a driver and the recipe would use it."""
-    on_gpu = recipe.runtime.device in _ON_GPU and Path("/proc/driver/nvidia").exists()
-    return look(root) if on_gpu else Machine(_memory())
+    """This machine; torch is asked for a GPU that the recipe would use if it is loaded (it is slow to load) or there is
+    a sign of a driver: its folder, its device or its tool; a container need not have all three."""
+    signs = "torch" in sys.modules or any(map(os.path.exists, _DRIVER)) or shutil.which("nvidia-smi")
+    return look(root) if signs and recipe.runtime.device in _ON_GPU else Machine(_memory())
 
 
 def look(root: Path) -> Machine:

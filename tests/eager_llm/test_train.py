@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 from small import TASKS, N, builder, recommender, runtime, trained, validation, vocabulary
+from transformers import Trainer, TrainingArguments
 
 from recnb.eager_llm.model import Recommender
 from recnb.eager_llm.prompts import seqrec_prompts
 from recnb.eager_llm.recipe import TrainConfig
-from recnb.eager_llm.train import EpochSamples, fit, validate, validation_loss
+from recnb.eager_llm.train import EpochSamples, _arguments, fit, validate, validation_loss
 from recnb.index.trie import Trie
 from recnb.llm.score import score_items
 from recnb.llm.settings import DecodeConfig
+from recnb.llm.trainer import OneGPU
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, learning_rate=2e-2, evaluate_every=1, patience=9, negatives=64)
 VOCABULARY = vocabulary()
@@ -142,3 +144,18 @@ def test_con_before_the_response_trains(tmp_path: Path) -> None:
     model = recommender(VOCABULARY)
     log = fit(model, made, validation(), config, DecodeConfig(beam=10), runtime(), tmp_path / "c")
     assert any("eval_R@10" in line for line in log)
+
+
+def test_several_gpus_without_a_launcher_are_one(tmp_path: Path) -> None:
+    """Trainer's own settings would wrap the model in DataParallel, which cuts a batch's negatives in parts."""
+    wrapped = {}
+    for kind in (OneGPU, TrainingArguments):
+        settings = kind(str(tmp_path), use_cpu=True, per_device_train_batch_size=3, report_to="none")
+        assert settings.n_gpu == 0
+        trainer = Trainer(recommender(VOCABULARY), settings)
+        settings._n_gpu = 4  # what a process alone finds on such a machine
+        wrapped[kind] = isinstance(trainer._wrap_model(trainer.model), torch.nn.DataParallel)
+        assert settings.train_batch_size == (3 if kind is OneGPU else 12)
+    assert wrapped == {OneGPU: False, TrainingArguments: True}
+    data = EpochSamples(builder(VOCABULARY).epoch, 16, 1.0, 0, 0)
+    assert isinstance(_arguments(CONFIG, runtime(), tmp_path, data), OneGPU)

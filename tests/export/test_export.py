@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from small import BACKBONE, TASKS, K, N, T, catalogue, codes, recommender, vocab
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recnb import cli
-from recnb.eager_llm.checkpoint import read_model, save_model
+from recnb.eager_llm.checkpoint import load_trained, read_model, save_model
 from recnb.eager_llm.prompts import seqrec_prompts
 from recnb.eager_llm.recipe import AnnealConfig, EagerLLM as Recipe
 from recnb.errors import ArtifactError, RecnbError, ResourceError
@@ -30,6 +31,7 @@ from recnb.export.write import export_model, inference_settings, write_export
 from recnb.index.trie import Trie
 from recnb.llm.beam import recommend
 from recnb.llm.lora import add_adapter, save_adapter
+from recnb.runtime import Runtime
 from recnb.workflow.recipe import load_recipe
 
 VOCABULARY = vocabulary()
@@ -111,6 +113,30 @@ def test_the_adapter_that_validation_chose_is_in_force(
     plain = load_export(written(tmp_path / "e", parts, adapter=True)).recommend(HISTORIES)
     assert plain == load_export(written(tmp_path / "f", parts)).recommend(HISTORIES)
     assert plain != load_export(exported).recommend(HISTORIES)
+
+
+@pytest.mark.parametrize(("small", "expected"), [(10**9, torch.float32), (1, torch.bfloat16)])
+def test_a_gpu_is_asked_in_the_dtype_of_the_run(
+    tmp_path: Path, parts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, small: int, expected: torch.dtype
+) -> None:
+    """A run in bfloat16 evaluates a small model in float32: an export that did not would give other lists."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("recnb.eager_llm.checkpoint.SMALL", small)
+    asked: list[tuple[str, torch.dtype]] = []
+
+    def read(folder, codes, adapter=None, device="cpu", dtype=torch.float32):  # type: ignore[no-untyped-def]
+        asked.append((device, dtype))
+        return read_model(folder, codes, adapter, "cpu", dtype)
+
+    monkeypatch.setattr("recnb.eager_llm.checkpoint.read_model", read)
+    load_export(written(tmp_path / "e", parts, dtype="bfloat16"), "cuda").recommend(HISTORIES)
+    there = {"codes.npy": codes(), "anneal.json": {"adapter": False}}
+    run = SimpleNamespace(
+        read=lambda stage, name: there[name], path=lambda stage, name: parts[0],
+        runtime=Runtime("cuda", torch.bfloat16, 1, 0, False),
+    )  # fmt: skip
+    load_trained(run)
+    assert asked == [("cuda", expected)] * 2
 
 
 def test_con_before_the_answer_ends_the_prompt(tmp_path: Path, parts: tuple[Path, Path]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from scipy import sparse
 from transformers import (
     AutoConfig,
@@ -22,7 +27,8 @@ from transformers import (
 
 from recnb.errors import RecnbError
 from recnb.index.trie import Trie
-from recnb.llm.backbone import inference, pad_left
+from recnb.llm import beam
+from recnb.llm.backbone import causal_lm, inference, pad_left
 from recnb.llm.beam import TokenScorer, beam_search, recommend
 from recnb.llm.prior import Prior
 from recnb.llm.score import score_items
@@ -30,6 +36,7 @@ from recnb.llm.settings import DecodeConfig
 from recnb.llm.token_tree import read_shared
 
 V = 48
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def llama(attention: str = "sdpa") -> LlamaForCausalLM:
@@ -259,6 +266,44 @@ def test_a_shared_beginning_changes_nothing(name: str, beginning: int) -> None:
     np.testing.assert_allclose(plain.scores, quick.scores, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("adapter", ["none", "off", "on"])
+@pytest.mark.parametrize("name", ["llama", "gemma"])
+def test_masks_leave_no_row_empty_and_change_no_score(name: str, adapter: str, dtype: torch.dtype) -> None:
+    """Prompts with and without padding (odd lengths), and with a shared beginning: each as scored outright.
+
+    A row of attention that sees nothing is NaN in some kernels, and 0 times NaN is NaN for those that do not see it.
+    """
+    model: Any = MODELS[name]().to(dtype).to(DEVICE)
+    if adapter != "none":
+        model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"])).eval()
+        for part, parameter in model.named_parameters():
+            if "lora_" in part:
+                torch.nn.init.normal_(parameter, std=0.3)
+    masks: list[torch.Tensor] = []
+
+    def look(_: Any, args: Any, named: dict[str, Any]) -> None:
+        found = named.get("attention_mask")
+        masks.extend(found.values() if isinstance(found, dict) else [] if found is None else [found])
+
+    causal_lm(model).base_model.register_forward_pre_hook(look, with_kwargs=True)
+    trie, beginning = Trie.from_tokens(CATALOGUES["ragged"]), np.arange(1, 8)
+    with model.disable_adapter() if adapter == "off" else nullcontext():
+        for lengths in ((9, 9), (9, 2, 12)):
+            whole = [np.concatenate([beginning, rest]) for rest in prompts(7, lengths)]
+            masks.clear()
+            outright = score_items(model, whole, trie)
+            assert masks == [], "the slow twin reads without a mask"
+            for shared in (None, read_shared(model, whole)):
+                masks.clear()
+                found = beam_search(model, whole, trie, trie.n_items, shared=shared)
+                close = 1e-4 if dtype == torch.float32 else 0.3
+                np.testing.assert_allclose(found.scores, np.take_along_axis(outright, found.items, 1), atol=close)
+                masked = shared is not None or len(set(lengths)) > 1  # else the prompts need no mask
+                assert (masks[0].shape[-2] == masks[0].shape[-1]) == (masked and shared is None)
+                assert all(bool((mask == 0).any(-1).all()) for mask in masks)
+
+
 def test_what_is_not_shared_is_not_assumed() -> None:
     model, trie = llama(), Trie.from_tokens(CATALOGUES["ragged"])
     same = [np.arange(1, 9), np.arange(1, 12)]
@@ -284,6 +329,19 @@ def test_recommend_reads_a_shared_beginning_once(monkeypatch: pytest.MonkeyPatch
     alone = [beam_search(model, [prompt], trie, 5) for prompt in whole]
     assert (items == np.concatenate([found.items for found in alone])).all()
     np.testing.assert_allclose(scores, np.concatenate([found.scores for found in alone]), atol=1e-4)
+
+
+def test_recommend_moves_the_tree_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, moved = llama(), []
+    there = Trie.to
+    monkeypatch.setattr(Trie, "to", lambda trie, device: moved.append(trie) or there(replace(trie), device))
+    seen: list[Trie] = []
+    search = beam.beam_search
+    monkeypatch.setattr(beam, "beam_search", lambda *given: seen.append(given[2]) or search(*given))
+    trie = Trie.from_tokens(CATALOGUES["release"])
+    recommend(model, prompts(12, (5, 14, 9, 9, 2)), trie, DecodeConfig(beam=6, batch_size=2))
+    assert moved[0] is trie and len(seen) == 3
+    assert all(given is seen[0] and given is not trie for given in seen), "batches get the tree that was moved"
 
 
 def test_recommend_excludes_per_user_across_batches() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sandbox import ToyRun, python
+from sandbox import ROOT, ToyRun, python
 
 from recnb import distributed
+from recnb.errors import ResourceError
 from recnb.workflow.launch import main, run_cells
 
 
@@ -80,10 +82,42 @@ def test_two_processes_make_the_artifacts_of_one(toy_copy: ToyRun) -> None:
         assert {name: shared[name]["sha256"] for name in names} == {name: alone[name]["sha256"] for name in names}
 
 
+TRAINING = """
+import sys
+import torch
+from pathlib import Path
+from small import trained
+from recnb import distributed
+from recnb.eager_llm.recipe import TrainConfig
+distributed.join()
+number, several = distributed.place()
+model, log = trained(Path(sys.argv[1]), TrainConfig(batch_size=8, evaluate_every=1, epochs=4, learning_rate=2e-2))
+weights = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+other = [torch.empty_like(weights) for _ in range(several)]
+torch.distributed.all_gather(other, weights)
+assert several == 2 and torch.equal(*other), "one model"
+losses = [line["response"] for line in log if "response" in line]
+assert losses[-1] < 0.8 * losses[0] and any("eval_R@10" in line for line in log), losses
+print("trained", flush=True)
+distributed.leave()
+"""
+
+
+def test_two_processes_hold_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distributed data parallel over gloo: batches of their own with positions of their own, one model after it."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING, encoding="utf-8")
+    done = together(tmp_path, script, tmp_path / "checkpoints")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("trained") == 2
+
+
 SHARING = """
 import numpy as np
 import torch
 from recnb import distributed
+from recnb.errors import ResourceError
 distributed.join()
 batches = [np.array(rows) for rows in ([4, 0], [2], [3, 1])]
 mine = [rows.tolist() for rows in distributed.share(batches)]
@@ -110,11 +144,21 @@ def test_two_processes_share_batches_and_hold_the_whole(tmp_path: Path) -> None:
     assert done.stdout.count("whole") == 2
 
 
-def test_a_process_alone_has_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("told", ["FSDP", "DEEPSPEED"])
+def test_a_model_in_parts_is_refused_before_any_work(
+    told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{told}", "true")
+    monkeypatch.setattr("recnb.workflow.launch.make_plan", lambda *_: pytest.fail("a plan was made"))
+    assert main(["04_train", "params/toy.yaml"]) == 2
+    with pytest.raises(ResourceError):  # nor by a notebook that is run otherwise
+        distributed.join()
+    said = capsys.readouterr().err.lower()
+    assert f"asks for {told.lower()}" in said and "accelerate launch --multi_gpu --num_processes n" in said
+
+
+def test_a_process_alone_has_every_batch() -> None:
     batches, table = [np.array([1, 0]), np.array([2])], np.arange(3.0)
     assert distributed.place() == (0, 1)
     assert distributed.share(batches) == batches
     assert distributed.gather_rows(table, batches) is table
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert distributed.place() == (0, 1), "a model that processes hold together runs every batch in each"

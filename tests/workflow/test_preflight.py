@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sandbox import ROOT
@@ -63,6 +67,26 @@ def test_a_gpu_is_filled_only_by_a_recipe_that_uses_it(tmp_path: Path, device: s
     found = preflight.problems(recipe, ROOT, preflight.Machine(2**40, gpu_memory=2**36))
     assert [each.stage for each in found] == stages
     assert all("57.6 GiB of 64.0 GiB may be filled" in each.what and "of GPU memory (" in each.what for each in found)
+
+
+@pytest.mark.parametrize("sign", ["torch", "nvidia-smi", "/proc/driver/nvidia", "/dev/nvidiactl", "none"])
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_gpu_is_looked_for_by_any_sign_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str, device: str
+) -> None:
+    """A container may lack the driver's folder; without a sign, torch is not loaded in vain."""
+    import torch
+
+    recipe = plan(tmp_path, f"backbone.width=65536 runtime.device={device}").recipe
+    card = SimpleNamespace(name="New Card", total_memory=2**36)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == sign else None)
+    monkeypatch.setattr(os.path, "exists", lambda path: path == sign)
+    modules = {name: module for name, module in sys.modules.items() if name != "torch"}
+    monkeypatch.setattr(preflight, "sys", SimpleNamespace(modules=sys.modules if sign == "torch" else modules))
+    found = preflight.machine_for(recipe, ROOT)
+    assert (found.gpu, found.gpu_memory) == (("New Card", 2**36) if device == "auto" and sign != "none" else ("", 0))
 
 
 def test_what_a_range_does_not_reach_is_not_asked_for(tmp_path: Path) -> None:
