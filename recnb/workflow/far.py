@@ -11,6 +11,7 @@ exit codes: 0 all done, 1 a stage failed (its log is shown), 2 something to mend
 from __future__ import annotations
 
 import argparse
+import calendar
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ import tempfile
 import time
 import types
 import zipfile
+from dataclasses import dataclass
 from importlib import metadata, util
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -73,7 +75,9 @@ def take(parts: dict[str, str], folders: list[Path], target: Path) -> None:
                 raise PackError(f"{path} is damaged: sha256 {found[:12]}…, expected {sha[:12]}…; carry it once more")
             whole.write(content)
         with zipfile.ZipFile(whole) as archive:
-            archive.extractall(target)
+            for entry in archive.infolist():  # with its time: a stage tells a large model's file by that
+                then = calendar.timegm((*entry.date_time, 0, 0, 0))
+                os.utime(archive.extract(entry, target), (then, then))
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -86,144 +90,147 @@ def main() -> int:
     parser = argparse.ArgumentParser("python pack/run.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--minutes", type=float, default=0.0, help="end within this time (0: no limit)")
-    parser.add_argument("--last", default="", metavar="STAGE", help="stop after this stage, e.g. 06")
+    parser.add_argument("--last", metavar="STAGE", help="end with this stage, e.g. 06")
+    parser.add_argument("--leave", nargs="+", default=[], metavar="STAGE", help="not to be carried home: too large")
     parser.add_argument("--out", type=Path, help="where what comes home is put (default: <recipe>-home)")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    seconds = 60 * options.minutes or float("inf")
+    until = time.monotonic() + seconds - min(30.0, seconds / 10)  # the rest: to put together what comes home
     here = Path(__file__).resolve().parent
     index = _json(here / PACK)
     if options.stage:
         return _cells(index, options.stage)
+    beside = here.parent / index["name"]
+    machine = Machine(index, beside.with_name(f"{index['name']}-work"), options.out or Path(f"{beside}-home"))
     try:
-        return _run(index, here, options)
+        last = machine.named(options.last) if options.last else ""
+        left = {machine.named(asked) for asked in options.leave}
+        machine.lay_out(here)
+        return machine.run(until, last, left)
     except PackError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return TO_MEND
 
 
-def _run(index: dict[str, Any], here: Path, options: argparse.Namespace) -> int:
-    started = time.monotonic()
-    seconds = 60 * options.minutes or float("inf")
-    until = started + seconds - min(30.0, seconds / 10)  # the rest: to put together what comes home
-    last = next((stage for stage in index["there"] if options.last and stage.startswith(options.last)), options.last)
-    if last not in ("", *index["there"]):
-        raise PackError(f"--last {last}: expected one of {', '.join(index['there'])}")
-    work, out = here.parent / f"{index['name']}-work", options.out or here.parent / f"{index['name']}-home"
-    _lay_out(index, here, work)
-    _check(index, work)
-    out.mkdir(parents=True, exist_ok=True)
-    for stage in index["there"]:
-        began = time.monotonic()
-        state = "done" if _made(index, stage, work) else _stage(index, stage, work, until)
-        _bring(index, stage, state, time.monotonic() - began, work, out)
-        if state != "done":
-            again = "; the same command goes on" if state == "stopped" else f": {work / 'logs' / stage}.txt"
-            print(f"{stage} {state}{again}\nto carry home: {out}")
-            return OUT_OF_TIME if state == "stopped" else FAILED
-        if stage == last:
-            break
-    print(f"all done; to carry home: {out}")
-    return DONE
+@dataclass(frozen=True)
+class Machine:
+    """A pack at work here: its index, where it is laid out, and where what comes home is put."""
 
+    index: dict[str, Any]
+    work: Path
+    out: Path
 
-def _lay_out(index: dict[str, Any], here: Path, work: Path) -> None:
-    """The project as far as it was packed, once; every pack beside this one may hold parts."""
-    mark = work / PACK
-    if _json(mark) == index:
-        return
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    take(index["parts"], [pack.parent for pack in here.parent.glob(f"*/{PACK}") if _json(pack) == index], work)
-    for wheel in sorted(work.glob("wheels/*.whl")):
-        if _fits(wheel.name):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(work / "site")
-    mark.write_text(json.dumps(index), encoding="utf-8")
+    def named(self, asked: str) -> str:
+        """The stage whose name begins so."""
+        for stage in self.index["there"]:
+            if stage.startswith(asked):
+                return str(stage)
+        raise PackError(f"no stage '{asked}' in this pack; expected one of {', '.join(self.index['there'])}")
 
+    def lay_out(self, here: Path) -> None:
+        """The project as far as it was packed, once; packs beside this one hold parts. Then a look at this Python."""
+        if _json(self.work / PACK) != self.index:
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir()
+            packs = [pack.parent for pack in here.parent.glob(f"*/{PACK}") if _json(pack) == self.index]
+            take(self.index["parts"], packs, self.work)
+            for wheel in filter(_fits, self.work.glob("wheels/*.whl")):
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(self.work / "site")
+            (self.work / PACK).write_text(json.dumps(self.index), encoding="utf-8")
+        sys.path.insert(0, str(self.work / "site"))
+        absent = [f"{name} (packed: {version})" for name, version in self.index["needs"].items() if not _is_here(name)]
+        if absent or sys.version_info < (3, 11):
+            raise PackError(
+                f"Python {sys.version.split()[0]} lacks {', '.join(absent) or 'nothing'}; expected: 3.11 or newer, "
+                "with all packages that README.md names. Install them, or pack again with --wheels, built for this Python"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
 
-def _fits(wheel: str) -> bool:
-    """Whether a wheel is for this Python, by its name."""
-    python, abi = wheel.removesuffix(".whl").split("-")[-3:-1]
-    mine = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    return abi == "abi3" or any(tag in ("py3", mine) for tag in python.split("."))
+    def run(self, until: float, last: str, left: set[str]) -> int:
+        """Run the stages in order, up to the ``last``, until time is out; returns an exit code."""
+        for stage in self.index["there"]:
+            started = time.monotonic()
+            state = "done" if self.made(stage) else self.start(stage, until)
+            self.bring(stage, state, time.monotonic() - started, stage in left)
+            if state != "done":
+                print({"stopped": "out of time: the same command goes on", "failed": self.log(stage)}[state])
+            if state != "done" or stage == last:
+                break
+        print(f"to carry home: {self.out}")
+        return {"done": DONE, "failed": FAILED, "stopped": OUT_OF_TIME}[state]
 
+    def made(self, stage: str) -> dict[str, Any]:
+        """A stage's manifest; empty: it is not complete."""
+        return _json(self.work / "runs" / self.index["name"] / stage / "manifest.json")
 
-def _check(index: dict[str, Any], work: Path) -> None:
-    sys.path[:0] = [str(work / "site")]
-    absent = [f"{name} (packed with {version})" for name, version in index["needs"].items() if not _version(name)]
-    if absent:
-        raise PackError(
-            f"Python {sys.version.split()[0]} here lacks {', '.join(absent)}: install them, or pack again with "
-            "--wheels and their wheels for this Python"
-        )
+    def log(self, stage: str) -> Path:
+        """What a stage says goes here."""
+        return self.work / "logs" / f"{stage}.txt"
 
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _made(index: dict[str, Any], stage: str, work: Path) -> dict[str, Any]:
-    """A stage's manifest; empty: it is not complete."""
-    return _json(work / "runs" / index["name"] / stage / "manifest.json")
-
-
-def _stage(index: dict[str, Any], stage: str, work: Path, until: float) -> str:
-    """Run a stage in a process of its own, and end it when time is out: done, failed or stopped."""
-    if until - time.monotonic() < _LEAST:
-        return "stopped"
-    print(f"{stage} running", flush=True)
-    paths = [str(work / "site"), str(work), os.environ.get("PYTHONPATH", "")]
-    environment = index["environment"] | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment |= {"RECNB_COMMIT": index["commit"], "GIT_CEILING_DIRECTORIES": str(work.parent)}
-    command = [sys.executable, "-u", str(Path(__file__).resolve()), "--stage", stage]
-    log = work / "logs" / f"{stage}.txt"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("a", encoding="utf-8") as said:
-        process = subprocess.Popen(
-            command, cwd=work, env=environment, stdout=said, stderr=subprocess.STDOUT, process_group=0
-        )
-        try:
-            process.wait(None if until == float("inf") else until - time.monotonic())
-        except subprocess.TimeoutExpired:
-            return "done" if _made(index, stage, work) else "stopped"
-        finally:  # also when this process is told to end
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if process.returncode or not _made(index, stage, work):
-        print("".join(log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-20:]))
+    def start(self, stage: str, until: float) -> str:
+        """Run a stage in a process of its own, and end it when time is out: done, failed or stopped."""
+        if until - time.monotonic() < _LEAST:
+            return "stopped"
+        print(f"{stage} running", flush=True)
+        paths = [str(self.work / "site"), str(self.work), os.environ.get("PYTHONPATH", "")]
+        environment = self.index["environment"] | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment |= {"RECNB_COMMIT": self.index["commit"], "GIT_CEILING_DIRECTORIES": str(self.work.parent)}
+        command = [sys.executable, "-u", str(Path(__file__).resolve()), "--stage", stage]
+        self.log(stage).parent.mkdir(exist_ok=True)
+        with self.log(stage).open("a", encoding="utf-8") as said:
+            tied: dict[str, Any] = {"stdout": said, "stderr": subprocess.STDOUT, "process_group": 0}
+            process = subprocess.Popen(command, cwd=self.work, env=environment, **tied)
+            try:
+                process.wait(None if until == float("inf") else until - time.monotonic())
+            except subprocess.TimeoutExpired:
+                return "done" if self.made(stage) else "stopped"
+            finally:  # also where this process is told to end
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        if process.returncode == 0 and self.made(stage):
+            return "done"
+        print("\n".join(self.log(stage).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]))
         return "failed"
-    return "done"
+
+    def bring(self, stage: str, state: str, seconds: float, left: bool) -> None:
+        """Put what a stage has made, or how far it came, and what is known of it, into the folder that goes home."""
+        known = {name: self.index[name] for name in ("name", "recipe", "overrides", "commit", "there")} | {"stages": {}}
+        known |= _json(self.work / HOME)
+        entry = known["stages"].get(stage, {"state": ""})
+        if not state == "done" == entry["state"]:
+            entry = known["stages"][stage] = _measured(self.made(stage), state, seconds)
+            print(f"{stage} {state}: {entry['seconds']:.1f} s, {entry['peak_memory'] / 2**20:.0f} MiB", flush=True)
+        if not left and not (entry["parts"] and all((self.out / part).is_file() for part in entry["parts"])):
+            for old in self.out.glob(f"{stage}.zip.*"):
+                old.unlink()
+            figures = self.work.glob(f"reports/{self.index['name']}/figures/{stage}-*")
+            files = [*self.work.glob(f"runs/{self.index['name']}/{stage}/**/*"), *figures, self.log(stage)]
+            inside = {file.relative_to(self.work).as_posix(): file for file in files if file.is_file()}
+            entry["parts"] = put(inside, self.out, f"{stage}.zip", self.index["largest"])
+        for folder in (self.work, self.out):
+            (folder / "new.json").write_text(json.dumps(known, indent=1), encoding="utf-8")
+            (folder / "new.json").replace(folder / HOME)
 
 
-def _bring(index: dict[str, Any], stage: str, state: str, seconds: float, work: Path, out: Path) -> None:
-    """Put what a stage has made, or how far it came, and what is known of it, into the folder that goes home."""
-    kept = _json(work / HOME)
-    entry = kept.get("stages", {}).get(stage, {})
-    if state == "done" == entry.get("state") and all((out / part).is_file() for part in entry["parts"]):
-        return
-    for old in out.glob(f"{stage}.zip.*"):
-        old.unlink()
-    run, figures = work / "runs" / index["name"] / stage, work / "reports" / index["name"] / "figures"
-    files = [*run.rglob("*"), *figures.glob(f"{stage}-*"), *work.glob(f"logs/{stage}.txt")]
-    inside = {file.relative_to(work).as_posix(): file for file in files if file.is_file()}
-    made = _made(index, stage, work)
-    entry = {
-        "state": state,
-        "seconds": made.get("seconds", round(seconds, 3)),
-        "peak_memory": made.get("peak_memory", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024),
-        **{name: made.get(name) for name in ("peak_gpu_memory", "device", "dtype", "facts")},
-        "parts": put(inside, out, f"{stage}.zip", index["largest"]),
-    }
-    about = {name: index[name] for name in ("name", "recipe", "overrides", "commit", "there")}
-    kept = about | {"stages": kept.get("stages", {}) | {stage: entry}}
-    for folder in (work, out):
-        (folder / "new.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        (folder / "new.json").replace(folder / HOME)
-    print(f"{stage} {state}: {entry['seconds']:.1f} s, {entry['peak_memory'] / 2**20:.0f} MiB", flush=True)
+def _measured(made: dict[str, Any], state: str, seconds: float) -> dict[str, Any]:
+    """What is known of a stage beside what it made."""
+    peak = made.get("peak_memory") or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    told = {name: made.get(name) for name in ("peak_gpu_memory", "device", "dtype", "facts")}
+    return {"state": state, "seconds": made.get("seconds", round(seconds, 3)), "peak_memory": peak, **told, "parts": {}}
+
+
+def _fits(wheel: Path) -> bool:
+    """Whether a wheel is for this Python, by its name."""
+    python, abi = wheel.stem.split("-")[-3:-1]
+    mine = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    return abi == "abi3" or not {"py3", mine}.isdisjoint(python.split("."))
+
+
+def _is_here(package: str) -> bool:
+    return next(iter(metadata.distributions(name=package)), None) is not None
 
 
 def _cells(index: dict[str, Any], stage: str) -> int:
