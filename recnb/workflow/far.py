@@ -144,7 +144,7 @@ class Machine:
         if absent or sys.version_info < (3, 11):
             raise PackError(
                 f"Python {sys.version.split()[0]} lacks {', '.join(absent) or 'nothing'}; expected: 3.11 or newer, "
-                "with all packages that README.md names. Install them, or pack again with --wheels, built for this Python"
+                "with all packages that README.md names. Install them, or pack again with --wheels for this Python"
             )
         self.out.mkdir(parents=True, exist_ok=True)
 
