@@ -103,6 +103,7 @@ def main() -> int:
         return _cells(index, options.stage)
     beside = here.parent / index["name"]
     machine = Machine(index, beside.with_name(f"{index['name']}-work"), options.out or Path(f"{beside}-home"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what there is goes home
     try:
         last = machine.named(options.last) if options.last else ""
         left = {machine.named(asked) for asked in options.leave}
@@ -184,9 +185,9 @@ class Machine:
             process = subprocess.Popen(command, cwd=self.work, env=environment, **tied)
             try:
                 process.wait(None if until == float("inf") else until - time.monotonic())
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):  # or this process is told to end
                 return "done" if self.made(stage) else "stopped"
-            finally:  # also where this process is told to end
+            finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
