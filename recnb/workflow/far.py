@@ -247,12 +247,8 @@ def _cells(index: dict[str, Any], stage: str) -> int:
 def _stand_in() -> None:
     """What notebooks and libraries ask of IPython, where there is none: what is displayed is printed."""
 
-    class Shown:
-        def __init__(self, data: object = "") -> None:
-            self.data = data
-
-        def __str__(self) -> str:
-            return re.sub(r"<[^>]+>", " ", str(self.data))
+    def shown(data: object = "") -> str:
+        return re.sub(r"<[^>]+>", " ", str(data))
 
     def display(*values: object, **_: object) -> None:
         print(*values, sep="\n")
@@ -260,7 +256,7 @@ def _stand_in() -> None:
     top, inner = types.ModuleType("IPython"), types.ModuleType("IPython.display")
     top.__spec__, inner.__spec__ = ModuleSpec("IPython", None), ModuleSpec("IPython.display", None)
     vars(top).update(version_info=(9, 0, 0), get_ipython=lambda: None, display=inner)
-    vars(inner).update(display=display, Markdown=Shown, HTML=Shown)
+    vars(inner).update(display=display, Markdown=shown, HTML=shown)
     sys.modules.update({"IPython": top, "IPython.display": inner})
 
 
