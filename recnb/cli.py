@@ -1,4 +1,4 @@
-"""The command line: ``recnb run | report | compare | table | export | recommend | params | doctor``.
+"""The command line: ``recnb run | report | compare | table | pack | unpack | export | recommend | params | doctor``.
 
 A command is a function: its docstring is its ``--help``, from ``examples:`` on below the options (none: those of its
 group); it returns an exit code, or nothing if all went well. Heavy imports wait until they are needed.
@@ -183,6 +183,59 @@ def table(options: Namespace) -> None:
     from recnb.studies.tables import run_table
 
     run_table(Path(options.table), find_root(options.table), tuple(options.overrides), minutes=options.minutes)
+
+
+@_command(
+    "pack", "the next stages as a folder for a far machine", _RECIPE, _SET,
+    _argument("--to", required=True, type=Path, metavar="DIR", help="the folder to write"),
+    _argument("--limit", metavar="SIZE", help="most bytes of a folder, e.g. 64MiB: several are written, DIR-1, DIR-2"),
+    _argument("--largest", metavar="SIZE", help="most bytes of a file that comes home, e.g. 16MiB (default: 256MiB)"),
+    _argument(
+        "--wheels", nargs="+", type=Path, default=[], metavar="PATH",
+        help="wheels, or folders of wheels, for packages that the machine lacks, built for its Python and system",
+    ),
+)  # fmt: skip
+def pack(options: Namespace) -> None:
+    """Pack the stages of a recipe that are not made yet, with what they read, for a machine without a network: a
+    compute node with a GPU, say. Copy the folder there, and run: python DIR/run.py --minutes 8
+    It stops in time, and goes on when called again. Copy the folder it leaves home, and run: recnb unpack FOLDER
+    Which stages are for there, which for home, and what Python there must have, stands in DIR/README.md.
+
+    examples:
+      recnb run params/toy.yaml --set runtime.device=auto --to index       first stages here; auto: a GPU there is used
+      recnb pack params/toy.yaml --set runtime.device=auto --to packs/toy
+      recnb pack params/toy.yaml --set runtime.device=auto --to packs/toy --limit 64MiB --largest 16MiB --wheels wheels/
+      pip download pydantic --python-version 3.12 --only-binary=:all: -d wheels    wheels for a node with Python 3.12
+    """
+    from recnb.workflow import pack as packing
+
+    plan = make_plan(options.recipe, options.overrides)
+    sizes = (packing.bytes_of(text) if text else default for text, default in
+             ((options.limit, 0), (options.largest, packing.LARGEST)))  # fmt: skip
+    written = packing.pack(plan, options.to, options.wheels, *sizes)
+    print(f"pack: {', '.join(map(str, written))}; there: python {written[0].name}/run.py --minutes 8")
+    if plan.recipe.runtime.device == "cpu":
+        print("runtime.device is cpu: a GPU there will not be used; with auto, here and there, it would be")
+
+
+@_command(
+    "unpack", "take home what a far machine made",
+    _argument("folder", type=Path, help="the folder that the pack's run.py has left, e.g. toy-home"),
+)  # fmt: skip
+def unpack(options: Namespace) -> None:
+    """Check what a pack's run.py has left, take its stages, results and figures into runs/ and reports/, and write the
+    report again. Stages made there count as made: `recnb run` goes on behind them. Of a stage that was stopped, its
+    checkpoints come, and go with the next pack.
+
+    examples:
+      recnb unpack toy-home
+    """
+    from recnb.workflow.pack import unpack as take_home
+
+    plan, said = take_home(options.folder)
+    print("\n".join(said))
+    _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)
+    print(f"to go on: {plan.command}")
 
 
 @_command(

@@ -87,6 +87,7 @@ class StageSpec:
     switch: str = ""  # recipe key that says whether a run includes the stage; empty: it always does
     trains: bool = False  # gradients and moments stand beside its models' weights (else weights alone)
     eases: tuple[str, ...] = ()  # keys that lower the memory it takes, the mildest first
+    home: str = ""  # why it is not done on a far machine (`recnb pack`); empty: it can be
 
     def belongs_to(self, recipe: Recipe) -> bool:
         """Whether a run of this recipe includes the stage."""

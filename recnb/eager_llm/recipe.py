@@ -273,17 +273,17 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "08_prefix_map", ("map",), ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal"),
         "eager_llm/08_prefix_map", ("map.parquet", "neighbourhoods.json"), deterministic=False,
-        eases=("map.max_items",),
+        eases=("map.max_items",), home="umap-learn draws its map",
     ),
     StageSpec(
         "09_ablations", ("ablations",), ("05_anneal",), "studies/ablations", ("effects.parquet", "claims.json"),
-        switch="ablations.enabled",
+        switch="ablations.enabled", home="it reads what was measured here",
     ),
     StageSpec(
         "10_speed", ("data", "embeddings", "backbone", "tasks", "train", "decode", "evaluate", "speed"),
         ("01_data", "02_embeddings", "03_index", "04_train", "05_anneal", "06_evaluate"), "studies/speed",
         ("speed.json", "ledger.json", "contests.parquet", "curves.parquet"), deterministic=False,
-        switch="speed.enabled",
+        switch="speed.enabled", home="it times this machine",
     ),
 )  # fmt: skip
 _MODEL, _BASELINE = "recnb.eager_llm.ranks:model_ranks", "recnb.eager_llm.ranks:baseline_ranks"

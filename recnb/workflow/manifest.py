@@ -58,6 +58,7 @@ class Manifest(BaseModel):
     peak_gpu_memory: int | None
     finished: str
     facts: dict[str, Any]
+    elsewhere: dict[str, str] = {}  # made on another machine: `local_parts` of this one, which sent it there
 
 
 _HASHED_UP_TO = 64 * 2**20
@@ -86,10 +87,15 @@ def stage_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
     """
     inputs = {name: artifact_hashes(needed(spec.name, name, recipe, root)) for name in spec.inputs}
     parts = {f"recipe {name}": recipe_hash({"": value}) for name, value in recipe_part(spec, recipe).items()}
-    parts |= code_parts(spec, recipe, root)
-    parts |= {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
     parts |= {f"input {stage}/{name}": sha for stage, files in inputs.items() for name, sha in files.items()}
-    return parts | {f"package {name}": version for name, version in versions().items()}
+    return parts | local_parts(spec, recipe, root)
+
+
+def local_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:
+    """Those parts that are told apart by this machine's Python, clock and packages: code, files and versions."""
+    files = {f"file {_portable(file, root)}": _file_mark(file) for file in outside_files(spec, recipe, root)}
+    packages = {f"package {name}": version for name, version in versions().items()}
+    return code_parts(spec, recipe, root) | files | packages
 
 
 def code_parts(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, str]:

@@ -103,7 +103,8 @@ def decide(spec: StageSpec, plan: Plan) -> Decision:
         return Decision(spec, True, "changed: " + shortened(changes))
     if damaged := damaged_artifacts(recipe, spec.name, root, manifest):
         return Decision(spec, True, f"damaged or gone, not used: {shortened(damaged)}")
-    return Decision(spec, False, f"unchanged since {manifest['finished'][:16].replace('T', ' ')} UTC")
+    where = f", made elsewhere on {manifest['device']}" if manifest.get("elsewhere") else ""
+    return Decision(spec, False, f"unchanged since {manifest['finished'][:16].replace('T', ' ')} UTC{where}")
 
 
 def _cut_short(partial: Path, manifest: dict[str, Any]) -> bool:
@@ -124,7 +125,7 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
 def _changes(spec: StageSpec, plan: Plan, manifest: dict[str, Any]) -> list[str]:
     """What differs between a manifest and now, in words: settings by their keys, then the other parts of the key."""
     now = stage_parts(spec, plan.recipe, plan.root)
-    old = as_today(spec.name, manifest["parts"], now)
+    old = as_today(spec.name, manifest["parts"], now) | manifest.get("elsewhere", {})
     if "notebook" not in old:
         return ["its code, which an earlier recnb counted by files"]
     settings = sorted(differing(manifest["recipe"], recipe_part(spec, plan.recipe)))
