@@ -12,6 +12,7 @@ from scipy.stats import hypergeom
 
 from recnb.style import PALETTE, use_style
 
+Point = tuple[float, float]
 INTERVAL = ("se", 1.96)  # 95 % over items
 
 
@@ -115,14 +116,12 @@ def _by_popularity(axis: Axes, share: np.ndarray, popularity: np.ndarray) -> Non
     axis.set_ylim(bottom=0)
 
 
-def _box(axis: Axes, place: tuple[float, float], text: str, colour: tuple[float, float, float]) -> None:
+def _box(axis: Axes, place: Point, text: str, colour: tuple[float, ...]) -> None:
     look = {"boxstyle": "round,pad=0.4", "facecolor": (*colour, 0.3), "edgecolor": colour}
     axis.text(*place, text, ha="center", va="center", bbox=look)
 
 
-def _arrow(
-    axis: Axes, start: tuple[float, float], end: tuple[float, float], style: str = "-", width: float = 1
-) -> None:
+def _arrow(axis: Axes, start: Point, end: Point, style: str = "-", width: float = 1) -> None:
     look = {"arrowstyle": "-|>", "linewidth": width, "linestyle": style, "color": "0.5", "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", xy=end, xytext=start, arrowprops=look)
 
