@@ -5,6 +5,8 @@ Shown in ``notebooks/01_data.ipynb``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,7 +15,35 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from recnb.style import PALETTE
+from recnb.style import PALETTE, plain
+
+ROLES = {"training": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[3]}
+
+
+def leave_one_out(items: Sequence[object], window: int) -> Figure:
+    """One user's n >= 3 events in time order, and below them what each part of the split sees.
+
+    A target is a question mark; the history shown for it is the latest T = ``window`` items before it. White cells are
+    not looked at. The rows are those of :func:`recnb.data.split.training_sequences` and
+    :func:`recnb.data.split.histories`.
+    """
+    n, roles = len(items), ["training"] * (len(items) - 2) + ["validation", "test"]
+    rows = {"all events": (0, n, n), "fit on": (0, n - 2, n)}  # first and last event shown, and the target
+    rows |= {f"{part}, T = {window}": (max(0, t - window), t, t) for part, t in (("validate", n - 2), ("test", n - 1))}
+    figure, axes = plt.subplots(figsize=(0.7 * n + 2.2, 3), layout="constrained")
+    for row, (first, last, target) in enumerate(rows.values()):
+        for place, item in enumerate(items):
+            seen, asked = first <= place < last, place == target
+            face = (*ROLES[roles[place]], 1.0 if asked else 0.4 if seen else 0.0)
+            axes.add_patch(plt.Rectangle((place - 0.46, row - 0.4), 0.92, 0.8, facecolor=face, edgecolor="0.7"))
+            axes.text(place, row, "?" if asked else str(item) if seen else "", ha="center", va="center")
+    axes.set(xlim=(-0.6, n - 0.4), ylim=(len(rows) - 0.5, -0.5), xlabel="item of each event, oldest first")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.legend([plt.Rectangle((0, 0), 1, 1, facecolor=colour) for colour in ROLES.values()], ROLES, ncols=3,
+                loc="lower center", bbox_to_anchor=(0.5, 1))  # fmt: skip
+    return figure
 
 
 def history_lengths(lengths: NDArray[np.int64]) -> Figure:
@@ -47,7 +77,8 @@ def popularity_curve(counts: NDArray[np.int64]) -> Figure:
 def category_counts(counts: pd.Series) -> Figure:
     """Items per category, the largest on top: an index of names with counts."""
     figure, axes = plt.subplots(figsize=(6, 0.28 * len(counts) + 1))
-    axes.barh([str(name) for name in counts.index[::-1]], counts.to_numpy()[::-1], color=PALETTE[2])
+    axes.barh(range(len(counts)), counts.to_numpy()[::-1], color=PALETTE[2])
+    axes.set_yticks(range(len(counts)), [plain(str(name), 40) for name in counts.index[::-1]], parse_math=False)
     axes.set(xlabel="items", ylabel="category")
     axes.grid(axis="y", visible=False)
     axes.margins(y=0.01)

@@ -2,6 +2,7 @@ from . import figures as figures
 from .assignment import squared_distances as squared_distances
 from .build import (
     ItemIndex as ItemIndex,
+    aligned_codes as aligned_codes,
     build_index as build_index,
     hierarchical_codes as hierarchical_codes,
     read_embeddings as read_embeddings,

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recnb.index.assignment import squared_distances
 from recnb.index.build import ItemIndex
 from recnb.style import PALETTE
 
@@ -26,13 +27,49 @@ def points_with_codes(points: np.ndarray, codes: np.ndarray) -> Figure:
     return figure
 
 
-def cluster_sizes(free: np.ndarray, balanced: np.ndarray, capacity: int) -> Figure:
-    """Sizes (K,) of first-level clusters, largest first: ordinary against balanced k-means, and the ``capacity`` of the
-    remaining levels: to how many items they can give codes."""
+def aligned_codebook(
+    points: np.ndarray, cluster: np.ndarray, means: np.ndarray, codes: np.ndarray, codebook: np.ndarray
+) -> Figure:
+    """How the second level of an aligned index comes about, in the plane, in three panels.
+
+    The clusters with their means; all residuals in one place, with the codebook that the clusters share; each residual
+    tied to its word, dashed to a nearer one that another item of its cluster has.
+
+    Args:
+        points: (n, 2) items; cluster: (n,) their first code; means: (K, 2).
+        codes: (n,) second codes (:func:`recnb.index.build.aligned_codes`); codebook: (K, 2), what they stand for.
+    """
+    figure, (first, middle, last) = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained")
+    residual = points - means[cluster]
+    nearest = squared_distances(residual, codebook).argmin(1)
+    for axes, places, marks in ((first, points, means), (middle, residual, codebook), (last, residual, codebook)):
+        for label, shape in zip(np.unique(cluster), "osD^v<>P", strict=False):
+            axes.scatter(*places[cluster == label].T, s=60, marker=shape, color=PALETTE[label % len(PALETTE)])
+        axes.scatter(*marks.T, s=250, marker="$×$" if axes is first else "*", facecolors="none", edgecolors="black")
+        axes.set(xlabel="first dimension", aspect="equal")
+        axes.margins(0.2)
+    for place, code, near in zip(residual, codes, nearest, strict=True):
+        last.plot(*np.stack([place, codebook[code]]).T, color="0.4", zorder=0)
+        if near != code:
+            last.plot(*np.stack([place, codebook[near]]).T, color=PALETTE[3], linestyle="--", zorder=0)
+    for code, place in enumerate(codebook):
+        for axes in (middle, last):
+            axes.annotate(f"{code}", place, xytext=(8, 8), textcoords="offset points", weight="bold")
+    first.set(title="clusters, their means (×)", ylabel="second dimension")
+    middle.set_title("residuals, one codebook (☆)")
+    last.set_title("the cheapest distinct words")
+    return figure
+
+
+def cluster_sizes(free: np.ndarray, ours: np.ndarray, capacity: int, made: str) -> Figure:
+    """Sizes (K,) of first-level clusters, largest first: ordinary k-means against an index's, ``made`` as it says.
+
+    ``capacity``: to how many items of a cluster the remaining levels can give codes.
+    """
     figure, axes = plt.subplots(figsize=(6, 3.5))
     rank = np.arange(1, len(free) + 1)
     axes.bar(rank, np.sort(free)[::-1], width=1.0, color=PALETTE[7], label="ordinary k-means")
-    axes.step(rank, np.sort(balanced)[::-1], where="mid", color=PALETTE[0], linewidth=2.5, label="balanced k-means")
+    axes.step(rank, np.sort(ours)[::-1], where="mid", color=PALETTE[0], linewidth=2.5, label=made)
     axes.axhline(capacity, color=PALETTE[3], linestyle="--", label=f"room for {capacity} below")
     axes.set(xlabel="cluster, largest first", ylabel="items in the cluster")
     axes.legend()

@@ -168,6 +168,21 @@ def test_figures_draw_what_they_are_given(lengths: np.ndarray) -> None:
     assert np.allclose(curve.get_ydata(), 100 * np.cumsum(np.sort(lengths)[::-1]) / lengths.sum())
     shelves = figures.category_counts(pd.Series({"Drama": 5, "War": 2})).axes[0]
     assert [label.get_text() for label in shelves.get_yticklabels()] == ["War", "Drama"], "the largest on top"
+    figures.category_counts(pd.Series({r"$\\frac{$": 1})).canvas.draw()  # a name is no formula
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("length", "window"), [(3, 5), (6, 3), (9, 4)])
+def test_the_drawn_split_is_the_one_that_is_made(length: int, window: int) -> None:
+    dataset = dataset_of([list(range(length))], length)  # an item is the number of its event
+    axes = figures.leave_one_out(list(dataset.sequence), window).axes[0]
+    drawn = np.array([text.get_text() for text in axes.texts]).reshape(4, length)
+    assert drawn[0].tolist() == [str(item) for item in dataset.sequence]
+    assert drawn[1][drawn[1] != ""].tolist() == [str(item) for item in training_sequences(dataset).items]
+    for row, part in ((2, "valid"), (3, "test")):
+        shown, target = histories(dataset, part, window)  # type: ignore[arg-type]
+        assert drawn[row, target[0]] == "?"
+        assert [text for text in drawn[row] if text not in ("", "?")] == [str(item) for item in shown[0] if item >= 0]
     plt.close("all")
 
 

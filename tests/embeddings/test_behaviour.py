@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from matplotlib import pyplot as plt
 
 from recnb.data.schema import Sequences
 from recnb.data.settings import DataConfig, ToyConfig
 from recnb.data.sources import load_dataset
 from recnb.data.split import replace_heldout, training_sequences
+from recnb.embeddings import figures
 from recnb.embeddings.agreement import agreement, cosine_neighbours, label_agreement, linear_cka, shared_neighbours
 from recnb.embeddings.behaviour import (
     ActivationUnit,
@@ -271,3 +273,28 @@ def test_label_agreement_against_sets():
     expected = [(1 / 2 + 0) / 2, (1 / 2 + 1 / 3) / 2, 0, (0 + 1 / 3) / 2]
     np.testing.assert_allclose(label_agreement(neighbours, labels), expected, rtol=1e-6)
     assert label_agreement(neighbours, [set()] * 4).tolist() == [0, 0, 0, 0]
+
+
+# --- figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_din_is_drawn_with_its_weights_and_the_softmax_of_its_logits():
+    weights, logits = np.array([0.5, -0.25]), np.array([1.0, 0.0, 2.0])
+    diagram, bars = figures.din_diagram(weights, logits).axes
+    said = " ".join(text.get_text() for text in diagram.texts)
+    assert "0.50" in said and "-0.25" in said and "= 1.00" in said
+    widths = [a.arrow_patch.get_linewidth() for a in diagram.texts if getattr(a, "arrow_patch", None)]
+    assert max(widths) == 5 and 3 in widths, "the strongest behaviour has the widest arrow, half of it in proportion"
+    assert np.allclose([bar.get_width() for bar in bars.patches], torch.tensor(logits).softmax(0))
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["target", "negative 1", "negative 2"]
+    plt.close("all")
+
+
+def test_an_item_keeps_its_colour_in_every_cloud():
+    cloud = np.random.default_rng(0).normal(size=(5, 2))
+    panels = figures.clouds_figure({"A": cloud, "B": cloud[::-1]}).axes
+    assert [panel.get_title() for panel in panels] == ["A", "B"]
+    for panel, points in zip(panels, (cloud, cloud[::-1]), strict=True):
+        assert np.allclose(panel.collections[0].get_offsets(), points)
+        assert np.allclose(panel.collections[0].get_array(), cloud[:, 0])
+    plt.close("all")

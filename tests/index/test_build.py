@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from matplotlib import pyplot as plt
 from sandbox import FREE_STAGES, ROOT
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -17,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from recnb.eager_llm.recipe import EagerLLM
 from recnb.errors import ArtifactError, IndexGateError, RecipeError
-from recnb.index import health
+from recnb.index import figures, health
 from recnb.index.build import (
     ItemIndex,
     aligned_codes,
@@ -153,6 +154,28 @@ def test_aligned_codes_are_the_cheapest_distinct_codewords() -> None:
         least += cost[linear_sum_assignment(cost)].sum()
         assert len(set(codes[group == number])) == 6
     assert least <= spent + 1e-12 <= 1.1 * least  # alternation has all but settled
+
+
+def test_the_drawn_codebook_ties_each_residual_to_its_word() -> None:
+    rng, cluster = np.random.default_rng(0), np.repeat([0, 1, 2], 3)
+    points, means = rng.normal(size=(9, 2)), rng.normal(size=(3, 2))
+    residual = points - means[cluster]
+    codes, codebook = aligned_codes(residual, cluster, 3, 0)
+    panels = figures.aligned_codebook(points, cluster, means, codes, codebook).axes
+    solid = [line.get_xydata() for line in panels[2].lines if line.get_linestyle() == "-"]
+    assert np.allclose(solid, np.stack([residual, codebook[codes]], axis=1))
+    moved = np.flatnonzero(cdist(residual, codebook).argmin(1) != codes)
+    dashed = [line.get_xydata()[0] for line in panels[2].lines if line.get_linestyle() == "--"]  # type: ignore[index]
+    assert len(moved) and np.allclose(dashed, residual[moved]), "this toy has items that cannot have their nearest word"
+    assert [text.get_text() for text in panels[1].texts] == ["0", "1", "2"]
+    plt.close("all")
+
+
+def test_sizes_are_drawn_largest_first_under_the_name_they_are_given() -> None:
+    axes = figures.cluster_sizes(np.array([1, 5, 0]), np.array([2, 1, 3]), 4, "random codes").axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [5, 1, 0]  # type: ignore[attr-defined]
+    assert axes.lines[0].get_label() == "random codes" and list(axes.lines[0].get_ydata()) == [3, 2, 1]
+    plt.close("all")
 
 
 def test_a_codebook_learned_from_some_groups_is_nearly_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
