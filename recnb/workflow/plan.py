@@ -20,7 +20,6 @@ from recnb.workflow.manifest import (
     stage_folder,
     stage_parts,
 )
-from recnb.workflow.moved import as_today
 from recnb.workflow.recipe import resolve_recipe
 
 
@@ -124,9 +123,8 @@ def executed_path(recipe: Recipe, stage: str, root: Path) -> Path:
 
 def _changes(spec: StageSpec, plan: Plan, manifest: dict[str, Any]) -> list[str]:
     """What differs between a manifest and now, in words: settings by their keys, then the other parts of the key."""
-    now = stage_parts(spec, plan.recipe, plan.root)
-    old = as_today(spec.name, manifest["parts"], now) | manifest.get("elsewhere", {})
-    if "notebook" not in old:
+    now, old = stage_parts(spec, plan.recipe, plan.root), manifest["parts"] | manifest.get("elsewhere", {})
+    if "source recnb.store" in old:  # from before the wings
         return ["its code, which an earlier recnb counted by files"]
     settings = sorted(differing(manifest["recipe"], recipe_part(spec, plan.recipe)))
     said = [f"{key} {made!r} to {asked!r}" for key, made, asked in settings]
