@@ -168,7 +168,8 @@ def verdicts(metrics: dict[str, Any], reference: Published | None = None) -> lis
     for row in metrics.get("ours_minus", {}).get("kept", []):
         if str(row.get("metric", "")).endswith(top):
             against = row["against"]
-            short = shortfall(against, metrics["systems"].get(against, {}).get("kept", {}), reference)
+            mine = metrics.get("systems", {}).get(against, {})
+            short = shortfall(against, mine.get("kept", {}), reference)
             said = f"{row['metric']}: {told(row, ours, against)}"
             sentences.append(f"{said}; {against} here: {short}" if short else said)
     return sentences
