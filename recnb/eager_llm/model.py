@@ -43,6 +43,7 @@ class Recommender(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.backbone = backbone
         self.weights, self.temperature, self.label_smoothing = weights, temperature, label_smoothing
+        self.usual_labels: float | None = None  # per sample; given: every label of an epoch weighs the same
         width = backbone.config.get_text_config().hidden_size
         self.projectors = nn.ModuleDict({name: nn.Linear(width, x.shape[1]) for name, x in sources.items()})
         for name, x in sources.items():
@@ -94,7 +95,8 @@ class Recommender(nn.Module):
                 states, wanted = hidden[following >= 0].float(), following[following >= 0]
             items = getattr(self, f"items_{name}")
             parts[name] = info_nce(projector(states), items, wanted, negatives, self.temperature)
-        loss = parts["response"] + sum(self.weights[name] * parts[name] for name in self.projectors)
+        share = labels.sum() / (len(labels) * self.usual_labels) if self.usual_labels else 1.0
+        loss = share * parts["response"] + sum(self.weights[name] * parts[name] for name in self.projectors)
         return {"loss": loss, **parts}
 
     def _response(self, hidden: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:

@@ -51,7 +51,13 @@ class TrainConfig(Section):
     """04_train: multi-task fitting with global contrast decompression."""
 
     expand: Literal["dense", "per_target"] = Field(
-        "dense", description="dense: every item of a window is a target in one pass; per_target: one sample each"
+        "dense", description="dense: T items of a window are targets in one pass; per_target: one sample each"
+    )
+    burn_in: int = Field(
+        0, ge=0, description="dense: items shown before a window's targets; 0: its first target sees a single item"
+    )
+    loss_mean: Literal["batch", "epoch"] = Field(
+        "batch", description="response loss: mean over a batch's labels, or each label of an epoch alike"
     )
     epochs: float = Field(3, gt=0, le=1000, description="passes over the mixture; parts are allowed")
     max_steps: int = Field(0, ge=0, description="stop after this many optimizer steps; 0: epochs decide")

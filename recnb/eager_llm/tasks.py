@@ -2,8 +2,9 @@
 
 A sample is *prompt, response, [CON]*; the loss counts on the response only. Items appear as their L index tokens,
 text as ordinary tokens (see :mod:`recnb.llm.vocabulary`). A history is followed directly by what comes next, so that a
-window of a user's sequence can train all its items in one pass (``expand: dense``) with exactly the conditioning
-that a (prompt, response) pair per target has (``expand: per_target``).
+window of a user's sequence can train all its items in one pass (``expand: dense``). What a target of a window sees is
+what a (prompt, response) pair (``expand: per_target``) would say with the same items, but not the same number of them:
+a pair shows the latest T, a window of T targets 1 to T, and ``burn_in`` items more where the user has them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +56,8 @@ class ItemText:
         full: N lists: title, brand, categories.
         categories: N lists of category names.
         words: N lists of title words, for queries.
-        hidden: (N,) bool: items whose text no task shows: it is held out, or there is none.
+        hidden: (N,) bool: items whose text no task shows: it is held out, or there is none. Their lists are empty, so
+            that no task can.
         heldout: (N,) bool: those of them that have a text; comprehension is read there.
     """
 
@@ -73,16 +76,21 @@ class ItemText:
     @classmethod
     def build(cls, items: pd.DataFrame, vocabulary: Vocabulary, config: TasksConfig, seed: int) -> ItemText:
         """Tokenize the catalogue; ``seed`` draws the items whose text is held out."""
-        titles, full, says = titles_of(items), full_text(items), has_text(items)
-        drawn = np.zeros(len(items), dtype=bool)
+        drawn, says = np.zeros(len(items), dtype=bool), has_text(items)
         count = round(config.heldout_text * len(items))
         drawn[np.random.default_rng([seed, 1]).permutation(len(items))[:count]] = True
+        hidden = drawn | ~says
+
+        def shown(texts: Iterable[Any], nothing: Any) -> list[Any]:
+            return [nothing if hide else text for text, hide in zip(texts, hidden, strict=True)]
+
+        titles, full = shown(titles_of(items), ""), shown(full_text(items), "")
         return cls(
             title=vocabulary.encode(titles, config.max_text_tokens),
             full=vocabulary.encode(full, config.max_text_tokens),
-            categories=[list(c) for c in items["categories"]],
+            categories=[list(c) for c in shown(items["categories"], ())],
             words=[[w for w in t.split() if len(w) > 2][:8] for t in titles],
-            hidden=drawn | ~says,
+            hidden=hidden,
             heldout=drawn & says,
         )
 
@@ -105,8 +113,7 @@ def tokenizer_texts(items: pd.DataFrame) -> list[str]:
 def preference_text(text: ItemText, history: Sequence[int] | np.ndarray) -> str:
     """What a history says its user likes: the three commonest categories and title words, as one sentence."""
     categories = Counter(c for i in history for c in text.categories[i]).most_common(3)
-    shown = [i for i in history if not text.hidden[i]]
-    words = Counter(w.strip(".,:;()!?'\"").lower() for i in shown for w in dict.fromkeys(text.words[i]))
+    words = Counter(w.strip(".,:;()!?'\"").lower() for i in history for w in dict.fromkeys(text.words[i]))
     frequent = [w for w, n in words.most_common(30) if n > 1 and len(w) > 3][:3]
     liked = ", ".join(c for c, _ in categories) or "no clear category"
     return f"likes {liked}" + (f"; often {', '.join(frequent)}" if frequent else "")
@@ -137,7 +144,7 @@ def load_preferences(path: Path, user_ids: Sequence[str]) -> dict[int, str]:
 def query_text(text: ItemText, item: int, rng: np.random.Generator) -> str:
     """A search query a person might type for an item: some of its categories, some of its title's words."""
     categories = list(rng.permutation(text.categories[item])[:2]) if text.categories[item] else []
-    words = list(rng.permutation(text.words[item])[:2]) if text.words[item] and not text.hidden[item] else []
+    words = list(rng.permutation(text.words[item])[:2]) if text.words[item] else []
     return ", ".join(str(w) for w in categories + words) or "anything"
 
 
@@ -150,12 +157,13 @@ class TaskBuilder:
         train: training sequences only (nothing held out may enter here).
         config: mixture, templates, separator.
         max_history: T.
-        dense: every item of a window is a target, else one sample per target.
+        dense: T items of a window are targets in one pass, else one sample per target.
         con_before: ``[CON]`` before the response, not after it (the paper).
         seed: all draws depend on (seed, epoch, task).
         preferences: user number -> preference sentence, replacing the derived one.
         users: (U,) bool, users whose sequences count; None for all.
         targets: (N,) bool, items that may be a target of ``seqrec``; None for all.
+        burn_in: items that a window shows before its targets, where the user has them; they are no targets in it.
     """
 
     vocabulary: Vocabulary
@@ -169,6 +177,7 @@ class TaskBuilder:
     preferences: dict[int, str] = field(default_factory=dict)
     users: np.ndarray | None = None
     targets: np.ndarray | None = None
+    burn_in: int = 0
 
     def __post_init__(self) -> None:
         self._pieces, self._tokens = Pieces(self.vocabulary, self.config), self.vocabulary.item_tokens  # (N, L)
@@ -242,7 +251,8 @@ class TaskBuilder:
     # -- sequential tasks -------------------------------------------------------------------------------------------
 
     def windows(self, epoch: int) -> np.ndarray:
-        """(M, 3) rows user, first, stop: the windows of an epoch; each item after a user's first is a target once.
+        """(M, 4) rows user, first, begin, stop: the windows of an epoch, which show the items from ``first`` on and
+        have those from ``begin`` on as targets; each item after a user's first is a target once.
 
         The cut shifts from epoch to epoch, so that a target is seen with histories of different length; the number
         of windows does not change with the epoch.
@@ -255,22 +265,22 @@ class TaskBuilder:
         shift = least + (rng.random(len(users)) * np.maximum(most - least + 1, 0)).astype(np.int64)
         owner = np.repeat(np.arange(len(users)), count)
         number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        first_target = 1 - shift[owner] + number * size
-        first = np.maximum(first_target, 1) - 1
-        stop = np.minimum(first_target + size, targets[owner] + 1)
-        rows = np.stack([users[owner], first, stop], axis=1)
-        return rows[stop - first >= 2]
+        nominal = 1 - shift[owner] + number * size
+        begin, stop = np.maximum(nominal, 1), np.minimum(nominal + size, targets[owner] + 1)
+        rows = np.stack([users[owner], np.maximum(begin - 1 - self.burn_in, 0), begin, stop], axis=1)
+        return rows[stop > begin]
 
     def _dense(self, epoch: int, rng: np.random.Generator) -> Iterator[Sample]:
-        """A sample per window: all its items but the first are targets."""
+        """A sample per window."""
         length = self._tokens.shape[1]
         step = length + len(self._pieces.separator)
-        for user, first, stop in self.windows(epoch):
+        for user, first, begin, stop in self.windows(epoch):
             items = self._events(user)[first:stop]
             before, _ = self._instruction("seqrec", rng)
             shown, last = self._pieces.history(items[:-1]), int(items[-1])
             sample = self._sample("seqrec", [before, shown], self._tokens[last], last)
-            places = 1 + np.flatnonzero(self._wanted[items[1:]])
+            places = np.arange(begin - first, len(items))
+            places = places[self._wanted[items[places]]]
             begins = len(before) + step * places  # where the tokens of each target begin
             labels, following = np.zeros(len(sample.ids), dtype=bool), np.full(len(sample.ids), -1)
             labels[(begins[:, None] + np.arange(length)).ravel()] = True
@@ -308,7 +318,8 @@ class TaskBuilder:
         for number, (_, history, target) in enumerate(self._drawn(rng)):
             query = self.vocabulary.encode([query_text(self.text, target, rng)], self.config.max_text_tokens)[0]
             before, after = self._instruction("itemsearch", rng)
-            shown = self._pieces.history(history if number % 2 else history[:0])
+            alone = number % 2 == 0 and not self.text.hidden[target]  # a query that says nothing is asked with a history
+            shown = self._pieces.history(history[:0] if alone else history)
             yield self._sample("itemsearch", [before, query, after, shown], self._tokens[target], target)
 
     def _preference(self, rng: np.random.Generator) -> Iterator[Sample]:

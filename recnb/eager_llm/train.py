@@ -58,6 +58,7 @@ class EpochSamples(Dataset):
     def __init__(self, build: Callable[[int], list[Sample]], batch: int, epochs: float, max_steps: int, seed: int):
         first = build(0)
         self._build, self._seed, self.batch = build, seed, min(batch, len(first))
+        self.labels = float(np.mean([sample.labels.sum() for sample in first]))  # per sample
         self.per_epoch = len(first) // self.batch * self.batch
         steps = max(1, round(epochs * self.per_epoch / self.batch))
         self.steps = min(steps, max_steps) if max_steps else steps
@@ -256,6 +257,7 @@ def fit(
     vocabulary, tasks, con_before = builder.vocabulary, builder.config, builder.con_before
     together = config.batch_size * config.accumulate * _processes(runtime)
     data = EpochSamples(builder.epoch, together, config.epochs, config.max_steps, runtime.seed)
+    recommender.usual_labels = data.labels if config.loss_mean == "epoch" else None
     chosen = validation.sample(config.validation_users, runtime.seed)
 
     def check(backbone: PreTrainedModel) -> dict[str, float]:

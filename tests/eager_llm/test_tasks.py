@@ -37,9 +37,9 @@ def test_every_training_target_once_per_epoch() -> None:
     wanted = Counter((u, p) for u in range(USERS) for p in range(1, train.lengths[u]))
     for epoch in range(4):
         rows = made.windows(epoch)
-        found = Counter((int(u), p) for u, first, stop in rows for p in range(first + 1, stop))
+        found = Counter((int(u), p) for u, _, begin, stop in rows for p in range(begin, stop))
         assert found == wanted
-        assert (rows[:, 2] - rows[:, 1]).max() <= T + 1
+        assert (rows[:, 3] - rows[:, 2]).max() <= T
     assert len({len(made.windows(e)) for e in range(20)}) == 1  # every epoch has the same number of steps
 
 
@@ -49,7 +49,7 @@ def test_windows_of_any_length(length: int) -> None:
     made = builder(VOCABULARY, train=train)
     for epoch in range(30):
         rows = made.windows(epoch)
-        assert sorted(p for _, first, stop in rows for p in range(first + 1, stop)) == list(range(1, length))
+        assert sorted(p for _, _, begin, stop in rows for p in range(begin, stop)) == list(range(1, length))
 
 
 def test_a_window_conditions_like_single_pairs() -> None:
