@@ -1,5 +1,9 @@
 from .bert4rec import BERT4Rec as BERT4Rec
-from .counting import ItemKNN as ItemKNN, Popularity as Popularity
+from .counting import (
+    ItemKNN as ItemKNN,
+    Popularity as Popularity,
+    interaction_matrix as interaction_matrix,
+)
 from .fit import fit_baseline as fit_baseline
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (

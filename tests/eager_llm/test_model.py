@@ -119,7 +119,7 @@ def test_every_label_of_an_epoch_weighs_the_same() -> None:
     model = recommender(VOCABULARY, weight=0.0).eval()
     usual = float(np.mean([sample.labels.sum() for sample in builder(VOCABULARY).epoch(0)]))
     for count in (3, 7, 20):
-        inputs = batch(count=count)
+        inputs = Collator(VOCABULARY.pad_id, VOCABULARY.con_id, N, 2048, 0)(picked(count=count))
         model.usual_labels = None
         total = float(model(**inputs)["loss"]) * len(inputs["predicted"])
         model.usual_labels = usual

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sandbox import ROOT, TOY
+from sandbox import FREE_STAGES, ROOT, TOY
 
+from recnb.eager_llm.recipe import EagerLLM
 from recnb.errors import ArtifactError
 from recnb.workflow.stage import Stage
 
@@ -16,6 +17,11 @@ from recnb.workflow.stage import Stage
 def opened(folder: Path, name: str, device: str) -> Stage:
     apart = [f"paths.runs={folder / 'runs'}", f"paths.reports={folder / 'reports'}"]
     return Stage.open(name, ROOT / TOY, [*apart, f"runtime.device={device}", "runtime.dtype=auto"], ROOT)
+
+
+@pytest.fixture(autouse=True)
+def free_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EagerLLM, "stages", FREE_STAGES)
 
 
 @pytest.fixture
