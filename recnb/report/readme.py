@@ -28,14 +28,16 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
-CODEBOOK = "beauty-choices-large"
-PAIRS = (  # what the text below its table speaks of
-    ("K = 512", "proxy as it is"),
-    ("K = 2,048", "K = 512"),
-    ("smallest codebook, as many parameters as K = 2,048", "proxy as it is"),
-    ("K = 2,048", "smallest codebook, as many parameters as K = 2,048"),
-    ("one token per item", "K = 2,048"),
-)
+CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
+    "beauty-choices-large": (
+        ("K = 512", "proxy as it is"), ("K = 2,048", "K = 512"), ("one token per item", "K = 2,048"),
+    ),
+    "beauty-parameters": (
+        ("K = 2,048", "proxy as it is"),
+        ("the same, half the learning rate", "proxy as it is"),
+        ("K = 2,048", "the same, half the learning rate"),
+    ),
+}  # fmt: skip
 
 
 def main() -> int:
@@ -94,12 +96,14 @@ def seeds_body(root: Path) -> str:
 
 
 def choices_body(root: Path) -> str:
-    """The choices of a comparison, and what the intervals allow to say of the pairs that the text speaks of."""
-    comparison = read_comparisons(root)[CODEBOOK]
-    found = [(pair(comparison, one, other, "R@10"), one, other) for one, other in PAIRS]
-    said = [told(d, f"'{a}'", f"'{b}'") if d else f"'{a}' and '{b}': not measured" for d, a, b in found]
-    table = markdown_table(result.choices_table(read_choices(CODEBOOK, root)))
-    return "\n".join([table, "", "Validation R@10, paired:", "", *(f"- {line}" for line in said)])
+    """The choices of some comparisons, and what the intervals allow to say of the pairs that the text speaks of."""
+    every, parts = read_comparisons(root), []
+    for name, pairs in CODEBOOKS.items():
+        found = [(pair(every[name], one, other, "R@10"), one, other) for one, other in pairs]
+        said = [told(d, f"'{a}'", f"'{b}'") if d else f"'{a}' and '{b}': not measured" for d, a, b in found]
+        table = markdown_table(result.choices_table(read_choices(name, root)))
+        parts.append("\n".join([f"`{name}`, validation R@10, paired:", "", table, "", *(f"- {line}" for line in said)]))
+    return "\n\n".join(parts)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
