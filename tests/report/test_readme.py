@@ -84,13 +84,13 @@ def test_several_seeds_stand_beside_the_example(root: Path) -> None:
 
 def test_the_codebook_is_not_told_without_its_row_of_equal_parameters(root: Path) -> None:
     text = readme.choices_body(ROOT)
-    for one, other in readme.PAIRS:
-        (line,) = [
-            line for line in text.splitlines() if line.startswith("- ") and f"'{one}'" in line and f"'{other}'" in line
-        ]
-        assert line.endswith(("not measured", "these two trained models differ", "over users", "over users and seeds"))
-    asked = Comparison.read(ROOT / "params" / "ablations" / f"{readme.CODEBOOK}.yaml").variants
-    assert {choice for both in readme.PAIRS for choice in both} <= asked.keys()
+    for name, pairs in readme.CODEBOOKS.items():
+        part = text[text.index(f"`{name}`") :].splitlines()
+        for one, other in pairs:
+            line = next(line for line in part if line.startswith("- ") and f"'{one}'" in line and f"'{other}'" in line)
+            assert line.endswith(("these two trained models differ", "over users", "over users and seeds"))
+        asked = Comparison.read(ROOT / "params" / "ablations" / f"{name}.yaml").variants
+        assert {choice for both in pairs for choice in both} <= asked.keys()
 
 
 def test_missing_number_is_an_empty_cell(root: Path) -> None:
