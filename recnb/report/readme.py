@@ -17,7 +17,7 @@ from recnb.errors import ArtifactError, RecnbError
 from recnb.evaluation.verdicts import told
 from recnb.report import result
 from recnb.report.result import ORIGIN, markdown_table, with_legend
-from recnb.studies.claims import pair, read_choices, read_comparisons, unfinished
+from recnb.studies.claims import choices, pair, read_comparisons, unfinished
 
 PAGE = "reports/README.md"
 LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
@@ -98,7 +98,7 @@ def choices_body(root: Path) -> str:
     comparison = read_comparisons(root)[CODEBOOK]
     found = [(pair(comparison, one, other, "R@10"), one, other) for one, other in PAIRS]
     said = [told(d, f"'{a}'", f"'{b}'") if d else f"'{a}' and '{b}': not measured" for d, a, b in found]
-    table = markdown_table(result.choices_table(read_choices(CODEBOOK, root)))
+    table = markdown_table(result.choices_table(choices(comparison)))
     return "\n".join([table, "", "Validation R@10, paired:", "", *(f"- {line}" for line in said)])
 
 

@@ -40,7 +40,8 @@ def trie_costs(n_items: int, beams: int, seed: int, dicts: bool, rounds: int = 5
     kinds = ["arrays", "dicts"] if dicts else ["arrays"]
     make: dict[str, Callable[[], Any]] = {"arrays": lambda: Trie.from_tokens(rows), "dicts": lambda: DictTrie(rows)}
     built = contest({kind: make[kind] for kind in kinds}, rounds, memory=dicts)
-    trie, tree = (built.results.get(kind) for kind in make)
+    trie: Trie = built.results["arrays"]
+    tree: Any = built.results.get("dicts")
 
     some = np.random.default_rng(seed).integers(len(rows), size=beams)
     nodes, prefixes = trie.path(some)[:, 1][None], rows[some].tolist()  # (1, W) on depth 1: 32 children each
