@@ -16,9 +16,7 @@ from recnb.style import PALETTE
 def metric_bars(intervals: pd.DataFrame, metrics: list[str]) -> Figure:
     """Each system's metrics with their intervals, one panel per metric, both protocols side by side.
 
-    Args:
-        intervals: columns system, protocol, metric, mean, low, high; systems in the order to be drawn.
-        metrics: one panel each.
+    ``intervals``: columns system, protocol, metric, mean, low, high; systems in the order to be drawn.
     """
     systems = list(dict.fromkeys(intervals.system))
     size = (5.2 * len(metrics), 0.55 * len(systems) + 1.6)
@@ -40,9 +38,7 @@ def metric_bars(intervals: pd.DataFrame, metrics: list[str]) -> Figure:
 def forest(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """Differences with their intervals; green right of zero, red left of it, grey where zero is inside.
 
-    Args:
-        panels: label of an axis -> frame with columns diff, low, high, one named row per difference; the names of the
-            first panel are those of all.
+    ``panels``: label of an axis -> frame with columns diff, low, high, one named row per difference, the same in all.
     """
     names = next(iter(panels.values())).index
     size = (max(8, 5.2 * len(panels)), 0.45 * len(names) + 1.4)
@@ -61,10 +57,7 @@ def forest(panels: Mapping[str, pd.DataFrame]) -> Figure:
 def grouped_metric(tables: Mapping[str, pd.DataFrame], metric: str, xlabel: str) -> Figure:
     """One metric by groups of users, a line with interval per system.
 
-    Args:
-        tables: system -> frame of :func:`recnb.evaluation.lists.by_group`.
-        metric: for the axis label.
-        xlabel: what the groups are, with its unit.
+    ``tables``: system -> frame of :func:`recnb.evaluation.lists.by_group`; ``xlabel``: what groups are, with a unit.
     """
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for number, (system, table) in enumerate(tables.items()):
@@ -81,12 +74,8 @@ def grouped_metric(tables: Mapping[str, pd.DataFrame], metric: str, xlabel: str)
 
 
 def popularity_bias(statistics: pd.DataFrame, targets_head: float) -> Figure:
-    """Coverage against the share of places that go to popular items, one point per system.
-
-    Args:
-        statistics: index system; columns coverage, head (of :func:`recnb.evaluation.lists.list_statistics`).
-        targets_head: share of the test targets that are popular items: what an unbiased list would show.
-    """
+    """Coverage against the share of places that go to popular items (``head``), one point per system, by
+    :func:`recnb.evaluation.lists.list_statistics`; an unbiased list would show ``targets_head``, as test targets do."""
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
     for number, (system, row) in enumerate(statistics.iterrows()):
         axis.scatter(row["coverage"], row["head"], s=70, color=PALETTE[number % 10], label=str(system), zorder=3)

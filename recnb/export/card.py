@@ -27,11 +27,9 @@ class Fixed(str):
 
 
 def model_card(about: dict[str, Any], item_ids: Sequence[str]) -> str:
-    """The card as Markdown with YAML front matter.
+    """The card as Markdown with YAML front matter, of what ``recnb.json`` says.
 
-    Args:
-        about: what ``recnb.json`` says.
-        item_ids: of the catalogue; the examples use the first two that are plain enough for a command line.
+    Its examples use the first two ``item_ids`` that are plain enough for a command line.
     """
     usable = [item for item in item_ids[:1000] if _PLAIN_ID.fullmatch(item)]
     example = [*usable[:2], "FIRST_ITEM_ID", "NEXT_ITEM_ID"][:2]

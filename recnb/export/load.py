@@ -56,7 +56,6 @@ class Exported:
 
         Args:
             histories: of item ids, oldest first; the model sees the latest T of each.
-            top: length of the lists.
             beam: W, beams of the search; None: the run's, which gives the lists that the run evaluated. A search with
                 another width may find other items.
             exclude_history: leave out what stands in the user's history, seen by the model or not.
@@ -72,13 +71,8 @@ class Exported:
         beam = self.about.inference.decode.beam if beam is None else beam
         _check_places(top, beam, room=len(self.item_ids) - max(map(len, seen), default=0))
         items, scores = (found[:, :top].tolist() for found in self._search(rows, beam, seen))
-        return [
-            [
-                Recommendation(place, self.item_ids[item], self.titles[item], score)
-                for place, (item, score) in enumerate(zip(line, values, strict=True), 1)
-            ]
-            for line, values in zip(items, scores, strict=True)
-        ]
+        lists = (enumerate(zip(*user, strict=True), 1) for user in zip(items, scores, strict=True))
+        return [[Recommendation(n, self.item_ids[i], self.titles[i], score) for n, (i, score) in own] for own in lists]
 
     def _numbers(self, history: Sequence[str]) -> np.ndarray:
         """Item ids -> (T',) item numbers."""

@@ -34,8 +34,7 @@ def export_model(recipe: Recipe, root: Path, target: Path) -> Path:
     """Write a finished run as a folder that works alone; an earlier export there is replaced.
 
     Args:
-        recipe: of the run; its stages 01, 03, 04 and 05 must be complete. What 06 measured is told if it is there.
-        root: project root.
+        recipe, root: of the run; stages 01, 03, 04 and 05 must be complete. What 06 measured is told if it is there.
         target: the folder to write: new, empty, or an earlier export; returned, resolved.
 
     Raises:
@@ -77,8 +76,7 @@ def write_export(
     """Write the folder whole or not at all; whatever lies at ``target`` (returned) is replaced.
 
     Args:
-        model: what :func:`recnb.eager_llm.checkpoint.save_model` wrote.
-        adapter: folder of a peft adapter, or None.
+        model, adapter: folders, as :func:`recnb.eager_llm.checkpoint.save_model` and peft wrote them.
         items: item_id, title and codes (L integers) of each.
         about: what ``recnb.json`` says, but for the checksums of the files.
 

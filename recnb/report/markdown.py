@@ -29,11 +29,9 @@ def safe_html(text: str) -> str:
 
 
 def markdown(text: str, page_of: Callable[[str], str]) -> str:
-    """Markdown as safe HTML, its formulas as MathML.
+    """Markdown as safe HTML, its formulas (``$...$`` and ``$$...$$``) as MathML.
 
-    Args:
-        text: Markdown, with formulas as ``$...$`` and ``$$...$$``.
-        page_of: what a link to a notebook should lead to; where there is nothing, its text stands alone.
+    ``page_of``: what a link to a notebook should lead to; where there is nothing, its text stands alone.
     """
     renderer = _Renderer(page_of)
     page = safe_html(MarkdownWithMath(renderer, inline=_Inline(hard_wrap=False)).render(text))
@@ -44,12 +42,8 @@ def markdown(text: str, page_of: Callable[[str], str]) -> str:
 
 @cache
 def formula(tex: str, display: str) -> str:
-    """A formula as MathML that runs nothing; what the converter does not know stays as TeX in code type.
-
-    Args:
-        tex: without dollars.
-        display: ``inline`` or ``block``.
-    """
+    """TeX without dollars as MathML that runs nothing, ``inline`` or ``block``; what the converter does not know stays
+    as it is, in code type."""
     spaced = _FUNCTION.sub(r"\g<0>\\,", tex).replace("{aligned}", "{align*}")  # log p is not logp
     try:
         root = convert_to_element(spaced, display=display)

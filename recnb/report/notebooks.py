@@ -21,13 +21,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_page(executed: Path, recipe: str, links: Mapping[str, str]) -> bool:
-    """Write an executed notebook as one HTML page beside it; False: its page is up to date.
+    """Write an executed notebook of a recipe as one HTML page beside it; False: its page is up to date.
 
-    Args:
-        executed: the notebook.
-        recipe: name of the recipe, for the title.
-        links: all pages in their order, this one among them: which notebook below ``notebooks/``, without suffix ->
-            name of its page. A link to any other notebook becomes plain text.
+    ``links`` are all pages in their order, this one among them: which notebook below ``notebooks/``, without suffix ->
+    name of its page. A link to any other notebook becomes plain text.
     """
     source, target = executed.read_text(encoding="utf-8"), executed.with_suffix(".html")
     stamp = _stamp(source, executed.stem, recipe, json.dumps(dict(links)))

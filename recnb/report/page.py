@@ -14,7 +14,7 @@ from recnb.artifacts import hash_artifact, read_json, write_json, write_text
 from recnb.report import result
 from recnb.report.notebooks import render_page, templates, title_of
 from recnb.settings import Recipe, StageSpec, reasons
-from recnb.studies.claims import read_choices, read_comparisons, unfinished
+from recnb.studies.claims import choices, read_comparisons, unfinished
 from recnb.studies.ledger import read_published
 from recnb.workflow import recipe_text
 from recnb.workflow.manifest import artifact_hashes, read_manifest, report_folder, stage_folder
@@ -52,7 +52,8 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
     done = [view for view in views if view.made]
     ledger = _result(recipe, root, "ledger.json").get("rows", [])
     metrics = _result(recipe, root, "metrics.json")
-    choices = read_choices(recipe.name, root)
+    compared = read_comparisons(root)
+    measured = choices(compared.get(recipe.name, {}))
     earlier, settings = read_json(folder / "results.json"), settings_hash(recipe)
     chosen, more = pictures(folder / "figures", recipe.pictures)
     text = templates().get_template("index.html.j2").render(
@@ -64,10 +65,10 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
         verdicts=result.verdicts(metrics, read_published(recipe.published, recipe.wing)),
         seeds=result.seeds_table(earlier, ledger, metrics.get("ours", "")),
         seeds_said=result.seeds_said(earlier, settings),
-        unfinished=unfinished(read_comparisons(root), recipe.name, metrics.get("systems", {})),
+        unfinished=unfinished(compared, recipe.name, metrics.get("systems", {})),
         budget=result.budget(metrics), ledger=result.ledger_table(ledger),
-        choices=choices, choices_table=result.choices_table(choices), with_legend=result.with_legend,
-        choices_said=result.choices_said(choices, metrics, settings, manifests.get(recipe.evaluation, {})),
+        choices=measured, choices_table=result.choices_table(measured), with_legend=result.with_legend,
+        choices_said=result.choices_said(measured, metrics, settings, manifests.get(recipe.evaluation, {})),
         settings=_settings(recipe), recipe_yaml=recipe_text.as_yaml(recipe),
         environment=_environment([view.made for view in done]),
         duration=duration, size=size,

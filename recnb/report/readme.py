@@ -17,7 +17,7 @@ from recnb.errors import ArtifactError, RecnbError
 from recnb.evaluation.verdicts import told
 from recnb.report import result
 from recnb.report.result import ORIGIN, markdown_table, with_legend
-from recnb.studies.claims import pair, read_choices, read_comparisons, unfinished
+from recnb.studies.claims import choices, pair, read_comparisons, unfinished
 
 PAGE = "reports/README.md"
 LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
@@ -101,7 +101,7 @@ def choices_body(root: Path) -> str:
     for name, pairs in CODEBOOKS.items():
         found = [(pair(every[name], one, other, "R@10"), one, other) for one, other in pairs]
         said = [told(d, f"'{a}'", f"'{b}'") if d else f"'{a}' and '{b}': not measured" for d, a, b in found]
-        table = markdown_table(result.choices_table(read_choices(name, root)))
+        table = markdown_table(result.choices_table(choices(every[name])))
         parts.append("\n".join([f"`{name}`, validation R@10, paired:", "", table, "", *(f"- {line}" for line in said)]))
     return "\n\n".join(parts)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from recnb.evaluation.verdicts import told
+from recnb.evaluation.verdicts import side, told
 from recnb.studies.ledger import Published, shortfall
 
 _METRIC = re.compile(r"^[RN]@\d+")
@@ -84,16 +84,16 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
-    """Rows of :func:`recnb.studies.claims.read_choices`: the recipe, then one change each, clear ones in bold; sizes
-    of models where all are known."""
+    """Rows of :func:`recnb.studies.claims.choices`: the recipe, then one change each, in bold where its interval leaves
+    out zero; sizes of models where all are known."""
     sized = all("parameters" in row for row in choices)
     names = ["R@10", "N@10", "change of R@10", *(["parameters"] if sized else []), "steps", "minutes"]
-    rows: list[list[str]] = []
+    rows = []
     for row in choices:
-        change = f"{row['change']:+.4f}" if rows else ""
+        change = f"{row['diff']:+.4f}" if "diff" in row else ""
         rows.append([
             row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
-            Best(change) if row["clear"] else change, *([f"{row['parameters']:,}"] if sized else []),
+            Best(change) if change and side(row) else change, *([f"{row['parameters']:,}"] if sized else []),
             f"{row['steps']:,}", f"{row['seconds'] / 60:.1f}", " ".join(row["changed"]),
         ])  # fmt: skip
     columns = [("choice", ""), *((name, "n") for name in names), ("changed", "mono soft")]
@@ -104,7 +104,7 @@ def choices_said(choices: Sequence[Mapping[str, Any]], metrics: dict[str, Any], 
     """Why the recipe's own row among its choices is not what a run found on validation; empty without such numbers.
 
     Args:
-        choices: as of :func:`recnb.studies.claims.read_choices`.
+        choices: as of :func:`recnb.studies.claims.choices`.
         metrics, settings, made: of the run, its :func:`recnb.workflow.recipe.settings_hash`, its manifest.
     """
     checks = metrics.get("budget", {}).get("validation")

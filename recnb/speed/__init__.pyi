@@ -8,7 +8,7 @@ from .decoding import (
     synthetic_codes as synthetic_codes,
     synthetic_prompts as synthetic_prompts,
 )
-from .embedding import embedding_contest as embedding_contest, least_cosine as least_cosine
+from .embedding import embedding_contest as embedding_contest
 from .indexing import (
     balanced_contest as balanced_contest,
     free_kmeans_contest as free_kmeans_contest,
@@ -25,7 +25,6 @@ from .measure import (
     timed as timed,
 )
 from .retrieval import overlap as overlap
-from .scaling import Constants as Constants, projection as projection
 from .training import (
     Window as Window,
     dense_loss as dense_loss,

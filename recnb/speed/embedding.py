@@ -65,25 +65,12 @@ def embedding_contest(items: pd.DataFrame, config: SemanticConfig,
 def as_they_come(texts: list[str], encoder: TextEncoder, max_tokens: int, batch_size: int) -> np.ndarray:
     """Batches in the order of the texts, each padded to its longest, as model cards write it: (n, d) float32."""
     longest, vectors = min(max_tokens, encoder.tokenizer.model_max_length), []
+    options = {"padding": True, "padding_side": "right", "truncation": True, "max_length": longest}
     for start in range(0, len(texts), batch_size):
-        batch = encoder.tokenizer(
-            texts[start : start + batch_size], padding=True, padding_side="right", truncation=True,
-            max_length=longest, return_tensors="pt",
-        ).to(encoder.backbone.device)  # fmt: skip
-        ids, mask = batch["input_ids"], batch["attention_mask"]
+        batch = encoder.tokenizer(texts[start : start + batch_size], **options, return_tensors="pt")
+        ids, mask = (batch[part].to(encoder.backbone.device) for part in ("input_ids", "attention_mask"))
         hidden = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state.float()  # (b, S, d)
-        if encoder.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        pooled = hidden[:, 0] if encoder.pooling == "cls" else mean
         vectors.append(F.normalize(pooled, dim=-1) if encoder.normalise else pooled)
     return torch.cat(vectors).cpu().numpy()
-
-
-def least_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """The smallest cosine between rows of two (n, d) tables: what "equal" means for embeddings.
-
-    >>> least_cosine(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0], [0.0, 1.0]]))
-    1.0
-    """
-    return float(F.cosine_similarity(torch.from_numpy(a), torch.from_numpy(b)).min())

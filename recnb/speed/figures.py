@@ -35,9 +35,8 @@ def shares(parts: Mapping[str, float]) -> Figure:
     """Seconds of the parts of a whole as bars, largest first, each with its share."""
     ordered = pd.Series(parts).sort_values(ascending=False)
     figure, axis = plt.subplots(figsize=(7, 0.42 * len(ordered) + 0.9))
-    axis.barh(ordered.index, ordered, color=PALETTE[0], alpha=0.85)
-    for place, value in enumerate(ordered):
-        axis.text(value, place, f" {value / ordered.sum():.0%}", va="center", fontsize=9)
+    bars = axis.barh(ordered.index, ordered, color=PALETTE[0], alpha=0.85)
+    axis.bar_label(bars, [f" {share:.0%}" for share in ordered / ordered.sum()], fontsize=9)
     axis.set(xlabel="s", xlim=(0, 1.15 * ordered.max()))
     axis.invert_yaxis()
     figure.tight_layout()

@@ -62,13 +62,10 @@ class Contest:
 
 def contest(contestants: Mapping[str, Callable[[], Any]], rounds: int = 5, device: str = "cpu",
             memory: bool = False) -> Contest:
-    """Let contestants run against each other; one round before the counted ones warms everything up.
+    """Let contestants (name -> what to time; returns its result) run against each other.
 
-    Args:
-        contestants: name -> what to time; each returns its result, for comparison.
-        rounds: counted rounds.
-        device: ``cuda`` is waited for before a clock is read.
-        memory: run each once more, alone, for its :func:`peak_memory`.
+    One round before the counted ones warms everything up; ``cuda`` is waited for before a clock is read. ``memory``:
+    run each once more, alone, for its :func:`peak_memory`.
     """
     names, rows = list(contestants), []
     results: dict[str, Any] = {}
@@ -101,8 +98,7 @@ def timed(run: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
 def curve(make: Callable[[int], Callable[[], object]], sizes: Sequence[int], rounds: int, name: str) -> pd.DataFrame:
     """Median seconds at each size: a :func:`contest` without rivals, of what ``make(size)`` has prepared, unmeasured.
 
-    Returns:
-        one row per size: what (the name), size, seconds, slope (:func:`growth` over all sizes).
+    One row per size: what (the name), size, seconds, slope (:func:`growth` over all sizes).
     """
     alone = (contest({f"{name} = {size}": make(size)}, rounds).seconds for size in sizes)
     seconds = [float(rows.median().iloc[0]) for rows in alone]

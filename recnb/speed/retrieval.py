@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,9 @@ from recnb.recommenders.next_item import NextItemEncoder
 from recnb.speed.indexing import synthetic_embeddings
 from recnb.speed.measure import contest
 
-HNSW_LINKS = 32  # faiss's usual choice
-HNSW_LOOKS = 64  # candidates followed per query: recall against speed
+HNSW_LINKS, HNSW_LOOKS = 32, 64  # faiss's usual links; candidates followed per query: recall against speed
 
 Search = Callable[[np.ndarray, int], np.ndarray]  # queries (U, d), W -> the nearest items of each (U, W)
-
-
-def faiss_is_here() -> bool:
-    """Whether the optional package is installed."""
-    return find_spec("faiss") is not None
 
 
 def searches(vectors: np.ndarray, threads: int) -> dict[str, Search]:
@@ -60,14 +53,9 @@ def overlap(lists: np.ndarray, exact: np.ndarray) -> float:
 
 def against_search(generation: Callable[[int], Callable[[], Any]], sizes: Sequence[int], users: int, width: int,
                    rounds: int, threads: int, device: str = "cpu") -> pd.DataFrame:
-    """Generation beside both searches at each catalogue size, users in one batch and one user alone.
+    """Generation beside both searches in synthetic catalogues of each size, users in one batch and one user alone.
 
-    Args:
-        generation: N -> a search by generation for ``users`` users, ready to be timed.
-        sizes: N of synthetic catalogues.
-        users: users at a time.
-        width: items returned.
-        rounds, threads, device: of the contest.
+    ``generation``: N -> a search by generation for ``users`` users and ``width`` items, ready to be timed.
 
     Returns:
         one row per method and size: method, items, users per second, ms for one user (searches only), and the share of

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -74,10 +75,7 @@ def training_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int
     """Forward, backward and optimizer over the same targets, the windows in one batch and the pairs in several."""
     step = step_at_rate_0(model)
     plain = _over_pairs(windows, pairs_per_batch, lambda pairs: step(pair_loss(model, pairs)))
-    return {
-        "recnb, dense": lambda: step(dense_loss(model, windows)),
-        "one pair per target, all logits": plain,
-    }
+    return {"recnb, dense": lambda: step(dense_loss(model, windows)), "one pair per target, all logits": plain}
 
 
 def head_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) -> Losses:
@@ -92,7 +90,7 @@ def head_contest(model: Any, windows: Sequence[Window], pairs_per_batch: int) ->
 
     def backward(loss: torch.Tensor) -> float:
         loss.backward()
-        model.zero_grad(set_to_none=True)
+        model.zero_grad()
         return float(loss.detach())
 
     def ours() -> float:
@@ -133,20 +131,10 @@ def switch_contest(model: Any, windows: Sequence[Window], compiled: bool = False
         "eager attention": step(change=lambda own: own.set_attn_implementation("eager")),
     }
     if device == "cpu" and torch.get_num_threads() > 1:
-        contestants["one thread"] = step(_one_thread)
+        contestants["one thread"] = step(lambda: threadpool_limits(1))
     if compiled:
         contestants["torch.compile"] = step(change=lambda own: own.model.compile())
     return contestants
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def step_at_rate_0(model: Any) -> Callable[[torch.Tensor], float]:
@@ -156,7 +144,7 @@ def step_at_rate_0(model: Any) -> Callable[[torch.Tensor], float]:
     def step(loss: torch.Tensor) -> float:
         loss.backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         return float(loss.detach())
 
     return step
@@ -166,10 +154,7 @@ def learning_curve(loss_of: Callable[[Any], torch.Tensor], batches: Iterator[Any
                    budget: float, points: int, check: Callable[[], float]) -> pd.DataFrame:
     """Train for ``budget`` seconds and ``check`` the model ``points`` times on the way, while the clock stands still.
 
-    AdamW, at a constant rate after 20 warm-up steps.
-
-    Returns:
-        one row per check: seconds, steps, value.
+    AdamW, at a constant rate after 20 warm-up steps. One row per check: seconds, steps, value.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 20, total_iters=19)
@@ -183,7 +168,7 @@ def learning_curve(loss_of: Callable[[Any], torch.Tensor], batches: Iterator[Any
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         warm.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         float(loss.detach())  # waits for the device
         spent, steps = spent + time.perf_counter() - start, steps + 1
         if spent >= budget * (len(rows) + 1) / points:

@@ -27,33 +27,29 @@ def equal_fan_out_codes(n_items: int, seed: int) -> np.ndarray:
 
 
 def trie_costs(n_items: int, beams: int, seed: int, dicts: bool, rounds: int = 5) -> pd.DataFrame:
-    """What tries over N items cost: arrays, a dense table (a bit per vocabulary entry and prefix), dicts if asked for.
+    """What tries over N items cost: arrays, a dense table (a bit per vocabulary entry and prefix; computed, not built),
+    and ``dicts`` if asked for (some hundred bytes an item, twice while that is measured).
 
-    Args:
-        n_items: N.
-        beams: W prefixes that one step looks up, the same number at every N.
-        seed: of the codes.
-        dicts: build the trie of dicts too (some hundred bytes an item, twice while that is measured).
-        rounds: of building; a step takes twenty times as many.
+    One step looks up W ``beams``; a step takes twenty times as many ``rounds`` as building.
 
     Returns:
         one row per trie: trie, items, build (s), bytes (per item), step (s), and ``same``: whether dicts allow the same
-        tokens as arrays. The dense table is computed, not built, and has bytes only.
+        tokens as arrays.
     """
     rows = equal_fan_out_codes(n_items, seed)
-    make: dict[str, Callable[[], Any]] = {"arrays": lambda: Trie.from_tokens(rows)}
-    if dicts:
-        make["dicts"] = lambda: DictTrie(rows)
-    built = contest(make, rounds, memory=dicts)
+    kinds = ["arrays", "dicts"] if dicts else ["arrays"]
+    make: dict[str, Callable[[], Any]] = {"arrays": lambda: Trie.from_tokens(rows), "dicts": lambda: DictTrie(rows)}
+    built = contest({kind: make[kind] for kind in kinds}, rounds, memory=dicts)
     trie: Trie = built.results["arrays"]
     tree: Any = built.results.get("dicts")
 
     some = np.random.default_rng(seed).integers(len(rows), size=beams)
     nodes, prefixes = trie.path(some)[:, 1][None], rows[some].tolist()  # (1, W) on depth 1: 32 children each
-    ask: dict[str, Callable[[], Any]] = {"arrays": lambda: trie.branches(1, nodes)}
-    if dicts:
-        ask["dicts"] = lambda: [tree.allowed(row[:1]) for row in prefixes]
-    asked = contest(ask, rounds * 20)
+    ask: dict[str, Callable[[], Any]] = {
+        "arrays": lambda: trie.branches(1, nodes),
+        "dicts": lambda: [tree.allowed(row[:1]) for row in prefixes],
+    }
+    asked = contest({kind: ask[kind] for kind in kinds}, rounds * 20)
 
     held = {name: peak / len(rows) for name, peak in built.memory.items()} | {"arrays": trie.nbytes / len(rows)}
     held["dense table (computed)"] = (1 + sum(trie.nodes_per_level()[:-1])) * len(trie.vocabulary) / 8 / len(rows)

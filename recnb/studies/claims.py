@@ -31,20 +31,11 @@ def read_comparisons(root: Path, reports: str = "reports") -> dict[str, dict[str
     return {path.stem: read_artifact(path) for path in sorted((root / reports / "ablations").glob("*.json"))}
 
 
-def read_choices(name: str, root: Path) -> list[dict[str, Any]]:
-    """Measured choices of a recipe, the recipe itself first; empty if no comparison of this name was run.
-
-    Returns:
-        The rows of ``reports/ablations/<name>.json``, with ``change``, the difference of R@10 from the first row,
-        ``clear``: whether its 95 % interval leaves out zero, and the ``recipe_hash`` of the recipe.
-    """
-    comparison = read_comparisons(root).get(name, {"rows": []})
-    rows: list[dict[str, Any]] = comparison["rows"]
-    for row in rows:
-        found = pair(comparison, row["choice"], rows[0]["choice"], "R@10")
-        row |= {"change": found["diff"] if found else 0.0, "clear": bool(found and side(found))}
-        row |= {"recipe_hash": comparison.get("recipe_hash", "")}
-    return rows
+def choices(comparison: Mapping[str, Any], metric: str = "R@10") -> list[dict[str, Any]]:
+    """Rows of a comparison, each with its difference from the first row (:func:`pair`), which has none itself, and the
+    ``recipe_hash`` of all."""
+    rows, told = comparison.get("rows", []), {"recipe_hash": comparison.get("recipe_hash", "")}
+    return [row | (pair(comparison, row["choice"], rows[0]["choice"], metric) or {}) | told for row in rows]
 
 
 def pair(comparison: Mapping[str, Any], one: str, other: str, metric: str) -> dict[str, Any] | None:
@@ -157,24 +148,13 @@ def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R
 
 
 def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
-    """What each choice changed against the first row, which has no difference (missing).
-
-    Returns:
-        columns choice, the metric, N@10, seeds, diff, low, high, over, parameters (missing in old rows), steps,
-        minutes.
-    """
+    """:func:`choices` as a frame: choice, the metric, N@10, seeds (how many), diff, low, high, over, parameters, steps
+    (both may be missing), minutes."""
     import pandas as pd
 
-    first = comparison["rows"][0]["choice"]
-    rows = [
-        {"choice": row["choice"], metric: row.get(metric), "N@10": row["N@10"], "seeds": len(row["seeds"])}
-        | (pair(comparison, row["choice"], first, metric) or {})
-        | {name: row.get(name, float("nan")) for name in ("parameters", "steps")}
-        | {"minutes": row.get("seconds", float("nan")) / 60}
-        for row in comparison["rows"]
-    ]
-    names = ["choice", metric, "N@10", "seeds", "diff", "low", "high", "over", "parameters", "steps", "minutes"]
-    return pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
+    names = ["choice", metric, "N@10", "seeds", "diff", "low", "high", "over", "parameters", "steps", "seconds"]
+    found = pd.DataFrame(choices(comparison, metric)).reindex(columns=list(dict.fromkeys(names)))
+    return found.assign(seeds=found["seeds"].map(len), minutes=found["seconds"] / 60).drop(columns="seconds")
 
 
 def shared_effects(small: Mapping[str, Any], large: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
@@ -189,7 +169,7 @@ def shared_effects(small: Mapping[str, Any], large: Mapping[str, Any], metric: s
     names = [row["choice"] for row in small["rows"] if row["choice"] in known]
     rows = []
     for name in names[1:]:
-        found = [pair(comparison, name, names[0], metric) for comparison in (small, large)]
-        one, other = (each["diff"] if each else float("nan") for each in found)
-        rows.append({"choice": name, "small": one, "large": other, "same_sign": one * other > 0})
-    return pd.DataFrame(rows, columns=["choice", "small", "large", "same_sign"])
+        one, other = (pair(comparison, name, names[0], metric) or {} for comparison in (small, large))
+        rows.append((name, one.get("diff"), other.get("diff")))
+    found = pd.DataFrame(rows, columns=["choice", "small", "large"]).astype({"small": float, "large": float})
+    return found.assign(same_sign=found["small"] * found["large"] > 0)

@@ -77,8 +77,7 @@ def run_comparison(
     Args:
         path, root: the comparison file, and the project's root.
         overrides: for all variants, e.g. where the data lies; a variant's own change wins.
-        say: told one line per finished run, and what was left out.
-        minutes: start nothing more after this long; 0: no limit.
+        say, minutes: as of :func:`recnb.studies.trials.run_trials`; ``say`` is told of each finished run too.
 
     Returns:
         ``reports/ablations/<name of the file>.json``; written anew after each run.

@@ -15,9 +15,7 @@ _KINDS = {"measured": PALETTE[0], "published": "0.7", "derived": "0.85"}
 def standing(table: pd.DataFrame, metric: str) -> Figure:
     """Published and measured systems in order of a metric, the bar of each with its kind as colour.
 
-    Args:
-        table: of :func:`recnb.studies.ledger.build_ledger` or :func:`recnb.studies.ledger.main_table`.
-        metric: a column of it; rows without it are left out.
+    Of :func:`recnb.studies.ledger.build_ledger` or :func:`recnb.studies.ledger.main_table`; without it, left out.
     """
     rows = table.dropna(subset=[metric]).sort_values(metric)
     figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 1.2))
@@ -35,10 +33,7 @@ def standing(table: pd.DataFrame, metric: str) -> Figure:
 def compression(points: pd.DataFrame, metric: str) -> Figure:
     """Quality against the bits of a code, one colour per source; the random index is what meaning has to beat.
 
-    Args:
-        points: columns base (a panel each), source, bits, shape (e.g. "2 x 111", written at the point), and the metric
-            with ``margin``.
-        metric: column of ``points``.
+    ``points``: columns base (a panel each), source, bits, shape (e.g. "2 x 111"), and the metric with ``margin``.
     """
     bases = list(dict.fromkeys(points["base"]))
     colours = dict(zip(dict.fromkeys(points["source"]), PALETTE, strict=False))

@@ -59,11 +59,8 @@ class Published(BaseModel):
 
 
 def read_published(key: str, wing: str) -> Published | None:
-    """Published results on the data set of this key; none for an empty key: nothing was published on that data.
-
-    Args:
-        key: of the data set, as recipes name it (:attr:`recnb.settings.Recipe.published`).
-        wing: the package of a system (:attr:`recnb.settings.Recipe.wing`), where its ``published.yaml`` lies.
+    """Published results on the data set of a key (:attr:`recnb.settings.Recipe.published`), from the ``published.yaml``
+    of a system's wing (:attr:`recnb.settings.Recipe.wing`); none for an empty key: nothing was published on that data.
 
     Raises:
         RecipeError: no such key; the message names the nearest one.
@@ -103,7 +100,6 @@ def build_ledger(measured: Sequence[Row], reference: Published | None) -> pd.Dat
     Args:
         measured: system, metrics (the papers' protocol), why (what sets it apart from the target's conditions), commit
             and hardware of each, in the order in which they should stand.
-        reference: of :func:`read_published`.
 
     Returns:
         columns system, R@5, R@10, N@5, N@10 (and other metrics of ours), kind, gap R@10, gap N@10, why, commit,
@@ -150,10 +146,7 @@ def measured_rows(result: Mapping[str, Any], protocol: str = "kept") -> list[dic
 def main_table(results: Sequence[Row], reference: Published | None, protocol: str = "kept") -> pd.DataFrame:
     """Published rows of one data set and :func:`measured_rows` of its results, the best N@10 first.
 
-    Args:
-        results: of :func:`recnb.studies.tables.read_results`.
-        reference: of :func:`read_published`; its rows belong to the papers' protocol alone.
-        protocol: ``kept`` (the papers': seen items stay in the lists) or ``removed``.
+    Published rows belong to the protocol ``kept`` alone (the papers': seen items stay in the lists).
 
     Returns:
         columns system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
@@ -168,9 +161,7 @@ def main_table(results: Sequence[Row], reference: Published | None, protocol: st
 def hardware(device: str, threads: int, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """What a measurement ran on, in a few words: ``"Intel Xeon ... , 2 threads"`` or the GPU's name.
 
-    Args:
-        device, threads: as a stage's runtime says.
-        cpuinfo: where Linux names the processor; elsewhere python says what it knows.
+    Linux names the processor in ``cpuinfo``; elsewhere python says what it knows.
     """
     if device == "cuda":
         import torch

@@ -70,10 +70,7 @@ def run_table(
 
     Killed or out of time, the same call goes on: a finished stage is not run again, a training goes on from its last
     checkpoint. A seed that was measured on another machine, with the same settings, is taken from the results as it is.
-    Arguments and errors as of :func:`recnb.studies.comparisons.run_comparison`.
-
-    Returns:
-        the files written.
+    Arguments and errors as of :func:`recnb.studies.comparisons.run_comparison`; the files written are returned.
     """
     trials = Table.read(path).trials(root, overrides)  # all are checked before the first one runs
     written: dict[str, Path] = {}
@@ -103,10 +100,7 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
 
     Per system and protocol: means over users and seeds and each seed's own; "ours" is, seed by seed, what validation
     chose. Against the baseline with the highest N@10: the paired difference with an interval over users and seeds.
-
-    Args:
-        name: of the recipe without a seed; ``recipe`` is that of any run.
-        measured: seed -> what was measured; all with the same systems and users.
+    ``recipe`` is that of any run, ``name`` its own without a seed; systems and users of all seeds are the same.
     """
     measured = dict(sorted(measured.items()))
     folder = root / recipe.paths.reports / name

@@ -66,28 +66,20 @@ class Request(BaseModel):
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe with one seed: an ordinary run under a name of its own.
+    """One recipe with one seed: an ordinary run under a name of its own."""
 
-    Attributes:
-        group: under what its seeds add up: a choice of a comparison, a recipe of a table.
-        plan: what has to be run.
-        recipe: that of the plan, with the settings that only its ranks depend on.
-    """
-
-    group: str
-    plan: Plan
-    recipe: Recipe
+    group: str  # under what its seeds add up: a choice of a comparison, a recipe of a table
+    plan: Plan  # what has to be run
+    recipe: Recipe  # that of the plan, with the settings that only its ranks depend on
 
     def __str__(self) -> str:
         return f"{self.group}, seed {self.recipe.seed}"
 
 
 def run_trials(path: Path, trials: Sequence[Trial], minutes: float, say: Callable[[str], None]) -> Iterator[Trial]:
-    """Run trials in order; each is handed out when it has run. Any may copy from those before it.
+    """Run the trials of a file in order; each is handed out when it has run. Any may copy from those before it.
 
     Args:
-        path: the file that asks for them.
-        trials: all of them.
         minutes: none is started after this long; 0: no limit.
         say: told what is left then, and which trial does not fit into this machine and is left out.
 

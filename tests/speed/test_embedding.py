@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small import catalogue
 
 from recnb.embeddings.settings import SemanticConfig
 from recnb.embeddings.text import TextEncoder, embed_items, load_encoder, pooled_states
 from recnb.errors import RecipeError
-from recnb.speed.embedding import as_they_come, embedding_contest, least_cosine
+from recnb.speed.embedding import as_they_come, embedding_contest
 
 TEXTS = ["robots in space", "", "a dark crime story of love and war", "robots in space " * 20, "funny film", "war"]
 
@@ -30,9 +31,9 @@ def test_contestants_return_the_same_table(tiny_folder: Path) -> None:
     expected = embed_items(items, config)
     np.testing.assert_array_equal(tables["ours"], expected)
     for name in ("unsorted batches", "one by one"):
-        assert least_cosine(tables[name], expected) >= 0.9999
         np.testing.assert_allclose(tables[name], expected, atol=1e-5)
-    assert 0.9 < least_cosine(tables["ours, int8"], expected) < 0.99999
+    cosine = torch.cosine_similarity(torch.from_numpy(tables["ours, int8"]), torch.from_numpy(expected))
+    assert 0.9 < cosine.min() < 0.99999
 
 
 @pytest.mark.parametrize(("pooling", "normalise"), [("mean", True), ("cls", False)])
@@ -55,11 +56,3 @@ def test_an_encoder_that_does_more_is_no_contest(tiny_folder: Path, tmp_path: Pa
     SentenceTransformer(modules=modules).save(str(tmp_path / "encoder"))
     with pytest.raises(RecipeError, match="expected a transformer with mean or cls pooling"):
         embedding_contest(catalogue(), config_for(tmp_path / "encoder", encoder="sentence"))
-
-
-def test_least_cosine_finds_the_worst_row() -> None:
-    a = np.random.default_rng(0).normal(size=(5, 7))
-    b = 3 * a
-    assert least_cosine(a, b) == pytest.approx(1)
-    b[3] = -b[3]
-    assert least_cosine(a, b) == pytest.approx(-1)

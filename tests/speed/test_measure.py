@@ -28,7 +28,6 @@ from recnb.speed.decoding import (
 )
 from recnb.speed.indexing import synthetic_embeddings
 from recnb.speed.measure import Contest, contest, curve, growth, parts_of, peak_memory
-from recnb.speed.scaling import Constants, projection
 from recnb.speed.training import (
     Window,
     endless,
@@ -130,6 +129,8 @@ def test_synthetic_codes_are_an_index() -> None:
     assert rows.shape == (1000, 4) and rows.min() >= 100
     assert all(len(np.unique(rows[:, part], axis=0)) == 1000 for part in (slice(0, 2), slice(2, 4)))
     assert Trie.from_tokens(rows).nodes_per_level() == [32, 1000, 1000, 1000]
+    found = {n: codes_per_level(n, IndexConfig()) for n in (16, 17, 65_536, 12_101, 10**8)}
+    assert list(found.values()) == [4, 5, 256, 111, 10_000]
 
 
 def test_the_trie_of_dicts_allows_the_same(rows: np.ndarray) -> None:
@@ -201,7 +202,7 @@ def test_switches_change_the_time_and_not_the_loss(llama, windows: list[Window])
     assert all(loss == pytest.approx(exact, abs=1e-4) for loss in losses.values())
 
 
-# --- evaluation, retrieval, projection ------------------------------------------------------------------------------
+# --- evaluation, retrieval ------------------------------------------------------------------------------
 
 
 def test_string_metrics_are_item_metrics(rows: np.ndarray, llama) -> None:
@@ -245,15 +246,3 @@ def test_user_vectors_find_what_the_model_scores(temperature: float) -> None:
     model = SASRec(12, SasrecConfig(width=8, temperature=temperature), 4).eval()
     products = retrieval.user_vectors(model, histories) @ model.item_table().T
     np.testing.assert_allclose(products, model.scores(histories), atol=1e-5)
-
-
-def test_the_projection_multiplies_out() -> None:
-    measured = Constants(16, 1e-7, 1e-3, 1e-8, 1e-3, 1e-2, 1e-6, 256)
-    found = projection(measured, 10**8, 10**9, 10, 1).set_index("what")["amount"]
-    assert found["trie"] == pytest.approx(16e8 / 2**30)
-    assert found["nightly lists for all"] == pytest.approx(1e7 / 3600)
-    assert found["training"] == pytest.approx(1e7 / 3600)
-    twice = projection(measured, 10**8, 2 * 10**9, 10, 1).set_index("what")["amount"]
-    assert (twice / found).round(6).isin([1, 2]).all() and twice["trie"] == found["trie"]
-    assert [codes_per_level(n, IndexConfig()) for n in (16, 17, 65_536)] == [4, 5, 256]
-    assert [codes_per_level(n, IndexConfig()) for n in (12_101, 10**8)] == [111, 10_000]
