@@ -19,7 +19,7 @@ from recnb.artifacts import find_root
 from recnb.errors import RecnbError
 from recnb.report.page import build_report
 from recnb.settings import Recipe
-from recnb.workflow import doctor as examination, recipe_text, run as runner
+from recnb.workflow import doctor as examination, pack as packing, recipe_text, run as runner
 from recnb.workflow.execute import StageFailedError
 from recnb.workflow.plan import explain, make_plan
 from recnb.workflow.recipe import resolve_recipe
@@ -53,14 +53,16 @@ _SET = _argument(
     "--set", action="extend", default=[], dest="overrides", metavar="KEY=VALUE", nargs="+",
     help="change settings, e.g. train.epochs=1; the value is read as YAML; may be repeated",
 )  # fmt: skip
+_FOLDER = _argument("--to", required=True, type=Path, metavar="DIR", help="the folder to write")
+_SIZE: dict[str, Any] = {"type": packing.bytes_of, "default": 0, "metavar": "SIZE"}
 _MINUTES = _argument("--minutes", type=float, default=0.0, help="start no further run after this long")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. An error that the user can mend is one message on stderr, no trace."""
-    options = build_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the kernel is stopped, its notebook kept
     try:
+        options = build_parser().parse_args(arguments)
         return options.command(options) or OK
     except RecnbError as error:
         print(f"recnb: {error}", file=sys.stderr)
@@ -142,8 +144,7 @@ def report(options: Namespace) -> None:
       recnb report params/toy.yaml
     """
     root = find_root(options.recipe)
-    recipe = resolve_recipe(options.recipe, options.overrides, root)
-    _write_report(recipe, root, options.recipe, options.overrides)
+    _write_report(resolve_recipe(options.recipe, options.overrides, root), root, options.recipe, options.overrides)
 
 
 @_command(
@@ -186,10 +187,9 @@ def table(options: Namespace) -> None:
 
 
 @_command(
-    "pack", "the next stages as a folder for a far machine", _RECIPE, _SET,
-    _argument("--to", required=True, type=Path, metavar="DIR", help="the folder to write"),
-    _argument("--limit", metavar="SIZE", help="most bytes of a folder, e.g. 64MiB: several are written, DIR-1, DIR-2"),
-    _argument("--largest", metavar="SIZE", help="most bytes of a file that comes home, e.g. 16MiB (default: 256MiB)"),
+    "pack", "the next stages as a folder for a far machine", _RECIPE, _SET, _FOLDER,
+    _argument("--limit", help="most bytes of a folder, e.g. 64MiB: several are written, DIR-1, DIR-2", **_SIZE),
+    _argument("--largest", help="most bytes of a file that comes home, e.g. 16MiB (default: 256MiB)", **_SIZE),
     _argument(
         "--wheels", nargs="+", type=Path, default=[], metavar="PATH",
         help="wheels, or folders of wheels, for packages that the machine lacks, built for its Python and system",
@@ -207,12 +207,8 @@ def pack(options: Namespace) -> None:
       recnb pack params/toy.yaml --set runtime.device=auto --to packs/toy --limit 64MiB --largest 16MiB --wheels wheels/
       pip download pydantic --python-version 3.12 --only-binary=:all: -d wheels    wheels for a node with Python 3.12
     """
-    from recnb.workflow import pack as packing
-
     plan = make_plan(options.recipe, options.overrides)
-    sizes = (packing.bytes_of(text) if text else default for text, default in
-             ((options.limit, 0), (options.largest, packing.LARGEST)))  # fmt: skip
-    written = packing.pack(plan, options.to, options.wheels, *sizes)
+    written = packing.pack(plan, options.to, options.wheels, options.limit, options.largest)
     print(f"pack: {', '.join(map(str, written))}; there: python {written[0].name}/run.py --minutes 8")
     if plan.recipe.runtime.device == "cpu":
         print("runtime.device is cpu: a GPU there will not be used; with auto, here and there, it would be")
@@ -230,18 +226,13 @@ def unpack(options: Namespace) -> None:
     examples:
       recnb unpack toy-home
     """
-    from recnb.workflow.pack import unpack as take_home
-
-    plan, said = take_home(options.folder)
+    plan, said = packing.unpack(options.folder)
     print("\n".join(said))
     _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)
     print(f"to go on: {plan.command}")
 
 
-@_command(
-    "export", "write the trained model as a folder to take away", _RECIPE, _SET,
-    _argument("--to", required=True, type=Path, metavar="DIR", help="the folder to write"),
-)  # fmt: skip
+@_command("export", "write the trained model as a folder to take away", _RECIPE, _SET, _FOLDER)
 def export(options: Namespace) -> None:
     """Write the trained model of a finished run as a Hugging Face folder: weights, tokenizer, adapter, the catalogue
     with its codes, settings and checksums (recnb.json), and a model card with what was measured. An earlier export is
@@ -265,9 +256,8 @@ def export(options: Namespace) -> None:
 @_command(
     "recommend", "recommend from an exported folder",
     _argument("--model", required=True, type=Path, metavar="DIR", help="a folder that `recnb export` wrote"),
-    _argument(
-        "--history", required=True, action="append", metavar="ITEMS", help="item ids, oldest first; may be repeated"
-    ),
+    _argument("--history", required=True, action="append", metavar="ITEMS",
+              help="item ids, oldest first; may be repeated"),
     _argument("--top", type=int, default=10, metavar="N", help="length of the list (default: 10)"),
     _argument("--beam", type=int, metavar="W", help="beams of the search (default: as in the run)"),
     _argument("--device", choices=("cpu", "cuda", "mps"), default="cpu", help="default: cpu"),
@@ -319,14 +309,14 @@ def params_show(options: Namespace) -> None:
 @_command("params validate", "check recipe files", _argument("recipes", nargs="+", metavar="recipe"))
 def params_validate(options: Namespace) -> int:
     """Check recipe files, every one; the exit code is 2 if one was wrong."""
-    wrong = 0
+    code = OK
     for path in options.recipes:
         try:
             print(f"{path}: valid ({_load(path).name})")
         except RecnbError as error:
             print(error, file=sys.stderr)
-            wrong += 1
-    return USER_ERROR if wrong else OK
+            code = USER_ERROR
+    return code
 
 
 @_command(
@@ -338,8 +328,7 @@ def params_diff(options: Namespace) -> None:
     recipe = _load(options.recipe)
     other = _load(options.other) if options.other else recipe_text.defaults(recipe)
     rows = recipe_text.differences(recipe, other)
-    names = (options.recipe, options.other or "default")
-    print(recipe_text.side_by_side(rows, names) if rows else "no difference")
+    print(recipe_text.side_by_side(rows, (options.recipe, options.other or "default")) if rows else "no difference")
 
 
 @_command(

@@ -54,11 +54,8 @@ def differing_packages(root: Path) -> tuple[int, list[str]]:
     pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(encoding="utf-8") if lock.is_file() else "", re.M)
     differing = []
     for name, wanted in pins:
-        try:
-            found = metadata.version(name).partition("+")[0]  # a build label such as +cpu is no other version
-        except metadata.PackageNotFoundError:
-            found = "absent"
-        if found != wanted.partition("+")[0]:
+        found = next((each.version for each in metadata.distributions(name=name)), "absent")
+        if found.partition("+")[0] != wanted.partition("+")[0]:  # a build label such as +cpu is no other version
             differing.append(f"{name} {found} (lock: {wanted})")
     return len(pins), differing
 

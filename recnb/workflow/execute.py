@@ -185,13 +185,8 @@ def cell_labels(cells: list[Any]) -> dict[int, str]:
 
 def _failure(source: Path, error: Any) -> StageFailedError:
     """The error's last lines, without colours; one of recnb's own errors is its message alone."""
-    by_user = error.ename in _family(RecnbError)
-    lines = [_ANSI.sub("", line) for entry in error.traceback for line in str(entry).splitlines()]
-    lines = [line for line in lines if line.strip()]
-    said = str(error.evalue) if by_user else "\n".join(lines[-6:])
+    ours: list[type] = [RecnbError, *RecnbError.__subclasses__()]
+    by_user = error.ename in {each.__name__ for each in ours}
+    lines = _ANSI.sub("", "\n".join(map(str, error.traceback))).splitlines()
+    said = str(error.evalue) if by_user else "\n".join([line for line in lines if line.strip()][-6:])
     return StageFailedError(f"{source.name}, cell In [{error.exec_count}]: {error.ename}\n{said}", by_user)
-
-
-def _family(error: type) -> set[str]:
-    """The names of an error and of all that inherit from it."""
-    return {error.__name__}.union(*map(_family, error.__subclasses__()))

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,13 @@ import recnb
 from recnb.artifacts import files_of, git_commit, read_json, remove, write_atomic, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, RecnbError, nearest
 from recnb.settings import PathsConfig, StageSpec
-from recnb.workflow import far
+from recnb.workflow import far, manifest as manifests
 from recnb.workflow.execute import kernel_environment
 from recnb.workflow.graph import stage_named
-from recnb.workflow.manifest import (
-    MANIFEST,
-    artifact_hashes,
-    damaged_artifacts,
-    local_parts,
-    needed,
-    outside_files,
-    read_manifest,
-    recipe_changes,
-    report_folder,
-    stage_folder,
-)
+from recnb.workflow.manifest import MANIFEST, artifact_hashes, read_manifest, stage_folder
 from recnb.workflow.plan import Plan, decide, executed_path, explain, make_plan
 from recnb.workflow.progress import size
+from recnb.workflow.run import figures_of, restore_page
 
 # What the stages there import, and what that needs: all of it, or wheels, must be there.
 NEEDS = (
@@ -69,7 +60,7 @@ wheels in the pack: {wheels}
 """
 
 
-def pack(plan: Plan, to: Path, wheels: Sequence[Path] = (), limit: int = 0, largest: int = LARGEST) -> list[Path]:
+def pack(plan: Plan, to: Path, wheels: Sequence[Path] = (), limit: int = 0, largest: int = 0) -> list[Path]:
     """Write the next stages of a run as folders to carry to a far machine; earlier packs of that name are replaced.
 
     Args:
@@ -77,7 +68,7 @@ def pack(plan: Plan, to: Path, wheels: Sequence[Path] = (), limit: int = 0, larg
         to: the folder; with a ``limit`` that one would exceed: ``<to>-1``, ``<to>-2`` ..., to lie side by side there.
         wheels: wheels, or folders of them, for packages that the far machine lacks.
         limit: most bytes of a folder; 0: none.
-        largest: most bytes of a file that comes home.
+        largest: most bytes of a file that comes home; 0: :data:`LARGEST`.
 
     Raises:
         RecnbError: nothing is made yet, or nothing is left to do there; a folder holds something else; what a stage
@@ -87,18 +78,18 @@ def pack(plan: Plan, to: Path, wheels: Sequence[Path] = (), limit: int = 0, larg
     brought = {f"wheels/{wheel.name}": wheel for wheel in _wheels(wheels)}
     environment = kernel_environment(plan.recipe) | {"HF_HUB_OFFLINE": "1"}
     index: dict[str, Any] = {
-        "name": plan.recipe.name, "recipe": plan.recipe_path, "overrides": list(plan.overrides),
-        "commit": git_commit(plan.root), "made": made, "home": home, "largest": largest,
-        "there": {spec.name: local_parts(spec, plan.recipe, plan.root) for spec in there},
+        "name": plan.recipe.name, "recipe": plan.recipe_path, "overrides": plan.overrides,
+        "commit": git_commit(plan.root), "made": made, "home": home, "largest": largest or LARGEST,
+        "there": {spec.name: manifests.local_parts(spec, plan.recipe, plan.root) for spec in there},
         "needs": {each.name: each.version for name in NEEDS for each in metadata.distributions(name=name)},
         "environment": {name: value for name, value in environment.items() if name != "PYTHONPATH"},
     }  # fmt: skip
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".pack-") as temporary:
         room = min(limit - _INDEX_ROOM, LARGEST) if limit else LARGEST
-        parts = far.put(_files(plan, there) | brought, Path(temporary), "pack.zip", room)
-        paths = [Path(temporary) / part for part in parts]
-        return _written(to, [[path] for path in paths] if limit else [paths], index | {"parts": parts}, [*brought])
+        index["parts"] = far.put(_files(plan, there) | brought, Path(temporary), "pack.zip", room)
+        parts = [Path(temporary, part) for part in index["parts"]]
+        return _written(to, [[part] for part in parts] if limit else [parts], index, [*brought])
 
 
 def unpack(folder: Path) -> tuple[Plan, list[str]]:
@@ -109,8 +100,7 @@ def unpack(folder: Path) -> tuple[Plan, list[str]]:
     """
     index = read_json(folder / far.HOME)
     if not index:
-        beside = [path.parent.name for path in folder.absolute().parent.glob(f"*/{far.HOME}")]
-        hint = nearest(folder.name, beside)
+        hint = nearest(folder.name, (path.parent.name for path in folder.absolute().parent.glob(f"*/{far.HOME}")))
         raise ArtifactError(f"{folder}: expected a folder that a pack's run.py wrote, with {far.HOME}{hint}")
     plan = make_plan(index["recipe"], index["overrides"])
     if plan.recipe.name != index["name"]:
@@ -124,13 +114,10 @@ def bytes_of(text: str) -> int:
     Raises:
         RecnbError: it is no size, or less than a pack can be.
     """
-    try:
-        count = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        count = 0
-    if count < 2**20:
-        raise RecnbError(f"'{text}': expected a size of at least 1MiB, e.g. 64MiB")
-    return count
+    with suppress(ValidationError):
+        if (count := TypeAdapter(ByteSize).validate_python(text)) >= 2**20:
+            return count
+    raise RecnbError(f"'{text}': expected a size of at least 1MiB, e.g. 64MiB")
 
 
 # --- what goes there -------------------------------------------------------------------------------------------------
@@ -140,14 +127,13 @@ def _sorted_stages(plan: Plan) -> tuple[list[str], list[StageSpec], dict[str, st
     """Names of the stages that are made, those to run there, and name -> reason of those to run at home."""
     decisions = explain(plan)
     made = [decision.spec.name for decision in decisions if not decision.run]
-    there: list[StageSpec] = []
+    waiting = [decision.spec for decision in decisions if decision.run]
     home: dict[str, str] = {}
-    for spec in (decision.spec for decision in decisions if decision.run):
-        waits = [f"it reads {name}" for name in spec.inputs if name in home]
-        if reasons := [*filter(None, [spec.home]), *waits]:
-            home[spec.name] = reasons[0]
-        else:
-            there.append(spec)
+    for spec in waiting:
+        reasons = [spec.home, *(f"it reads {name}" for name in spec.inputs if name in home)]
+        if any(reasons):
+            home[spec.name] = next(filter(None, reasons))
+    there = [spec for spec in waiting if spec.name not in home]
     if not made:
         raise ArtifactError(f"no stage of '{plan.recipe.name}' is made yet: here first, {plan.command} --to STAGE")
     if not there:
@@ -160,18 +146,18 @@ def _files(plan: Plan, there: Sequence[StageSpec]) -> dict[str, Path]:
     artifacts of stages made here, and checkpoints with which they were begun."""
     recipe, root, package = plan.recipe, plan.root, Path(recnb.__file__).parent
     files = {f"recnb/{path.relative_to(package).as_posix()}": path for path in files_of(package)}
-    named = [root / plan.recipe_path, *(spec.file(root) for spec in there)]
-    for path in [*named, *(path for spec in there for path in outside_files(spec, recipe, root))]:
+    named = [path for spec in there for path in (spec.file(root), *manifests.outside_files(spec, recipe, root))]
+    for path in [root / plan.recipe_path, *named]:
         if not path.absolute().is_relative_to(root.absolute()):
             raise ArtifactError(f"{path} lies outside the project {root}: to be packed, it has to be in there")
         files[path.absolute().relative_to(root.absolute()).as_posix()] = path
     running = {spec.name for spec in there}
-    for name in sorted({*running, *(name for spec in there for name in spec.inputs)}):
-        folder = stage_folder(recipe, name, root)
-        artifacts = [] if name in running else [MANIFEST, *needed(there[0].name, name, recipe, root)["artifacts"]]
-        begun = folder.glob("scratch-*") if name in running else ()
-        for path in (file for top in [*(folder / each for each in artifacts), *begun] for file in files_of(top)):
-            files[f"runs/{recipe.name}/{name}/{path.relative_to(folder).as_posix()}"] = path
+    tops = [top for name in running for top in stage_folder(recipe, name, root).glob("scratch-*")]
+    for name in sorted({name for spec in there for name in spec.inputs} - running):
+        artifacts = manifests.needed(there[0].name, name, recipe, root)["artifacts"]
+        tops += [stage_folder(recipe, name, root) / artifact for artifact in (MANIFEST, *artifacts)]
+    runs = root / recipe.paths.runs
+    files |= {f"runs/{path.relative_to(runs).as_posix()}": path for top in tops for path in files_of(top)}
     return {name: path for name, path in files.items() if "__pycache__" not in name}
 
 
@@ -194,11 +180,11 @@ def _written(to: Path, shares: list[list[Path]], index: dict[str, Any], wheels: 
     for old in [to, *to.parent.glob(f"{to.name}-[0-9]*")]:
         if (old / far.PACK).is_file():
             remove(old)
-    home = "; ".join(f"{name} ({reason})" for name, reason in index["home"].items())
-    lists = {name: ", ".join(index[name]) for name in ("made", "there")} | {"home": home or "nothing"}
-    needs = "\n".join(f"- {name} {version}" for name, version in index["needs"].items())
-    about = {"folder": folders[0].name, "together": ", ".join(each.name for each in folders), "needs": needs}
-    page = _PAGE.format_map(index | lists | about | {"wheels": ", ".join(wheels) or "none"})
+    lists = {name: ", ".join(index[name]) for name in ("made", "there")} | {"wheels": ", ".join(wheels) or "none"}
+    lists["home"] = "; ".join(f"{name} ({reason})" for name, reason in index["home"].items()) or "nothing"
+    lists["needs"] = "\n".join(f"- {name} {version}" for name, version in index["needs"].items())
+    together = ", ".join(folder.name for folder in folders)
+    page = _PAGE.format_map(index | lists | {"folder": folders[0].name, "together": together})
     for folder, share in zip(folders, shares, strict=True):
 
         def fill(new: Path, share: list[Path] = share) -> None:
@@ -228,20 +214,20 @@ def _take(name: str, entry: dict[str, Any], folder: Path, plan: Plan, index: dic
             far.take(entry["parts"], [folder], Path(temporary))
         except far.PackError as error:
             raise ArtifactError(str(error)) from None
-        spec = stage_named(name, plan.recipe.stages)
-        if entry["state"] != "done":
-            return entry["state"] + _take_begun(spec, plan, Path(temporary))
-        return _take_made(spec, plan, Path(temporary), index["there"])
+        if entry["state"] == "done":
+            return _take_made(stage_named(name, plan.recipe.stages), plan, Path(temporary), index["there"])
+        return entry["state"] + _take_begun(stage_folder(plan.recipe, name, plan.root), Path(temporary))
 
 
 def _take_made(spec: StageSpec, plan: Plan, came: Path, sent: dict[str, dict[str, str]]) -> str:
-    """Put a stage that was made there in its place, once all of it is found to be right."""
+    """Put a stage that was made there in its place, once all of it is found to be right; older figures go, and an older
+    page of its notebook, since it shows another run."""
     recipe, root, name = plan.recipe, plan.root, spec.name
     as_sent = recipe.model_copy(update={"paths": PathsConfig()})  # the folders of a pack are called as usual
     manifest = read_manifest(as_sent, name, came)
-    if manifest is None or (damaged := damaged_artifacts(as_sent, name, came, manifest)):
+    if manifest is None or (damaged := manifests.damaged_artifacts(as_sent, name, came, manifest)):
         raise ArtifactError(f"{name}: {', '.join(damaged) if manifest else MANIFEST} is damaged or missing")
-    if changed := recipe_changes(name, recipe, manifest):
+    if changed := manifests.recipe_changes(name, recipe, manifest):
         raise ArtifactError(f"{name} was made there with another recipe: {'; '.join(changed[:3])}")
     for read, hashes in manifest["inputs"].items():
         found = read_manifest(recipe, read, root)
@@ -252,27 +238,18 @@ def _take_made(spec: StageSpec, plan: Plan, came: Path, sent: dict[str, dict[str
         if artifact_hashes(here) == artifact_hashes(manifest):
             return "is here already"
         raise ArtifactError(f"{name} is complete here, with other artifacts: to take those made there, remove {target}")
-    folder = stage_folder(as_sent, name, came)
+    folder, page = stage_folder(as_sent, name, came), executed_path(recipe, name, root)
     write_json(folder / MANIFEST, manifest | {"elsewhere": sent[name]})
     write_atomic(target, lambda new: folder.rename(new))
-    _take_figures(spec, plan, report_folder(as_sent, came) / "figures")
+    for old in [*figures_of(recipe, name, root), page, page.with_suffix(".html")]:
+        old.unlink(missing_ok=True)
+    restore_page(recipe, name, root)
     return f"taken: {manifest['seconds']:.0f} s on {manifest['device']}, {size(manifest['peak_memory'])}"
 
 
-def _take_figures(spec: StageSpec, plan: Plan, came: Path) -> None:
-    """Figures of a stage, in place of older ones; an older page of its notebook goes, since it shows another run."""
-    figures, page = report_folder(plan.recipe, plan.root) / "figures", executed_path(plan.recipe, spec.name, plan.root)
-    for old in [*figures.glob(f"{spec.name}-*"), page, page.with_suffix(".html")]:
-        old.unlink(missing_ok=True)
-    figures.mkdir(parents=True, exist_ok=True)
-    for file in came.glob(f"{spec.name}-*"):
-        shutil.copy2(file, figures)
-
-
-def _take_begun(spec: StageSpec, plan: Plan, came: Path) -> str:
+def _take_begun(target: Path, came: Path) -> str:
     """Keep the checkpoints of a stage that was not completed there: the next pack carries them."""
-    scratch = list((came / "runs" / plan.recipe.name / spec.name).glob("scratch-*"))
+    scratch = list(came.glob(f"runs/*/{target.name}/scratch-*"))
     for folder in scratch:
-        target = stage_folder(plan.recipe, spec.name, plan.root) / folder.name
-        write_atomic(target, lambda new, folder=folder: folder.rename(new))  # type: ignore[misc]
+        write_atomic(target / folder.name, lambda new, folder=folder: folder.rename(new))  # type: ignore[misc]
     return "; its checkpoints go with the next pack" if scratch else "; it had nothing yet to go on from"

@@ -62,7 +62,7 @@ def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
 def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> Execution:
     target = executed_path(plan.recipe, spec.name, plan.root)
     failed = target.with_suffix(".failed.ipynb")
-    for old in (failed, *_figures(plan.recipe, spec.name, plan.root)):  # a figure no longer drawn must not stay
+    for old in (failed, *figures_of(plan.recipe, spec.name, plan.root)):  # a figure no longer drawn must not stay
         old.unlink(missing_ok=True)
     parameters = {"recipe": plan.recipe_path, "overrides": list(plan.overrides)}
     before = read_manifest(plan.recipe, spec.name, plan.root)
@@ -119,13 +119,14 @@ def restore_page(recipe: Recipe, stage: str, root: Path) -> bool:
 def _keep_page(spec: StageSpec, plan: Plan) -> None:
     def fill(folder: Path) -> None:
         executed = executed_path(plan.recipe, spec.name, plan.root)
-        for file in (executed, *_figures(plan.recipe, spec.name, plan.root)):
+        for file in (executed, *figures_of(plan.recipe, spec.name, plan.root)):
             shutil.copy2(file, folder / file.name)
 
     write_folder_atomic(stage_folder(plan.recipe, spec.name, plan.root) / PAGE, fill)
 
 
-def _figures(recipe: Recipe, stage: str, root: Path) -> list[Path]:
+def figures_of(recipe: Recipe, stage: str, root: Path) -> list[Path]:
+    """What a stage has drawn for the report page."""
     return list((report_folder(recipe, root) / "figures").glob(f"{stage}-*"))
 
 
