@@ -31,6 +31,7 @@ from recnb.artifacts import (
     fingerprint,
     git_commit,
     hash_json,
+    hash_once,
     json_values,
     read_artifact,
     remove,
@@ -224,14 +225,17 @@ class Stage:
         was complete, nothing changes. Prints one line.
 
         Raises:
-            ArtifactError: artifacts that the stage declares are missing; what was made before stays, whole.
+            ArtifactError: artifacts that the stage declares are missing, or another kernel wrote over them; what was
+                made before stays, whole.
         """
         looked = bool(self._made) and not self._written
-        here = self._made if looked else {name for name in self._written if (self._new / name).exists()}
+        whole = {name for name, new in self._written.items() if hash_once(self._new / name) == new["sha256"]}
+        here = self._made if looked else whole
         if self.writes and (missing := sorted({*self.spec.outputs, *self._written}.difference(here))):
             raise ArtifactError(
                 f"{self.spec.name} has not written {', '.join(missing)}: run all cells of "
-                f"{manifests.notebook_of(self.spec.name, self.recipe)}. What was made before is as it was"
+                f"{manifests.notebook_of(self.spec.name, self.recipe)}, in one kernel at a time. "
+                "What was made before is as it was"
             )
         if self.writes and not looked:
             self._take_place()

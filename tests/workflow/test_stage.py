@@ -238,6 +238,29 @@ def test_a_stage_closes_with_all_that_it_declares(root: Path, monkeypatch: pytes
     assert read_manifest(recipe_of(root), "01_data", root) is not None
 
 
+def test_of_two_kernels_with_one_stage_none_takes_what_the_other_wrote(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, "x.npy", "y.npy")
+    made = open_stage(root, "01_data")
+    for name in ("x.npy", "y.npy"):
+        made.write(name, np.arange(2))
+    made.close()
+    before = contents(made.folder)
+    one, other = open_stage(root, "01_data"), open_stage(root, "01_data")
+    other.write("x.npy", np.arange(3))
+    for name in ("x.npy", "y.npy"):
+        one.write(name, np.arange(4))
+    other.write("y.npy", np.arange(5))
+    for stage, lost in ((one, "y.npy"), (other, "x.npy")):
+        with pytest.raises(ArtifactError, match=f"has not written {lost}: .* in one kernel at a time"):
+            stage.close()
+    assert {name: content for name, content in contents(made.folder).items() if "scratch-" not in name} == before
+    other.write("x.npy", np.arange(3))
+    other.close()
+    assert [len(open_stage(root, "01_data").read("01_data", name)) for name in ("x.npy", "y.npy")] == [3, 5]
+
+
 def test_a_stage_may_declare_every_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(monkeypatch, optional=("*",))
     for _ in range(2):
