@@ -192,6 +192,8 @@ class TaskBuilder:
             )
         if len(self._users) == 0:
             raise DataError("no user is left to train on: each needs two training interactions and the recipe's floors")
+        if len(self._targets()[0]) == 0:
+            raise DataError("no target is left to train on: no item that may be one follows another; lower the floors")
 
     def epoch(self, epoch: int) -> list[Sample]:
         """All samples of one epoch, in task order (the loader shuffles); draws depend on (seed, epoch) only."""
@@ -248,6 +250,13 @@ class TaskBuilder:
         for user, draw in zip(self._users.tolist(), rng.random(len(self._users)), strict=True):
             yield user, *self._at(user, 1 + int(draw * (len(self._events(user)) - 1)))
 
+    def _targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """User and position of every training target that has a history, of the users and items that count."""
+        owner = np.repeat(np.arange(len(self.train)), self.train.lengths)
+        place = np.arange(len(owner)) - self.train.offsets[owner]
+        kept = (place > 0) & np.isin(owner, self._users) & self._wanted[self.train.items]
+        return owner[kept], place[kept]
+
     # -- sequential tasks -------------------------------------------------------------------------------------------
 
     def windows(self, epoch: int) -> np.ndarray:
@@ -289,10 +298,7 @@ class TaskBuilder:
 
     def _per_target(self, rng: np.random.Generator) -> Iterator[Sample]:
         """A sample for every training target that has a history."""
-        owner = np.repeat(np.arange(len(self.train)), self.train.lengths)
-        place = np.arange(len(owner)) - self.train.offsets[owner]
-        kept = (place > 0) & np.isin(owner, self._users) & self._wanted[self.train.items]
-        for user, position in zip(owner[kept].tolist(), place[kept].tolist(), strict=True):
+        for user, position in zip(*map(np.ndarray.tolist, self._targets()), strict=True):
             history, target = self._at(user, position)
             before, _ = self._instruction("seqrec", rng)
             sample = self._sample("seqrec", [before, self._pieces.history(history)], self._tokens[target], target)

@@ -4,6 +4,7 @@ from .build import (
     ItemIndex as ItemIndex,
     aligned_codes as aligned_codes,
     build_index as build_index,
+    codes_per_level as codes_per_level,
     hierarchical_codes as hierarchical_codes,
     read_embeddings as read_embeddings,
     read_index as read_index,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import itertools
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sandbox import ROOT
 from small import TASKS, USERS, K, L, N, T, builder, catalogue, sequences, vocabulary
 
 from recnb.data.schema import Sequences, has_text, titles_of
@@ -155,6 +158,18 @@ def test_selection_by_user_and_target() -> None:
         assert answers and min(answers) >= 10
     with pytest.raises(DataError, match="no user is left"):
         builder(VOCABULARY, users=np.zeros(USERS, dtype=bool))
+    with pytest.raises(DataError, match="no target is left"):
+        builder(VOCABULARY, targets=np.zeros(N, dtype=bool))
+
+
+def test_notebooks_hand_every_setting_of_windows_on() -> None:
+    """A setting that a notebook forgets changes nothing, and is then said to have been measured."""
+    for name in ("04_train", "05_anneal"):
+        cells = json.loads((ROOT / "notebooks" / "eager_llm" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        tree = ast.parse("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "TaskBuilder"]
+        given = [{keyword.arg for keyword in call.keywords} for call in calls]
+        assert given and all({"dense", "burn_in", "con_before"} <= names for names in given)
 
 
 def test_prompts_end_where_the_answer_begins() -> None:
