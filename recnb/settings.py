@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -92,6 +93,10 @@ class StageSpec:
     def belongs_to(self, recipe: Recipe) -> bool:
         """Whether a run of this recipe includes the stage."""
         return not self.switch or bool(attrgetter(self.switch)(recipe))
+
+    def declares(self, artifact: str) -> bool:
+        """Whether the stage may write an artifact of this name."""
+        return "/" not in artifact and any(fnmatchcase(artifact, name) for name in (*self.outputs, *self.optional))
 
     def file(self, root: Path) -> Path:
         """The notebook itself."""

@@ -77,10 +77,20 @@ def take(parts: dict[str, str], folders: list[Path], target: Path) -> None:
             if (found := hashlib.sha256(content).hexdigest()) != sha:
                 raise PackError(f"{path} is damaged: sha256 {found[:12]}…, expected {sha[:12]}…; carry it once more")
             whole.write(content)
-        with zipfile.ZipFile(whole) as archive:
-            for entry in archive.infolist():  # with its time: a stage tells a large model's file by that
-                then = calendar.timegm((*entry.date_time, 0, 0, 0))
-                os.utime(archive.extract(entry, target), (then, then))
+        try:
+            with zipfile.ZipFile(whole) as archive:
+                for entry in archive.infolist():  # with its time: a stage tells a large model's file by that
+                    then = calendar.timegm((*entry.date_time, 0, 0, 0))
+                    os.utime(archive.extract(entry, target), (then, then))
+        except zipfile.BadZipFile as error:
+            raise PackError(f"{', '.join(parts)}: {error}") from None
+
+
+def minutes(text: str) -> float:
+    """A time, 0 for no limit."""
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise ValueError
+    return value
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -91,7 +101,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser("python pack/run.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--minutes", type=float, default=0.0, help="end within this time (0: no limit)")
+    parser.add_argument("--minutes", type=minutes, default=0.0, help="end within this time (0: no limit)")
     parser.add_argument("--last", nargs=1, default=[], metavar="STAGE", help="end with this stage, e.g. 06")
     parser.add_argument("--leave", nargs="+", default=[], metavar="STAGE", help="not to be carried home: too large")
     parser.add_argument("--out", type=Path, help="where what comes home is put (default: <recipe>-home)")
@@ -125,8 +135,11 @@ class Machine:
     def lay_out(self, here: Path) -> None:
         """The project as far as it was packed, once; packs beside this one hold parts. Then a look at this Python."""
         if _json(self.work / PACK) != self.index:
+            if self.work.exists() and not (self.work / PACK).is_file():
+                raise PackError(f"{self.work} is there, and no pack was laid out in it: move it, or the packs")
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir()
+            (self.work / PACK).write_text("{}", encoding="utf-8")  # begun: laid out anew if it does not come to its end
             packs = [pack.parent for pack in here.parent.glob(f"*/{PACK}") if _json(pack) == self.index]
             take(self.index["parts"], packs, self.work)
             for wheel in filter(_fits, self.work.glob("wheels/*.whl")):

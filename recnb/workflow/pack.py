@@ -7,6 +7,7 @@ taken there as they are. A stage made there keeps in its manifest what made it, 
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import zipfile
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import BaseModel, ByteSize, Field, TypeAdapter, ValidationError
 
 import recnb
 from recnb.artifacts import files_of, git_commit, read_json, remove, write_atomic, write_folder_atomic, write_json
@@ -60,6 +61,23 @@ wheels in the pack: {wheels}
 """
 
 
+class Came(BaseModel):
+    """What ``home.json`` holds of a stage."""
+
+    state: Literal["done", "failed", "stopped"]
+    parts: dict[Annotated[str, Field(pattern=r"^[\w-]+\.zip\.\d+$")], str]  # names in its own folder, and no other
+
+
+class Home(BaseModel):
+    """What :func:`unpack` reads of ``home.json``."""
+
+    name: str
+    recipe: str
+    overrides: list[str]
+    there: dict[str, dict[str, str]]
+    stages: dict[str, Came]
+
+
 def pack(plan: Plan, to: Path, wheels: Sequence[Path] = (), limit: int = 0, largest: int = 0) -> list[Path]:
     """Write the next stages of a run as folders to carry to a far machine; earlier packs of that name are replaced.
 
@@ -98,10 +116,13 @@ def unpack(folder: Path) -> tuple[Plan, list[str]]:
     Raises:
         RecnbError: no folder that ``run.py`` wrote; of another recipe; damaged; a stage is complete here already.
     """
-    index = read_json(folder / far.HOME)
-    if not index:
+    try:
+        index = Home.model_validate(read_json(folder / far.HOME)).model_dump()
+    except ValidationError as error:
         hint = nearest(folder.name, (path.parent.name for path in folder.absolute().parent.glob(f"*/{far.HOME}")))
-        raise ArtifactError(f"{folder}: expected a folder that a pack's run.py wrote, with {far.HOME}{hint}")
+        lacks = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors()[:3])
+        said = f"{folder}: expected a folder that a pack's run.py wrote, with {far.HOME}; it lacks or spoils: {lacks}"
+        raise ArtifactError(f"{said}{hint}") from None
     plan = make_plan(index["recipe"], index["overrides"])
     if plan.recipe.name != index["name"]:
         raise ArtifactError(f"{folder} is of recipe '{index['name']}', but {index['recipe']} is '{plan.recipe.name}'")
@@ -177,8 +198,8 @@ def _written(to: Path, shares: list[list[Path]], index: dict[str, Any], wheels: 
     for folder in folders:
         if folder.exists() and not (folder / far.PACK).is_file():
             raise ArtifactError(f"{folder} is there and no pack (it has no {far.PACK}): name another with --to")
-    for old in [to, *to.parent.glob(f"{to.name}-[0-9]*")]:
-        if (old / far.PACK).is_file():
+    for old in to.parent.iterdir():
+        if re.fullmatch(rf"{re.escape(to.name)}(-\d+)?", old.name) and (old / far.PACK).is_file():
             remove(old)
     lists = {name: ", ".join(index[name]) for name in ("made", "there")} | {"wheels": ", ".join(wheels) or "none"}
     lists["home"] = "; ".join(f"{name} ({reason})" for name, reason in index["home"].items()) or "nothing"
@@ -225,6 +246,9 @@ def _take_made(spec: StageSpec, plan: Plan, came: Path, sent: dict[str, dict[str
     recipe, root, name = plan.recipe, plan.root, spec.name
     as_sent = recipe.model_copy(update={"paths": PathsConfig()})  # the folders of a pack are called as usual
     manifest = read_manifest(as_sent, name, came)
+    strange = [made for made in (manifest or {}).get("artifacts", {}) if not spec.declares(made)]
+    if strange:
+        raise ArtifactError(f"{name}: {', '.join(strange)} is no artifact of this stage")
     if manifest is None or (damaged := manifests.damaged_artifacts(as_sent, name, came, manifest)):
         raise ArtifactError(f"{name}: {', '.join(damaged) if manifest else MANIFEST} is damaged or missing")
     if changed := manifests.recipe_changes(name, recipe, manifest):

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +245,7 @@ class Stage:
 
     def _put(self, name: str, write: Callable[[Path], None]) -> Path:
         self._refuse_if_closed(name)
-        if not self._declares(name):
+        if not self.spec.declares(name):
             declared = [*self.spec.outputs, *self.spec.optional]
             said = f"declared: {', '.join(declared) or 'none'}{nearest(name, declared)}"
             raise ArtifactError(f"{self.spec.name} declares no artifact '{name}'; {said}")
@@ -257,9 +256,6 @@ class Stage:
             write(path)
             self._written[name] = fingerprint(path)
         return path
-
-    def _declares(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in (*self.spec.outputs, *self.spec.optional))
 
     def _refuse_if_closed(self, what: str) -> None:
         if self._closed:
@@ -274,7 +270,7 @@ class Stage:
         old.mkdir()
         (self.folder / manifests.MANIFEST).unlink(missing_ok=True)
         for path in list(self.folder.iterdir()):
-            if path != self._scratch and (path.name == manifests.PAGE or self._declares(path.name)):
+            if path != self._scratch and (path.name == manifests.PAGE or self.spec.declares(path.name)):
                 os.replace(path, old / path.name)
         for name in (*self._written, manifests.MANIFEST):
             os.replace(self._new / name, self.folder / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -156,7 +157,8 @@ def test_out_of_time_goes_on_behind_its_checkpoint_there_and_in_the_next_pack(
     pack = project.parent / "packs" / "mine"
     assert "02_embeddings stopped" in there(pack, "--minutes", "0.05", code=3)
     home, begun = pack.parent / "mine-home", "runs/mine/02_embeddings/scratch-*/checkpoint/half.txt"
-    work = subprocess.Popen([sys.executable, pack / "run.py"])
+    work = subprocess.Popen([sys.executable, pack / "run.py"], stdout=subprocess.PIPE, text=True)
+    assert work.stdout and "running" in next(line for line in work.stdout if "running" in line)  # it listens now
     while not list((pack.parent / "mine-work").glob(begun)):
         assert work.poll() is None
         time.sleep(0.1)
@@ -245,6 +247,47 @@ def test_what_is_wrong_is_a_sentence(project: Path, capsys: pytest.CaptureFixtur
     data.write_text(data.read_text(encoding="utf-8").replace("[1, 2]", "[1, 3]"), encoding="utf-8")
     make(project, "01_data")
     assert "from another 01_data than is here" in said("unpack", str(home))
+
+
+def test_what_is_somebody_elses_stays(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(project, "01_data")
+    ask = ("pack", "params/mine.yaml", "--to")
+    command(capsys, *ask, "../packs/mine-8b")
+    command(capsys, *ask, "../packs/mine")
+    pack, own = project.parent / "packs" / "mine", project.parent / "packs" / "mine-work" / "thesis.txt"
+    assert (pack.parent / "mine-8b" / "pack.json").is_file(), "another pack, though its name begins alike"
+    own.parent.mkdir()
+    own.write_text("years", encoding="utf-8")
+    assert "no pack was laid out in it" in there(pack, code=2) and own.read_text(encoding="utf-8") == "years"
+    for minutes in ("-1", "nan", "soon"):
+        assert "argument --minutes: invalid minutes value" in there(pack, "--minutes", minutes, code=2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"stages": []}, "stages"),
+        ({"there": None}, "there"),
+        ({"overrides": 3}, "overrides"),
+        ({"stages": {"02_embeddings": {"state": "fine", "parts": {}}}}, "stages.02_embeddings.state"),
+        ({"stages": {"02_embeddings": {"state": "done", "parts": {"../01.zip.01": "0" * 64}}}}, "stages.02_embeddings"),
+    ],
+)
+def test_a_spoilt_list_of_what_came_home(
+    project: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Any], said: str
+) -> None:
+    make(project, "01_data")
+    home = project / "home"
+    home.mkdir()
+    whole = {"name": "mine", "recipe": "params/mine.yaml", "overrides": [], "there": {}, "stages": {}}
+    (home / "home.json").write_text(json.dumps(whole | changed), encoding="utf-8")
+    assert f"it lacks or spoils: {said}" in command(capsys, "unpack", str(home), code=2)
+
+
+def test_what_joins_to_no_zip_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.zip.01").write_bytes(b"no zip")
+    with pytest.raises(far.PackError, match="a.zip.01: File is not a zip file"):
+        far.take({"a.zip.01": hashlib.sha256(b"no zip").hexdigest()}, [tmp_path], tmp_path)
 
 
 def test_sizes() -> None:
