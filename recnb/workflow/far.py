@@ -119,6 +119,9 @@ def main() -> int:
                 raise PackError(f"no stage '{asked}' in this pack; expected one of {', '.join(index['there'])}")
         machine.lay_out(here)
         return machine.run(until, tuple(options.last), tuple(options.leave))
+    except KeyboardInterrupt:  # between two stages: what is made stays in the folder at work
+        print("told to end: the same command goes on")
+        return EXIT_CODES["stopped"]
     except PackError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return TO_MEND
@@ -185,7 +188,6 @@ class Machine:
         """Run a stage in a process of its own, and end it when time is out: done, failed or stopped."""
         if until - time.monotonic() < _LEAST:
             return "stopped"
-        print(f"{stage} running", flush=True)
         paths = [str(self.work / "site"), str(self.work), os.environ.get("PYTHONPATH", "")]
         environment = self.index["environment"] | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {"RECNB_COMMIT": self.index["commit"], "GIT_CEILING_DIRECTORIES": str(self.work.parent)}
@@ -194,6 +196,7 @@ class Machine:
         with self.log(stage).open("a", encoding="utf-8") as said:
             tied: dict[str, Any] = {"stdout": said, "stderr": subprocess.STDOUT, "process_group": 0}
             try:
+                print(f"{stage} running", flush=True)
                 done = subprocess.run(command, cwd=self.work, env=environment, timeout=until - time.monotonic(), **tied)
             except (subprocess.TimeoutExpired, KeyboardInterrupt):  # or this process is told to end
                 return "done" if self.made(stage) else "stopped"
