@@ -60,6 +60,11 @@ class Forks:
         pairs = zip(self.rows, self.cuts, self.endings, strict=True)
         return [np.concatenate([self.lists[row][:cut], ending]).astype(np.int64) for row, cut, ending in pairs]
 
+    def take(self, chosen: np.ndarray) -> Forks:
+        """Some of the forks, by their numbers; the lists stay."""
+        endings = [self.endings[fork] for fork in chosen.tolist()]
+        return Forks(self.lists, self.rows[chosen], self.cuts[chosen], endings)
+
     def places(self) -> np.ndarray:
         """(lists, w) the forks of each list in any order, -1 behind the last; w is the most that one list has."""
         order = np.argsort(self.rows, kind="stable")
@@ -181,7 +186,7 @@ class ForkTree(TokenTree):
         self.next_position = cuts
 
     def read_on(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Read c tokens per fork (B, w, c), padded on the left where not ``real``; returns the last states (B, w, d)."""
+        """Read c tokens per fork (B, w, c), padding on the left not ``real``; returns the last states (B, w, d)."""
         batch, forks, length = tokens.shape
         positions = (self.next_position[..., None] + real.cumsum(-1) - 1).flatten(1)  # (B, w * c)
         self.key_positions = torch.cat([self.key_positions, positions], dim=1)
