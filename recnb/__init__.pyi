@@ -5,6 +5,7 @@ from . import (
     evaluation as evaluation,
     index as index,
     llm as llm,
+    llm4sbr as llm4sbr,
     recommenders as recommenders,
     speed as speed,
     studies as studies,

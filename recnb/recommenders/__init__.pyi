@@ -16,11 +16,15 @@ from .interface import (
 from .losses import NegativeSampler as NegativeSampler, info_nce as info_nce, sampled_softmax as sampled_softmax
 from .next_item import NextItemEncoder as NextItemEncoder, train_sequential as train_sequential
 from .sasrec import SASRec as SASRec
+from .session_graph import SessionGraph as SessionGraph, session_graph as session_graph
+from .session_model import SessionModel as SessionModel, train_session_model as train_session_model
 from .settings import (
     BaselinesConfig as BaselinesConfig,
     Bert4recConfig as Bert4recConfig,
     Gru4recConfig as Gru4recConfig,
     SasrecConfig as SasrecConfig,
+    SessionModelConfig as SessionModelConfig,
     TigerConfig as TigerConfig,
 )
+from .srgnn import SRGNN as SRGNN
 from .tiger import TIGER as TIGER, train_tiger as train_tiger

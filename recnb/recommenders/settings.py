@@ -96,6 +96,27 @@ class TigerConfig(Section):
     validation_users: int = Field(1000, ge=0, description="validate on this many users, drawn once; 0: all")
 
 
+class SessionModelConfig(Section):
+    """06_session_models: what the models of sessions have in common; the defaults train one well on a CPU."""
+
+    width: int = Field(100, ge=2, description="d, of item vectors and views (paper: 100)")
+    dropout: Share = Field(0.2, description="on item vectors (paper: none)")
+    epochs: Positive = Field(30, description="at most; early stopping decides")
+    batch_size: Positive = Field(256, description="samples per step (paper: 100)")
+    learning_rate: Rate = Field(2e-3, description="of Adam (paper: 1e-3)")
+    patience: Positive = Field(3, description="validations without a better one before stopping (paper: 5)")
+    schedule: Literal["constant", "step"] = Field(
+        "constant", description="constant: AdamW after a short warm-up; step: the paper's Adam, a tenth every 3 epochs"
+    )
+    weight_decay: float = Field(0.0, ge=0, le=10, description="constant: AdamW's")
+    l2: float = Field(1e-5, ge=0, le=1, description="step: L2 inside Adam (paper: 1e-5)")
+    attention: Literal["sum", "softmax"] = Field("sum", description="weights of the long view, as they are or softmax")
+    graph: bool = Field(True, description="off: no graph network, items as they are")
+    repeat_bias: bool = Field(
+        False, description="learn one number that is added to the scores of items already in the session"
+    )
+
+
 class BaselinesConfig(Section):
     """06_evaluate: which recommenders stand beside ours, and how each is fitted."""
 
