@@ -8,6 +8,7 @@ from .intervals import (
     paired_bootstrap as paired_bootstrap,
     paired_differences as paired_differences,
     paired_spread as paired_spread,
+    resampled_means as resampled_means,
     seed_spread as seed_spread,
     summary as summary,
 )
@@ -30,7 +31,6 @@ from .sessions import (
     reciprocal_ranks as reciprocal_ranks,
     release_means as release_means,
     release_metrics as release_metrics,
-    resampled_means as resampled_means,
     seen_pairs as seen_pairs,
     session_differences as session_differences,
     session_groups as session_groups,

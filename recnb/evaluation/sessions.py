@@ -12,12 +12,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from recnb.evaluation.intervals import LEVEL
+from recnb.evaluation.intervals import LEVEL, resampled_means
 from recnb.evaluation.metrics import per_user
+from recnb.evaluation.verdicts import SESSIONS
 
 CUTOFFS = (5, 10, 20)
-OVER = "sessions"  # what these intervals are over
-_CELLS = 4_000_000  # draws held at once: 32 MB of int64
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -95,41 +94,6 @@ def release_metrics(ranks: np.ndarray, cutoffs: Iterable[int] = CUTOFFS) -> dict
 # --- intervals over sessions -----------------------------------------------------------------------------------------
 
 
-def resampled_means(values: np.ndarray, sessions: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means over the samples of S sessions drawn with replacement, of many columns under the same draws.
-
-    Drawing S sessions and counting how often each comes up gives weights w (resamples, S), a multinomial draw; then the
-    mean is (w @ sums) / (w @ counts), with each session's sum of values and number of samples. Held in bounded chunks.
-
-    Args:
-        values: (M, K) or (M,), one number per sample.
-        sessions: (M,) the session of each sample: any numbers.
-        resamples: number of means to return; seed: of this bootstrap alone.
-
-    Returns:
-        (resamples, K) float64; K is 1 for values of one dimension.
-
-    Raises:
-        ValueError: there is no sample, or shapes do not fit.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[:, None] if values.ndim == 1 else values
-    if len(values) == 0 or len(values) != len(sessions):
-        raise ValueError(f"expected a value and a session of M > 0 samples, found {len(values)} and {len(sessions)}")
-    _, own, counts = np.unique(sessions, return_inverse=True, return_counts=True)
-    sums = np.stack([np.bincount(own, column) for column in values.T] + [counts], axis=1)  # (S, K + 1)
-    rng, chunk = np.random.default_rng(seed), max(1, _CELLS // len(counts))
-    parts = [_weights(rng, len(counts), min(chunk, resamples - start)) @ sums for start in range(0, resamples, chunk)]
-    totals = np.concatenate(parts)
-    return totals[:, :-1] / totals[:, -1:]
-
-
-def _weights(rng: np.random.Generator, sessions: int, resamples: int) -> np.ndarray:
-    """(resamples, S) how often each of S sessions comes up in S draws."""
-    drawn = rng.integers(sessions, size=(resamples, sessions)) + sessions * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * sessions).reshape(resamples, sessions).astype(np.float64)
-
-
 def session_interval(values: np.ndarray, sessions: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
     """``mean`` over samples (M,) with its 95 % percentile interval over sessions, ``low`` and ``high``.
 
@@ -174,7 +138,7 @@ def session_differences(
     tail = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
     found = pd.DataFrame(names, columns=["against", "metric"])
     p = np.minimum(1.0, 2 * (tail + 1) / (resamples + 1))
-    return found.assign(diff=table.mean(axis=0), low=low, high=high, p=p, over=OVER)
+    return found.assign(diff=table.mean(axis=0), low=low, high=high, p=p, over=SESSIONS)
 
 
 def _percentiles(means: np.ndarray) -> np.ndarray:

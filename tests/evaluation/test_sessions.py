@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from recnb.evaluation import sessions
-from recnb.evaluation.intervals import mean_interval, paired_bootstrap
+from recnb.evaluation import intervals, sessions
+from recnb.evaluation.intervals import difference, mean_interval, paired_bootstrap, resampled_means
 from recnb.evaluation.metrics import per_user_metrics
 from recnb.evaluation.sessions import (
     per_sample_metrics,
     reciprocal_ranks,
     release_means,
     release_metrics,
-    resampled_means,
     seen_pairs,
     session_differences,
     session_groups,
@@ -156,7 +155,7 @@ def test_columns_share_their_draws() -> None:
 def test_chunks_bound_the_memory_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values, own = toy(2000, 11)
     whole = resampled_means(values, own, 300, 0)
-    monkeypatch.setattr(sessions, "_CELLS", 50_000)
+    monkeypatch.setattr(intervals, "_CELLS", 50_000)
     tracemalloc.start()
     parts = resampled_means(values, own, 300, 0)
     peak = tracemalloc.get_traced_memory()[1]
@@ -177,6 +176,17 @@ def test_a_difference_per_system_and_metric() -> None:
     assert list(table.index) == [(s, m) for s in ("wrong", "same") for m in ("R@5", "M@5", "N@5")]
     assert table.loc[("wrong", "R@5"), "diff"] == pytest.approx((ranks < 5).mean())
     assert table.loc[("same", "M@5"), ["diff", "low", "high", "p"]].tolist() == [0, 0, 0, 1]
+
+
+def test_a_difference_over_seeds_knows_of_sessions_too() -> None:
+    """The same samples ten times over: their part of the interval is that of the samples once."""
+    one, other = ({s: np.random.default_rng([s, side]).integers(0, 20, 150) for s in (1, 2)} for side in (0, 1))
+    many = [{s: np.repeat(found, 10) for s, found in ranks.items()} for ranks in (one, other)]
+    once, by_session = difference(one, other)["R@10"], difference(*many, sessions=np.repeat(np.arange(150), 10))["R@10"]
+    by_sample = difference(*many)["R@10"]
+    widths = [found["high"] - found["low"] for found in (once, by_session, by_sample)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1) and widths[2] < 0.4 * widths[0]
+    assert (once["over"], by_session["over"]) == ("users", "sessions")
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------
