@@ -1,4 +1,4 @@
-"""LLM4SBR (arXiv 2402.13840): a language model guesses what a session wants, a session model is aligned. Notebooks 03 to 09."""
+"""LLM4SBR (arXiv 2402.13840): a session model, aligned with what a language model guesses. Notebooks 03 to 09."""
 
 import lazy_loader
 

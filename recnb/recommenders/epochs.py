@@ -78,8 +78,8 @@ class EpochTraining:
     """
 
     def __init__(
-        self, model: EpochModel, config: SequentialConfig | SessionModelConfig | TigerConfig, steps: int, rng: np.random.Generator,
-        keep: Path | None = None, weight_decay: float = 0.0, longest: float = 0.0,
+        self, model: EpochModel, config: SequentialConfig | SessionModelConfig | TigerConfig, steps: int,
+        rng: np.random.Generator, keep: Path | None = None, weight_decay: float = 0.0, longest: float = 0.0,
     ) -> None:  # fmt: skip
         self.model, self.config, self.rng, self.keep, self.longest = model, config, rng, keep, longest
         rate, warm = config.learning_rate, 0.02 * (config.epochs * max(1, steps)) + 1
