@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recnb.artifacts import write_atomic
 from recnb.data.schema import left_padded
@@ -112,7 +113,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _keys(
     table: pd.DataFrame, path: Path, item_ids: Sequence[Any], lines: Sequence[str], config: IntentsConfig
-) -> np.ndarray:
+) -> NDArray[np.object_]:
     """(rows,) keys of the file's inputs."""
     named = table["items"].astype(str).str.split().explode()
     known = pd.Index([str(item) for item in item_ids])
@@ -124,17 +125,15 @@ def _keys(
     counts = named.groupby(level=0, sort=False).size().reindex(table.index).to_numpy()
     ends = np.cumsum(counts)
     inputs = left_padded(found.astype(np.int32), ends - counts, ends, config.items)
-    keys = input_keys(inputs, lines, VIEWS, FROM_FILE)
-    return keys[np.arange(len(table)), [VIEWS.index(view) for view in table["view"]]]
+    return input_keys(inputs, lines, FROM_FILE)
 
 
 def questions_frame(questions: Questions, item_ids: Sequence[Any]) -> pd.DataFrame:
     """What there is to ask, for a language model elsewhere: ``key``, ``items`` (ids, oldest first) and ``view``."""
     names = [str(item) for item in item_ids]
     items = [" ".join(names[item] for item in row if item >= 0) for row in questions.inputs.tolist()]
-    count = len(questions.views)
-    views = list(questions.views) * len(items)
-    return pd.DataFrame({"key": questions.keys.ravel(), "items": np.repeat(items, count), "view": views})
+    count, views = len(questions.views), list(questions.views) * len(items)
+    return pd.DataFrame({"key": np.repeat(questions.keys, count), "items": np.repeat(items, count), "view": views})
 
 
 def unanswered(questions: Questions, answers: pd.DataFrame, item_ids: Sequence[Any]) -> str:
@@ -143,13 +142,13 @@ def unanswered(questions: Questions, answers: pd.DataFrame, item_ids: Sequence[A
     Raises:
         DataError: none has one.
     """
-    missing = questions_frame(questions, item_ids)[~np.isin(questions.keys.ravel(), answers["key"].to_numpy(object))]
+    missing = questions_frame(questions, item_ids)[questions.rows(answers).ravel() < 0]
     if missing.empty:
         return ""
     example = f"e.g. items '{missing['items'].iloc[0]}', view {missing['view'].iloc[0]}"
-    if len(missing) == questions.keys.size:
-        raise DataError(f"none of the {questions.keys.size:,} questions is answered, {example}")
-    return f"{len(missing):,} of {questions.keys.size:,} questions have no answer, {example}"
+    if len(missing) == len(questions):
+        raise DataError(f"none of the {len(questions):,} questions is answered, {example}")
+    return f"{len(missing):,} of {len(questions):,} questions have no answer, {example}"
 
 
 def settings_of(config: IntentsConfig) -> dict[str, Any]:

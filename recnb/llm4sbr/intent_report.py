@@ -48,8 +48,7 @@ def intent_report(answers: pd.DataFrame, questions: Questions, titles: Sequence[
         (the most frequent answers and their shares). A share of nothing is 0.
     """
     rows, counts = aligned_left(questions.inputs)
-    place = pd.Index(answers["key"]).get_indexer(questions.keys.ravel()).reshape(questions.keys.shape)
-    report = {}
+    place, report = questions.rows(answers), {}
     for column, view in enumerate(questions.views):
         asked = np.flatnonzero(place[:, column] >= 0)
         report[view] = _of_view(answers.iloc[place[asked, column]], rows[asked], counts[asked], titles)
@@ -85,7 +84,7 @@ def _share(which: Any) -> float:
 
 def agreement(answers: pd.DataFrame, questions: Questions) -> float:
     """Share of inputs to which all views got one and the same text; 0 where none has all of its answers."""
-    place = pd.Index(answers["key"]).get_indexer(questions.keys.ravel()).reshape(questions.keys.shape)
+    place = questions.rows(answers)
     whole = place[(place >= 0).all(1)]
     texts = answers["text"].to_numpy(object)[whole]  # (A', V)
     return _share((texts == texts[:, :1]).all(1))

@@ -1,8 +1,8 @@
 """Who says what a session wants, and the answers: one row per distinct input and view. LLM4SBR section 3.2.
 
-An answer depends on what its prompt shows (the latest T items and their titles), on the view, on our words and on the
-model; the hash of all four is its *key*. Samples that show the same share an answer; a rerun asks nothing again; and a
-file of answers needs no items in it to be found again. Shown in ``notebooks/llm4sbr/04_intents.ipynb``.
+An answer depends on what its prompt shows (the latest T items and their titles), on our words, on the model, and on the
+view; the hash of all but the view is its *key*. Samples that show the same share an answer; a rerun asks nothing again;
+and a file of answers needs no items in it to be found again. Shown in ``notebooks/llm4sbr/04_intents.ipynb``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recnb.artifacts import hash_json, hash_once, read_artifact, write_artifact
@@ -57,11 +58,10 @@ def catalogue_lines(item_ids: Sequence[Any], titles: Sequence[str], config: Inte
     return [f"{item}\t{title}" for item, title in zip(item_ids, shown_titles(titles, config), strict=True)]
 
 
-def input_keys(inputs: np.ndarray, lines: Sequence[str], views: Sequence[str], asker: str) -> np.ndarray:
-    """(A, views) keys of inputs (A, T), -1 on the left; ``asker`` is the hash of words and model (:func:`asker_of`)."""
-    shown = [SAME_INPUT.join([lines[item] for item in row if item >= 0]) for row in inputs.tolist()]
-    keys = [[_hash(SAME_INPUT.join((asker, view, text))) for view in views] for text in shown]
-    return np.array(keys, dtype=object).reshape(len(inputs), len(views))
+def input_keys(inputs: np.ndarray, lines: Sequence[str], asker: str) -> NDArray[np.object_]:
+    """(A,) keys of inputs (A, T), -1 on the left; ``asker`` is the hash of words and model (:func:`asker_of`)."""
+    shown = (SAME_INPUT.join([lines[item] for item in row if item >= 0]) for row in inputs.tolist())
+    return np.array([_hash(f"{asker}{SAME_INPUT}{text}") for text in shown], dtype=object)
 
 
 def _hash(text: str) -> str:
@@ -85,31 +85,37 @@ class Questions:
     Attributes:
         inputs: (A, T) distinct latest items of the samples, oldest first, -1 on the left.
         views: V names.
-        keys: (A, V).
+        keys: (A,) of the inputs; a question is a key and a view.
         sample: (M,) row of ``inputs`` of each sample.
     """
 
     inputs: np.ndarray
     views: tuple[str, ...]
-    keys: np.ndarray
+    keys: NDArray[np.object_]
     sample: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys) * len(self.views)
 
     @classmethod
     def about(cls, samples: Samples, lines: Sequence[str], config: IntentsConfig, asker: str) -> Questions:
         """The questions about samples; ``lines`` of the catalogue as :func:`catalogue_lines` gives them."""
         inputs, sample = np.unique(samples.inputs(config.items), axis=0, return_inverse=True)
-        keys = input_keys(inputs, lines, config.views, asker)
-        return cls(inputs, tuple(config.views), keys, sample.reshape(-1))
+        return cls(inputs, tuple(config.views), input_keys(inputs, lines, asker), sample.reshape(-1))
 
     def rows(self, answers: pd.DataFrame) -> np.ndarray:
-        """(M, V) int32 row of ``answers`` for each sample and view, -1 where there is none."""
-        found = pd.Index(answers["key"]).get_indexer(self.keys.ravel()).reshape(self.keys.shape)
-        return found[self.sample].astype(np.int32)
+        """(A, V) first row of ``answers`` for each question, -1 where it has none."""
+        found = []
+        for view in self.views:
+            own = answers["key"][(answers["view"] == view).to_numpy()].drop_duplicates()
+            place = pd.Index(own).get_indexer(self.keys)
+            rows = answers.index.get_indexer(own.index)
+            found.append(np.where(place >= 0, rows[place], -1) if len(own) else np.full(len(place), -1))
+        return np.stack(found, axis=1)
 
     def select(self, answers: pd.DataFrame) -> pd.DataFrame:
         """The answers to these questions, in their order; without those that nobody gave."""
-        answers = answers.drop_duplicates("key")
-        found = pd.Index(answers["key"]).get_indexer(self.keys.ravel())
+        found = self.rows(answers.reset_index(drop=True)).ravel()
         return answers.iloc[found[found >= 0]].reset_index(drop=True)
 
     def shards(self, answers: int) -> list[np.ndarray]:
@@ -150,7 +156,7 @@ def ask(
     answer: Callable[[np.ndarray], pd.DataFrame] | None = None
     frames = [no_answers()]
     for rows in tqdm(questions.shards(config.shard), desc="intents", unit="shard", disable=not progress):
-        path = folder / f"{_hash(SAME_INPUT.join(questions.keys[rows].ravel()))}.parquet"
+        path = folder / f"{_hash(SAME_INPUT.join([*questions.views, *questions.keys[rows]]))}.parquet"
         if not path.is_file():
             answer = answer or _answering(questions, titles, config, *load())
             write_artifact(path, answer(rows))
@@ -170,7 +176,8 @@ def _answering(
         written = continuations(model, forks, stops, config.max_tokens, config.batch_tokens)
         texts = [clean_answer(text, config) for text in prompter.decode(written.ids)]
         views = list(questions.views) * len(rows)
-        values = (questions.keys[rows].ravel(), views, texts, written.lengths, written.scores.round(3))
+        keys = np.repeat(questions.keys[rows], len(questions.views))
+        values = (keys, views, texts, written.lengths, written.scores.round(3))
         return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)
 
     return answer

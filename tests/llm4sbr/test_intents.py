@@ -73,15 +73,14 @@ def test_the_target_changes_no_question(config) -> None:
     assert np.array_equal(questions(config, found=found).keys, questions(config, found=changed).keys)
 
 
-def test_keys_differ_by_items_order_view_words_and_title(config) -> None:
+def test_keys_differ_by_items_order_words_and_title(config) -> None:
     lines = catalogue_lines(IDS, TITLES, config)
     rows = np.array([[-1, 0, 1], [-1, 1, 0], [-1, -1, 0], [0, 0, 1]])
-    keys = input_keys(rows, lines, ("long", "short"), "one")
-    others = input_keys(rows, lines, ("long", "short"), "two"), input_keys(rows, [*lines[:-8], "i0\tother", *lines[1:]],
-                                                                           ("long", "short"), "one")
-    assert len(set(keys.ravel()) | set(others[0].ravel()) | set(others[1].ravel())) == 3 * keys.size
-    assert np.array_equal(input_keys(np.pad(rows, ((0, 0), (2, 0)), constant_values=-1), lines, ("long", "short"), "one"),
-                          keys), "padding is no item"
+    keys = input_keys(rows, lines, "one")
+    others = [input_keys(rows, lines, "two"), input_keys(rows, ["i0\tother", *lines[1:]], "one")]
+    assert len({*keys, *others[0], *others[1]}) == 3 * len(keys)
+    wider = np.pad(rows, ((0, 0), (2, 0)), constant_values=-1)
+    assert np.array_equal(input_keys(wider, lines, "one"), keys), "padding is no item"
 
 
 def test_the_asker_is_words_settings_and_model(config, tmp_path) -> None:
@@ -108,7 +107,8 @@ def test_answers_are_those_of_each_prompt_alone(config, tmp_path) -> None:
     load, asked = Loader(config.model), questions(config)
     answers = ask(asked, TITLES, config, tmp_path, load)
     assert list(answers.columns) == list(COLUMNS)
-    assert answers["key"].tolist() == asked.keys.ravel().tolist()
+    assert answers["key"].tolist() == np.repeat(asked.keys, 2).tolist()
+    assert answers["view"].tolist() == ["long", "short"] * len(asked.keys)
     model, tokenizer = load()
     prompter = Prompter.build(tokenizer, TITLES, config)
     forks = prompter.forks(asked.inputs, asked.views)
@@ -151,13 +151,14 @@ def test_a_broken_run_loses_one_shard_and_ends_the_same(config, tmp_path) -> Non
     assert count > 3 and 0 < load.passes < complete.passes
 
 
-def test_rows_point_samples_to_their_answers(config, tmp_path) -> None:
+def test_rows_point_questions_to_their_answers(config, tmp_path) -> None:
     asked = questions(config)
     answers = ask(asked, TITLES, config, tmp_path, Loader(config.model)).drop(index=3).reset_index(drop=True)
     rows = asked.rows(answers)
-    assert rows.shape == (len(samples()), 2) and (rows == -1).any()
-    for sample, view in np.argwhere(rows >= 0):
-        assert answers["key"][rows[sample, view]] == asked.keys[asked.sample[sample], view]
+    assert rows.shape == (len(asked.inputs), 2) and (rows < 0).sum() == 1
+    for question, view in np.argwhere(rows >= 0):
+        answer = answers.iloc[rows[question, view]]
+        assert (answer["key"], answer["view"]) == (asked.keys[question], asked.views[view])
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -178,12 +179,12 @@ def brought(tmp_path, rows: list[dict[str, str]], suffix: str):
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl", ".parquet"])
 def test_a_persons_file_answers_questions(config, tmp_path, suffix: str) -> None:
     asked = questions(config, "file")
-    rows = questions_frame(asked, IDS).assign(text=[f'1. "answer {n}"\nmore' for n in range(asked.keys.size)])
+    rows = questions_frame(asked, IDS).assign(text=[f'1. "answer {n}"\nmore' for n in range(len(asked))])
     by_items = read_answers(brought(tmp_path, rows.drop(columns="key"), suffix), IDS, catalogue_lines(IDS, TITLES, config),
                             config)
     by_key = read_answers(brought(tmp_path, rows.drop(columns="items"), suffix), IDS, [], config)
     pd.testing.assert_frame_equal(by_items, by_key)
-    assert asked.select(by_items)["text"].tolist() == [f"answer {n}" for n in range(asked.keys.size)]
+    assert asked.select(by_items)["text"].tolist() == [f"answer {n}" for n in range(len(asked))]
     assert unanswered(asked, by_items, IDS) == ""
 
 
@@ -279,8 +280,8 @@ def test_a_source_that_is_no_model_asks_nobody(config, tmp_path, source: str) ->
 def told(texts: list[str], view: str = "long") -> tuple[pd.DataFrame, Questions]:
     """Answers to the inputs 0 1 2, 3 4, 5."""
     inputs = np.array([[0, 1, 2], [-1, 3, 4], [-1, -1, 5]], np.int32)
-    keys = np.array([[f"{view}{row}"] for row in range(3)], dtype=object)
-    values = {"key": keys[:, 0], "view": view, "text": texts, "tokens": 4, "logprob": -2.0}
+    keys = np.array(list("abc"), dtype=object)
+    values = {"key": keys, "view": view, "text": texts, "tokens": 4, "logprob": -2.0}
     return pd.DataFrame(values).astype(TYPES), Questions(inputs, (view,), keys, np.arange(3))
 
 
@@ -301,8 +302,8 @@ def test_the_report_by_hand() -> None:
 
 
 def test_agreement_counts_inputs_whose_views_say_the_same() -> None:
-    inputs, keys = np.array([[0], [1], [2]]), np.array([["a", "b"], ["c", "d"], ["e", "f"]], dtype=object)
-    answers = pd.DataFrame({"key": list("abcde"), "text": ["x", "x", "y", "z", "y"]})
+    inputs, keys = np.array([[0], [1], [2]]), np.array(list("abc"), dtype=object)
+    answers = pd.DataFrame({"key": list("aabbc"), "view": ["long", "short"] * 2 + ["long"], "text": list("xxyzy")})
     assert agreement(answers, Questions(inputs, ("long", "short"), keys, np.arange(3))) == 0.5
 
 
