@@ -154,6 +154,13 @@ class Prompter:
         flat = np.array([token for line in lines for token in line], np.int64)
         return flat, (np.cumsum(lengths) - lengths)[which], lengths[which]
 
+    def spoken(self) -> list[np.ndarray]:
+        """(N,) token ids of each title as the model would answer with it, up to the end of its line or turn."""
+        chat = self.words is WORDS["chat"]
+        ends = [self.tokenizer.eos_token_id] if chat else _encode(self.tokenizer, "\n").tolist()
+        texts = [title if chat else f" {title}" for title in self.titles]
+        return [np.array([*ids, *ends], np.int64) for ids in self.plain.encode(texts)]
+
     def stops(self) -> list[int]:
         """Ids that end an answer: every token with a line break in it, and every token that is no text."""
         texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])

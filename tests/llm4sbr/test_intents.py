@@ -117,6 +117,15 @@ def test_answers_are_those_of_each_prompt_alone(config, tmp_path) -> None:
     assert answers["text"].tolist() == [clean_answer(text, config) for text in texts]
 
 
+@pytest.mark.parametrize("source", ["state", "score"])
+def test_a_reading_answers_with_a_title_and_depends_on_the_session(config, tmp_path, source: str) -> None:
+    config = config.model_copy(update={"source": source})
+    asked = questions(config)
+    answers = ask(asked, TITLES, config, tmp_path, Loader(config.model))
+    assert set(answers["text"]) <= set(TITLES) and answers["text"].nunique() > 1
+    assert len(answers) == len(asked) and np.isfinite(answers["logprob"]).all()
+
+
 def test_what_is_answered_asks_no_model(config, tmp_path) -> None:
     load, asked = Loader(config.model), questions(config)
     first = ask(asked, TITLES, config, tmp_path, load)
