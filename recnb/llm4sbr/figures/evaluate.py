@@ -26,8 +26,8 @@ def resampling(means: Mapping[str, np.ndarray], metric: str) -> Figure:
 def system_intervals(intervals: pd.DataFrame, metrics: Mapping[str, str], ours: str, bar: str) -> Figure:
     """Each system's mean with its interval over sessions, a panel per metric, best first; a dashed line at the bar.
 
-    ``intervals``: columns system, metric, mean, low, high; ``metrics``: metric -> label of its axis; ``bar`` may be none
-    of the systems: then there is no line.
+    ``intervals``: columns system, metric, mean, low, high; ``metrics``: metric -> label of its axis; ``bar`` may be no
+    system at all: then there is no line.
     """
     order = intervals[intervals.metric == next(iter(metrics))].sort_values("mean", ascending=False).system.tolist()
     size = (1.6 + 3.6 * len(metrics), 0.34 * len(order) + 1.1)
