@@ -1,4 +1,12 @@
 from .bert4rec import BERT4Rec as BERT4Rec
+from .choice import Choice as Choice, choose as choose
+from .content import VectorSimilarity as VectorSimilarity
+from .cornac_models import (
+    FPMC as FPMC,
+    SessionPopularity as SessionPopularity,
+    fit_fpmc as fit_fpmc,
+    fit_spop as fit_spop,
+)
 from .counting import (
     ItemKNN as ItemKNN,
     Popularity as Popularity,
@@ -14,13 +22,25 @@ from .interface import (
     top_items as top_items,
 )
 from .losses import NegativeSampler as NegativeSampler, info_nce as info_nce, sampled_softmax as sampled_softmax
+from .mixture import Mixture as Mixture, fit_mixture as fit_mixture
 from .next_item import NextItemEncoder as NextItemEncoder, train_sequential as train_sequential
+from .recency import (
+    NeverTwice as NeverTwice,
+    count_repeats as count_repeats,
+    recency as recency,
+    settle_seen as settle_seen,
+)
+from .rules import Rules as Rules, count_pairs as count_pairs, fit_rules as fit_rules, rule_table as rule_table
 from .sasrec import SASRec as SASRec
 from .settings import (
     BaselinesConfig as BaselinesConfig,
     Bert4recConfig as Bert4recConfig,
+    FpmcConfig as FpmcConfig,
     Gru4recConfig as Gru4recConfig,
+    RulesConfig as RulesConfig,
     SasrecConfig as SasrecConfig,
     TigerConfig as TigerConfig,
+    WordsConfig as WordsConfig,
 )
 from .tiger import TIGER as TIGER, train_tiger as train_tiger
+from .words import Words as Words, fit_words as fit_words, tfidf as tfidf
