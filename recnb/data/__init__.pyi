@@ -11,7 +11,18 @@ from .schema import (
     titles_of as titles_of,
     write_dataset as write_dataset,
 )
-from .settings import DataConfig as DataConfig
+from .sessions import (
+    PARTS as PARTS,
+    Samples as Samples,
+    Sessions as Sessions,
+    every_prefix as every_prefix,
+    make_sessions as make_sessions,
+    read_sessions as read_sessions,
+    replace_test as replace_test,
+    samples_of as samples_of,
+    write_sessions as write_sessions,
+)
+from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig
 from .sources import load_dataset as load_dataset
 from .split import (
     Validation as Validation,

@@ -71,3 +71,45 @@ class DataConfig(Section):
         if found or self.source == "toy" or self.download:
             return []
         return [Problem(f"its data ({self.source}) is not here and data.download is off", "--set data.download=true")]
+
+
+class SessionsConfig(Section):
+    """03_sessions: how events become sessions, and sessions become samples of three parts."""
+
+    by: Literal["user", "bins", "gaps"] = Field(
+        "user", description="a session is a user, a user's bin of `minutes`, or ends at a gap of more than `minutes`"
+    )
+    minutes: float = Field(10.0, gt=0, description="bins: width of a bin; gaps: longest pause inside a session")
+    rare_items: Literal["drop-session", "drop-item"] = Field(
+        "drop-session", description="what goes with an item of too few clicks: its sessions (release), or its clicks"
+    )
+    min_count: int = Field(5, ge=0, description="clicks below which an item is rare, counted over all events, once")
+    min_length: int = Field(2, ge=2, description="a session with fewer clicks is dropped")
+    augment: Literal["all", "last"] = Field("all", description="targets: every click but the first, or the last alone")
+    split: Literal["by-number", "by-user", "by-time"] = Field(
+        "by-user", description="the last sessions are test: by the numbers in a file, by user, or by their start"
+    )
+    order: str | None = Field(None, description="by-number: csv of session_id, user_id; relative to the project root")
+    test: float = Field(0.1, gt=0, lt=1, description="share of the sessions")
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the training sessions, whole ones, their last")
+    ties: Literal["file", "item", "shuffle"] = Field(
+        "shuffle", description="order of clicks of one time: as in the file, by item id, or drawn by the seed"
+    )
+
+    @model_validator(mode="after")
+    def _numbers_have_a_file(self) -> Self:
+        if (self.order is not None) != (self.split == "by-number"):
+            raise ValueError("sessions.order names the file of session numbers for split: by-number, and only for it")
+        if self.split == "by-number" and self.by != "user":
+            raise ValueError("split: by-number numbers users: expected by: user, or split: by-user or by-time")
+        return self
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The file of session numbers."""
+        return [root / Path(self.order).expanduser()] if self.order else []
+
+    def problems(self, root: Path, recipe: Any) -> list[Problem]:
+        """The file of session numbers is not here."""
+        way = "put the file there: --set sessions.order=..."
+        lacking = [path for path in self.files(root, recipe) if not path.is_file()]
+        return [Problem(f"its session numbers are not here: {self.order}", way) for _ in lacking]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from recnb.artifacts import write_atomic
 
 if TYPE_CHECKING:
-    from recnb.recommenders.settings import SequentialConfig, TigerConfig
+    from recnb.recommenders.settings import SequentialConfig, SessionModelConfig, TigerConfig
 
 Learn = Callable[[Any], tuple[Tensor, float, int]]  # a batch -> mean loss, sum of losses, number of targets
 SAVE_EVERY = 20.0  # seconds between states on disk; the last one is always kept
@@ -78,8 +78,8 @@ class EpochTraining:
     """
 
     def __init__(
-        self, model: EpochModel, config: SequentialConfig | TigerConfig, steps: int, rng: np.random.Generator,
-        keep: Path | None = None, weight_decay: float = 0.0, longest: float = 0.0,
+        self, model: EpochModel, config: SequentialConfig | SessionModelConfig | TigerConfig, steps: int,
+        rng: np.random.Generator, keep: Path | None = None, weight_decay: float = 0.0, longest: float = 0.0,
     ) -> None:  # fmt: skip
         self.model, self.config, self.rng, self.keep, self.longest = model, config, rng, keep, longest
         rate, warm = config.learning_rate, 0.02 * (config.epochs * max(1, steps)) + 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recnb.data.sessions import every_prefix
 from recnb.errors import RecipeError
 from recnb.recommenders.bert4rec import BERT4Rec
 from recnb.recommenders.cornac_models import fit_fpmc, fit_spop
@@ -22,12 +23,15 @@ from recnb.recommenders.next_item import NextItemEncoder, train_sequential
 from recnb.recommenders.recency import settle_seen
 from recnb.recommenders.rules import fit_rules
 from recnb.recommenders.sasrec import SASRec
+from recnb.recommenders.session_model import train_session_model
+from recnb.recommenders.session_models import SESSION_MODELS
 from recnb.recommenders.words import fit_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from recnb.data.schema import Sequences
+    from recnb.data.sessions import Samples
     from recnb.recommenders.settings import BaselinesConfig
 
 
@@ -39,7 +43,8 @@ ENCODERS: dict[str, type[NextItemEncoder]] = {
 def fit_baseline(
     name: str, train: Sequences, n_items: int, config: BaselinesConfig, length: int, *, seed: int,
     validation: tuple[np.ndarray, np.ndarray], codes: np.ndarray | None = None,
-    device: str = "cpu", progress: bool = False, keep: Path | None = None, texts: Sequence[str] | None = None,
+    device: str = "cpu", progress: bool = False, keep: Path | None = None, samples: Samples | None = None,
+    texts: Sequence[str] | None = None,
 ) -> tuple[Fitted, str]:  # fmt: skip
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
@@ -52,6 +57,7 @@ def fit_baseline(
         codes: (N, L) semantic codes of the items, for ``tiger``.
         device, progress: of the neural ones.
         keep: folder for the states of trainings that may be broken off; a second call with it goes on.
+        samples: what session models are trained on; none: every prefix of the training sequences.
         texts: of the N items, for ``words`` and ``rules+words``.
 
     Returns:
@@ -80,6 +86,9 @@ def fit_baseline(
         from recnb.recommenders.tiger import train_tiger  # transformers' T5, which nothing else needs
 
         model: Any = train_tiger(train, _codes_of_all(codes, n_items), section, length, **same)
+    elif name in SESSION_MODELS:
+        known = every_prefix(train) if samples is None else samples
+        model = train_session_model(known, n_items, section, length, model=SESSION_MODELS[name], **same)
     else:
         model = train_sequential(train, n_items, section, length, encoder=ENCODERS[name], **same)
     best = max(model.log, key=lambda row: row["R@10"])

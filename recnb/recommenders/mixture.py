@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recnb.evaluation.metrics import expected_per_user, rank_bounds
-from recnb.recommenders.choice import Choice, Setting, choose, spread
+from recnb.recommenders.choice import SAMPLES, Choice, Setting, choose, spread
 from recnb.recommenders.interface import Scorer
 
 WEIGHTS = (1.0, 0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.5, 2.0, 3.0)  # candidates; a search starts at the first
@@ -41,8 +41,8 @@ def level(scores: np.ndarray) -> np.ndarray:
     Votes, cosines and logits become numbers of one kind: how far an item stands out from the rest. A row in which all
     are equal becomes 0; -inf stays and counts in neither.
 
-    >>> level(np.array([[0.0, 0.0, 3.0, 1.0, -np.inf], [2.0, 2.0, 2.0, 2.0, 2.0]])).round(2).tolist()
-    [[-0.82, -0.82, 1.63, 0.0, -inf], [0.0, 0.0, 0.0, 0.0, 0.0]]
+    >>> level(np.array([[0.0, 2.0, 0.0, 2.0, -np.inf], [5.0, 5.0, 5.0, 5.0, 5.0]])).tolist()
+    [[-1.0, 1.0, -1.0, 1.0, -inf], [0.0, 0.0, 0.0, 0.0, 0.0]]
     """
     scores = np.array(scores, dtype=np.float32)
     excluded = np.isneginf(scores)
@@ -59,15 +59,17 @@ def level(scores: np.ndarray) -> np.ndarray:
 
 
 def fit_mixture(
-    members: Mapping[str, Scorer], histories: np.ndarray, targets: np.ndarray, grid: Sequence[float] = WEIGHTS
-) -> tuple[Mixture, Choice]:
+    members: Mapping[str, Scorer], histories: np.ndarray, targets: np.ndarray, grid: Sequence[float] = WEIGHTS,
+    samples: int = SAMPLES,
+) -> tuple[Mixture, Choice]:  # fmt: skip
     """The mixture with the best N@10 on validation; the first member weighs 1, the others are chosen in turn.
 
     Args:
         members: name -> recommender fitted without the validation targets, the steadiest first.
-        histories: (M, T); targets: (M,), both of validation; at most :data:`recnb.recommenders.choice.SAMPLES`, evenly
-            spread, are looked at, a few hundred at a time: (M, N) is never held.
+        histories: (M, T); targets: (M,), both of validation. They are looked at a few hundred at a time: (M, N) is
+            never held.
         grid: candidates of each weight; 0 leaves a member out.
+        samples: at most so many are looked at, evenly spread.
 
     Returns:
         the mixture, and what was chosen among what.
@@ -77,7 +79,7 @@ def fit_mixture(
     """
     if not members or not len(targets):
         raise ValueError(f"{len(members)} members and {len(targets)} samples: expected at least one of each")
-    rows = spread(len(targets))
+    rows = spread(len(targets), samples)
     histories, targets = histories[rows], np.asarray(targets)[rows]
     first, *others = members
     choice = choose(

@@ -22,7 +22,7 @@ from recnb.recommenders.losses import NegativeSampler, sampled_softmax
 
 if TYPE_CHECKING:
     from recnb.data.schema import Sequences
-    from recnb.recommenders.settings import SequentialConfig
+    from recnb.recommenders.settings import SequentialConfig, SessionModelConfig
 
 
 _CELLS = 2**24  # scores held at once while validating: 64 MB of float32
@@ -50,7 +50,9 @@ class NextItemEncoder(EpochModel):
         repeat: scalar added to the scores of items in the window, or none.
     """
 
-    def __init__(self, n_items: int, config: SequentialConfig, length: int, temperature: float = 0.0) -> None:
+    def __init__(
+        self, n_items: int, config: SequentialConfig | SessionModelConfig, length: int, temperature: float = 0.0
+    ) -> None:
         super().__init__(length)
         self.n_items, self.temperature = n_items, temperature
         self.items = nn.Embedding(n_items + 1, config.width)  # the last row stands for "no item"

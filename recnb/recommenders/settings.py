@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from recnb.data.settings import TextField
 from recnb.settings import Positive, Rate, Section, Share
 
 Baseline = Literal[
     "popularity", "itemknn", "rules", "words", "rules+words", "spop", "fpmc", "sasrec", "sasrec-sampled", "gru4rec",
-    "bert4rec", "tiger",
+    "bert4rec", "tiger", "srgnn", "tagnn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
 ]  # fmt: skip
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
@@ -37,6 +38,9 @@ class RulesConfig(Section):
 class WordsConfig(Section):
     """06_evaluate: TF-IDF of the items' texts; of several values, validation (N@10) chooses."""
 
+    fields: list[TextField] = Field(
+        ["title", "categories", "brand"], min_length=1, description="whose words count, of those that an item has"
+    )
     decay: Several = Field([0.8, 0.6, 0.4, 0.2], description="weight of a history's item against the one after it")
     seen: Seen = Field("learned", description=_SEEN)
 
@@ -136,6 +140,80 @@ class TigerConfig(Section):
     validation_users: int = Field(1000, ge=0, description="validate on this many users, drawn once; 0: all")
 
 
+class SessionModelConfig(Section):
+    """06_session_models: what the models of sessions have in common; the defaults train one well on a CPU."""
+
+    width: int = Field(100, ge=2, description="d, of item vectors and views (paper: 100)")
+    dropout: Share = Field(0.2, description="on item vectors (paper: none)")
+    epochs: Positive = Field(30, description="at most; early stopping decides")
+    batch_size: Positive = Field(256, description="samples per step (paper: 100)")
+    learning_rate: Rate = Field(2e-3, description="of Adam (paper: 1e-3)")
+    patience: Positive = Field(3, description="validations without a better one before stopping (paper: 5)")
+    schedule: Literal["constant", "step"] = Field(
+        "constant", description="constant: AdamW after a short warm-up; step: the paper's Adam, a tenth every 3 epochs"
+    )
+    weight_decay: float = Field(0.0, ge=0, le=10, description="constant: AdamW's")
+    l2: float = Field(1e-5, ge=0, le=1, description="step: L2 inside Adam (paper: 1e-5)")
+    repeat_bias: bool = Field(
+        False, description="learn one number that is added to the scores of items already in the session"
+    )
+
+
+class SoftAttentionConfig(SessionModelConfig):
+    """06_session_models: a model whose long view is SR-GNN's soft attention."""
+
+    attention: Literal["sum", "softmax"] = Field("sum", description="weights of the long view, as they are or softmax")
+
+
+class SrgnnConfig(SoftAttentionConfig):
+    """06_session_models: SR-GNN."""
+
+    graph: bool = Field(True, description="off: no graph network, items as they are")
+
+
+class TagnnConfig(SrgnnConfig):
+    """06_session_models: TAGNN."""
+
+    attention: Literal["sum", "softmax"] = Field(
+        "softmax", description="weights of the long view, as they are or softmax"
+    )
+
+
+class GcsanConfig(SessionModelConfig):
+    """06_session_models: GC-SAN."""
+
+    blocks: Positive = Field(1, description="blocks of self-attention (paper: 1 to 6, by data set)")
+    mix: Share = Field(0.6, description="weight of the attended state; the rest is the last node's (paper: 0.4 to 0.8)")
+
+
+class NarmConfig(SoftAttentionConfig):
+    """06_session_models: NARM."""
+
+    dropout: Share = Field(0.25, description="on item vectors")
+    view_dropout: Share = Field(0.5, description="on both views together, before they are joined")
+
+
+class Gru4recViewsConfig(SoftAttentionConfig):
+    """06_session_models: GRU4Rec with two views, trained on samples."""
+
+    hidden: Positive = Field(128, description="width of the recurrent state; projected to that of the item vectors")
+    layers: Positive = Field(1, description="recurrent layers")
+
+
+class SasrecViewsConfig(SoftAttentionConfig):
+    """06_session_models: SASRec with two views, trained on samples."""
+
+    blocks: Positive = Field(2, description="attention blocks")
+    heads: Positive = Field(1, description="attention heads; must divide width")
+    temperature: ClassVar[float] = 0.0  # scores are inner products
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads})")
+        return self
+
+
 class BaselinesConfig(Section):
     """06_evaluate: which recommenders stand beside ours, and how each is fitted."""
 
@@ -152,3 +230,10 @@ class BaselinesConfig(Section):
     gru4rec: Gru4recConfig = Gru4recConfig()
     bert4rec: Bert4recConfig = Bert4recConfig()
     tiger: TigerConfig = TigerConfig()
+    srgnn: SrgnnConfig = SrgnnConfig()
+    tagnn: TagnnConfig = TagnnConfig()
+    gcsan: GcsanConfig = GcsanConfig()
+    stamp: SessionModelConfig = SessionModelConfig()
+    narm: NarmConfig = NarmConfig()
+    gru4rec_views: Gru4recViewsConfig = Gru4recViewsConfig()
+    sasrec_views: SasrecViewsConfig = SasrecViewsConfig()

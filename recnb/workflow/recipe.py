@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # The systems of the house: name -> class. Another package adds its own as entry points of the group `recnb.systems`.
-SYSTEMS = {"eager_llm": "recnb.eager_llm.recipe:EagerLLM"}
+SYSTEMS = {"eager_llm": "recnb.eager_llm.recipe:EagerLLM", "llm4sbr": "recnb.llm4sbr.recipe:LLM4SBR"}
 DEFAULT = "eager_llm"
 
 
