@@ -19,7 +19,7 @@ from .narm import NARM as NARM
 from .next_item import NextItemEncoder as NextItemEncoder, train_sequential as train_sequential
 from .readout import GRU4RecViews as GRU4RecViews, SASRecViews as SASRecViews
 from .sasrec import SASRec as SASRec
-from .session_graph import SessionGraph as SessionGraph, session_graph as session_graph
+from .session_graph import SessionGraph as SessionGraph, session_graphs as session_graphs
 from .session_model import SessionModel as SessionModel, train_session_model as train_session_model
 from .session_models import (
     SESSION_MODELS as SESSION_MODELS,
