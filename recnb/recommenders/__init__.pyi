@@ -35,7 +35,7 @@ from .recency import (
 )
 from .rules import Rules as Rules, count_pairs as count_pairs, fit_rules as fit_rules, rule_table as rule_table
 from .sasrec import SASRec as SASRec
-from .session_graph import SessionGraph as SessionGraph, session_graph as session_graph
+from .session_graph import SessionGraph as SessionGraph, session_graphs as session_graphs
 from .session_model import SessionModel as SessionModel, train_session_model as train_session_model
 from .session_models import (
     SESSION_MODELS as SESSION_MODELS,
