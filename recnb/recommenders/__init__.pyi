@@ -4,7 +4,9 @@ from .counting import (
     Popularity as Popularity,
     interaction_matrix as interaction_matrix,
 )
+from .dhcn import DHCN as DHCN, line_graph as line_graph, shared_hyperedges as shared_hyperedges
 from .fit import fit_baseline as fit_baseline
+from .gcegnn import GCEGNN as GCEGNN, global_neighbours as global_neighbours
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (
     Lister as Lister,
@@ -21,6 +23,8 @@ from .session_model import SessionModel as SessionModel, train_session_model as 
 from .settings import (
     BaselinesConfig as BaselinesConfig,
     Bert4recConfig as Bert4recConfig,
+    DhcnConfig as DhcnConfig,
+    GcegnnConfig as GcegnnConfig,
     Gru4recConfig as Gru4recConfig,
     SasrecConfig as SasrecConfig,
     SessionModelConfig as SessionModelConfig,
