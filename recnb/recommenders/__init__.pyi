@@ -12,8 +12,10 @@ from .counting import (
     Popularity as Popularity,
     interaction_matrix as interaction_matrix,
 )
+from .dhcn import DHCN as DHCN, line_graph as line_graph, shared_hyperedges as shared_hyperedges
 from .fit import fit_baseline as fit_baseline
 from .gcsan import GCSAN as GCSAN
+from .gcegnn import GCEGNN as GCEGNN, global_neighbours as global_neighbours
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (
     Lister as Lister,
@@ -47,6 +49,8 @@ from .settings import (
     Bert4recConfig as Bert4recConfig,
     FpmcConfig as FpmcConfig,
     GcsanConfig as GcsanConfig,
+    DhcnConfig as DhcnConfig,
+    GcegnnConfig as GcegnnConfig,
     Gru4recConfig as Gru4recConfig,
     Gru4recViewsConfig as Gru4recViewsConfig,
     NarmConfig as NarmConfig,
