@@ -12,8 +12,10 @@ from .counting import (
     Popularity as Popularity,
     interaction_matrix as interaction_matrix,
 )
+from .dhcn import DHCN as DHCN, line_graph as line_graph, shared_hyperedges as shared_hyperedges
 from .fit import fit_baseline as fit_baseline
 from .gcsan import GCSAN as GCSAN
+from .gcegnn import GCEGNN as GCEGNN, global_neighbours as global_neighbours
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (
     Lister as Lister,
@@ -35,7 +37,7 @@ from .recency import (
 )
 from .rules import Rules as Rules, count_pairs as count_pairs, fit_rules as fit_rules, rule_table as rule_table
 from .sasrec import SASRec as SASRec
-from .session_graph import SessionGraph as SessionGraph, session_graph as session_graph
+from .session_graph import SessionGraph as SessionGraph, session_graphs as session_graphs
 from .session_model import SessionModel as SessionModel, train_session_model as train_session_model
 from .session_models import (
     SESSION_MODELS as SESSION_MODELS,
@@ -47,6 +49,8 @@ from .settings import (
     Bert4recConfig as Bert4recConfig,
     FpmcConfig as FpmcConfig,
     GcsanConfig as GcsanConfig,
+    DhcnConfig as DhcnConfig,
+    GcegnnConfig as GcegnnConfig,
     Gru4recConfig as Gru4recConfig,
     Gru4recViewsConfig as Gru4recViewsConfig,
     NarmConfig as NarmConfig,
