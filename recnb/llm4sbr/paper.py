@@ -36,8 +36,8 @@ def departures(settings: Mapping[str, Any]) -> list[Departure]:
     """The settings in which a recipe departs from the published ones.
 
     Args:
-        settings: dotted key -> value of a whole recipe (:func:`recnb.settings.flatten` of its plain form); settings that
-            its backbone has not are passed over.
+        settings: dotted key -> value of a whole recipe (:func:`recnb.settings.flatten` of its plain form);
+            settings that its backbone has not are passed over.
     """
     own = f"models.{settings['align.backbone'].replace('-', '_')}."
     told = published()["settings"] | {own + key: mark for key, mark in published()["backbone"].items()}
