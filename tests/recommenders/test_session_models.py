@@ -23,7 +23,13 @@ from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import SessionModel, SoftAttention, like_lengths, train_session_model
-from recnb.recommenders.session_models import SESSION_MODELS, config_of, load_session_model, save_session_model
+from recnb.recommenders.session_models import (
+    SAVED,
+    SESSION_MODELS,
+    config_of,
+    load_session_model,
+    save_session_model,
+)
 from recnb.recommenders.settings import BaselinesConfig, SrgnnConfig
 from recnb.recommenders.srgnn import SRGNN, GraphLayer
 from recnb.speed.sessions import written_out_scores
@@ -160,6 +166,17 @@ def test_save_and_load(name: str, tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()} == {
         file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()
     }
+
+
+@pytest.mark.parametrize("name", sorted({*SAVED} - {*SESSION_MODELS}))
+def test_plain_encoders_are_saved_and_loaded_too(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = SAVED[name](N, config_of(name)(width=16), T).eval()
+    model.log.append({"epoch": 1.0, "loss": 2.0, "R@10": 0.5})
+    save_session_model(model, tmp_path / "model")
+    loaded, sessions = load_session_model(tmp_path / "model"), padded(some_sessions())
+    assert type(loaded) is type(model) and loaded.log == model.log
+    assert np.array_equal(loaded.scores(sessions), model.scores(sessions))
 
 
 @each_model

@@ -5,4 +5,5 @@ from .evaluate import (
     system_intervals as system_intervals,
     two_denominators as two_denominators,
 )
+from .models import graph_and_matrices as graph_and_matrices, learning_curves as learning_curves
 from .sessions import cuts as cuts, parts_drawn as parts_drawn, session_lengths as session_lengths
