@@ -114,6 +114,7 @@ class Judged:
     last: str  # the stage up to which a trial is run
     ranks: str
     settings: tuple[str, ...] = ()  # sections that the ranks alone depend on; a change in them runs nothing again
+    sessions: str = ""  # called as `ranks`: (users,) numbers, equal where rows belong together; empty: none do
 
 
 class Recipe(Section):
@@ -133,6 +134,8 @@ class Recipe(Section):
     protocol: ClassVar[str] = ""  # a sentence for the report: what the evaluation ranks, of whom, among what
     pictures: ClassVar[tuple[str, ...]] = ()  # figures for the top of the report: how their names start
     judged: ClassVar[Mapping[str, Judged]] = {}  # what a comparison may judge, the usual first
+    rows: ClassVar[str] = "users"  # what metrics are means over
+    over: ClassVar[str] = "users"  # what intervals are over: sessions, where rows of one session stand together
 
     @property
     def slug(self) -> str:

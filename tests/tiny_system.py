@@ -40,7 +40,11 @@ class Tiny(Recipe):
         ),
     )
     evaluation: ClassVar[str] = "02_rank"
-    judged: ClassVar[dict[str, Judged]] = {"model": Judged("01_walk", "tiny_system:ranks", ("rank",))}
+    judged: ClassVar[dict[str, Judged]] = {
+        "model": Judged("01_walk", "tiny_system:ranks", ("rank",), "tiny_system:together")
+    }
+    rows: ClassVar[str] = "steps"
+    over: ClassVar[str] = "pairs of walkers"
 
 
 def walks(config: WalkConfig) -> np.ndarray:
@@ -56,3 +60,8 @@ def ranks(stage: Any, recipe: Tiny, judged: str, users: int = 0) -> np.ndarray:
     behind = (walked[:, 1] - walked[:, 0] - recipe.rank.ahead) % recipe.walk.items
     forgotten = np.random.default_rng(recipe.seed).random(len(walked)) < 0.1
     return np.where((behind < 20) & ~forgotten, behind, 20)
+
+
+def together(stage: Any, recipe: Tiny, judged: str, users: int = 0) -> np.ndarray:
+    """(U,) who walks with whom: two and two."""
+    return np.arange(recipe.walk.users)[: users or None] // 2

@@ -8,6 +8,7 @@ from .intervals import (
     paired_bootstrap as paired_bootstrap,
     paired_differences as paired_differences,
     paired_spread as paired_spread,
+    resampled_means as resampled_means,
     seed_spread as seed_spread,
     summary as summary,
 )
@@ -24,5 +25,18 @@ from .metrics import (
     per_user_metrics as per_user_metrics,
     rank_bounds as rank_bounds,
     target_ranks as target_ranks,
+)
+from .sessions import (
+    per_sample_metrics as per_sample_metrics,
+    reciprocal_ranks as reciprocal_ranks,
+    release_means as release_means,
+    release_metrics as release_metrics,
+    seen_pairs as seen_pairs,
+    session_differences as session_differences,
+    session_groups as session_groups,
+    session_interval as session_interval,
+    session_intervals as session_intervals,
+    session_metrics as session_metrics,
+    yes_or_no as yes_or_no,
 )
 from .verdicts import side as side, told as told

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from recnb.evaluation.metrics import metrics, per_user_metrics
-from recnb.evaluation.verdicts import SEEDS, USERS
+from recnb.evaluation.verdicts import SEEDS, SESSIONS, USERS
 
 RESAMPLES = 2000
 LEVEL = 0.95  # of every interval
@@ -113,6 +113,41 @@ def paired_differences(
     return pd.DataFrame(rows, columns=["against", "metric", "diff", "low", "high", "p"])
 
 
+def resampled_means(values: np.ndarray, sessions: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means over the samples of S sessions drawn with replacement, of many columns under the same draws.
+
+    Drawing S sessions and counting how often each comes up gives weights w (resamples, S), a multinomial draw; then the
+    mean is (w @ sums) / (w @ counts), with each session's sum of values and number of samples. Held in bounded chunks.
+
+    Args:
+        values: (M, K) or (M,), one number per sample.
+        sessions: (M,) the session of each sample: any numbers.
+        resamples: number of means to return; seed: of this bootstrap alone.
+
+    Returns:
+        (resamples, K) float64; K is 1 for values of one dimension.
+
+    Raises:
+        ValueError: there is no sample, or shapes do not fit.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if len(values) == 0 or len(values) != len(sessions):
+        raise ValueError(f"expected a value and a session of M > 0 samples, found {len(values)} and {len(sessions)}")
+    _, own, counts = np.unique(sessions, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(own, column) for column in values.T] + [counts], axis=1)  # (S, K + 1)
+    rng, chunk = np.random.default_rng(seed), max(1, _CELLS // len(counts))
+    parts = [_weights(rng, len(counts), min(chunk, resamples - start)) @ sums for start in range(0, resamples, chunk)]
+    totals = np.concatenate(parts)
+    return totals[:, :-1] / totals[:, -1:]
+
+
+def _weights(rng: np.random.Generator, sessions: int, resamples: int) -> np.ndarray:
+    """(resamples, S) how often each of S sessions comes up in S draws."""
+    drawn = rng.integers(sessions, size=(resamples, sessions)) + sessions * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * sessions).reshape(resamples, sessions).astype(np.float64)
+
+
 # --- users and seeds -------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +212,9 @@ def paired_spread(ranks: SeedRanks, first: SeedRanks) -> Spread:
     return Spread((changes.std() / 2**0.5).to_dict(), len(shared) - 1)
 
 
-def difference(ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN) -> dict[str, dict[str, float]]:
+def difference(
+    ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN, sessions: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
     """How far a choice is from the first one, with an interval over users *and* seeds.
 
     Users are paired: each user's values are averaged over the seeds of each side (the shared ones, if there are any),
@@ -190,22 +227,29 @@ def difference(ranks: SeedRanks, first: SeedRanks, spread: Spread = UNKNOWN) -> 
     Args:
         ranks, first: seed -> (U,) ranks of the same users.
         spread: of :func:`seed_spread` or :func:`paired_spread`.
+        sessions: (U,) where rows are samples and not users: those of one session are drawn together.
 
     Returns:
-        metric -> ``diff``, ``low``, ``high`` (95 %) and ``over`` ("users and seeds" or "users").
+        metric -> ``diff``, ``low``, ``high`` (95 %) and ``over`` ("users and seeds" or "users"; or sessions).
     """
     shared = ranks.keys() & first.keys()
     ranks, first = ({s: r for s, r in side.items() if s in shared or not shared} for side in (ranks, first))
     own, base = _user_means(ranks), _user_means(first)
-    over = SEEDS if spread.sd else USERS
+    over = (USERS if sessions is None else SESSIONS) + (SEEDS if spread.sd else "")
     found: dict[str, Any] = {}
     for metric, values in own.items():
         change = values - base[metric]
-        of_users = float(bootstrap_means(change, RESAMPLES, seed=0).var())
+        of_users = float(_drawn(change, sessions).var())
         of_seeds = spread.sd.get(metric, 0.0) ** 2 * (1 / len(ranks) + 1 / len(first))
         half, mean = _half_width(of_users, of_seeds, spread.degrees), float(change.mean())
         found[metric] = {"diff": mean, "low": mean - half, "high": mean + half, "over": over}
     return found
+
+
+def _drawn(change: np.ndarray, sessions: np.ndarray | None) -> np.ndarray:
+    if sessions is None:
+        return bootstrap_means(change, RESAMPLES, seed=0)
+    return resampled_means(change, sessions, RESAMPLES, seed=0)
 
 
 def _half_width(of_users: float, of_seeds: float, degrees: float) -> float:

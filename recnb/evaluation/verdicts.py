@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-USERS, SEEDS = "users", "users and seeds"  # what an interval is over
+USERS, SESSIONS, SEEDS = "users", "sessions", " and seeds"  # what an interval is over; seeds besides one of the others
 
 
 def side(found: Mapping[str, Any]) -> int:
@@ -15,6 +15,11 @@ def side(found: Mapping[str, Any]) -> int:
     (1, 0)
     """
     return int(found["low"] > 0) - int(found["high"] < 0)
+
+
+def over_seeds(found: Mapping[str, Any]) -> bool:
+    """Whether an interval speaks of methods, not of two trained models alone."""
+    return str(found.get("over", USERS)).endswith(SEEDS)
 
 
 def told(found: Mapping[str, Any], one: str, other: str) -> str:
@@ -32,6 +37,6 @@ def told(found: Mapping[str, Any], one: str, other: str) -> str:
     over, where = found.get("over", USERS), side(found)
     if not where:
         return f"{one} and {other} cannot be told apart, {interval} over {over}"
-    if over == SEEDS:
+    if over_seeds(found):
         return f"{one} is {'better' if where > 0 else 'worse'} than {other}, {interval} over {over}"
     return f"{one} is {'above' if where > 0 else 'below'} {other}, {interval}: these two trained models differ"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from recnb.data.settings import DataConfig, SessionsConfig
+from recnb.data.settings import DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import IntentsConfig, Source
@@ -20,13 +20,18 @@ from recnb.recommenders.settings import BaselinesConfig
 from recnb.settings import Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
+Backbone = Literal[
+    "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views"
+]  # fmt: skip
 MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
-BACKBONES = ("srgnn", "tagnn", "gcegnn", "dhcn", "gru4rec", "sasrec", "stamp", "narm", "gcsan")
 
 
 class LocaliseConfig(SemanticConfig):
     """05_localise: text vectors, and answers replaced by a blend of their nearest items (equations 4 and 5)."""
 
+    fields: list[TextField] = Field(
+        ["title"], min_length=1, description="of an item, embedded apart, then averaged; an answer is read as a title"
+    )
     k: int = Field(5, ge=0, description="nearest items that are blended; 0: the answer's own vector")
     weights: Literal["cosine", "softmax"] = Field("cosine", description="of the items found (paper: their cosines)")
     temperature: float = Field(0.1, gt=0, le=10, description="softmax: what cosines are divided by")
@@ -45,7 +50,7 @@ class ArmConfig(Section):
     source: Source | Literal["recipe"] = Field("recipe", description="whose intents; recipe: intents.source")
     only: Source | Literal["all"] = Field("all", description="use texts only where this source has one: equal terms")
     views: list[Literal["long", "short", "merged"]] = Field(
-        ["long", "short"], max_length=2, description="views that have a text; merged: one without a view (Normal)"
+        ["long", "short"], min_length=1, max_length=2, description="that have a text; merged: one text, no view (Normal)"
     )
     fusion: Literal["gate", "concat", "none"] = Field(
         "gate", description="gate: two scalars (paper); concat: texts enter the session vector; none: loss alone"
@@ -59,11 +64,17 @@ class ArmConfig(Section):
     dose: Share = Field(0.0, description="share of samples whose text is the answer itself: a leak on purpose")
     start: Literal["random", "text"] = Field("random", description="item table at the start; text: LLM2SRGNN")
 
+    @model_validator(mode="after")
+    def _views_go_together(self) -> Self:
+        if len(set(self.views)) < len(self.views) or ("merged" in self.views and len(self.views) > 1):
+            raise ValueError("views: long, short or both, or merged alone")
+        return self
+
 
 class AlignConfig(ArmConfig):
     """07_align: the backbone, the model of the recipe, and the arms beside it."""
 
-    backbone: Literal[BACKBONES] = Field("srgnn", description="session model; trained as `models` says")  # type: ignore[valid-type]
+    backbone: Backbone = Field("srgnn", description="session model; trained as `models` says")
     arms: dict[str, dict[str, Any]] = Field(
         {}, description="further models: a name, and what is different from the recipe's own, e.g. {no-long: {views: "
         "[short]}}"

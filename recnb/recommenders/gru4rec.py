@@ -37,13 +37,17 @@ class GRU4Rec(NextItemEncoder):
         nn.init.normal_(self.items.weight, std=config.width**-0.5)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """States (B, T, d) of windows (B, T) int64, filled with -1 on the left.
-
-        The fill is moved behind the items, so that the recurrence starts at the first item and never reads it.
-        """
-        steps = torch.arange(windows.shape[1], device=windows.device)
-        missing = (windows < 0).sum(1, keepdim=True)  # (B, 1)
-        moved = windows.gather(1, (steps + missing) % len(steps))
+        """States (B, T, d) of windows (B, T) int64, filled with -1 on the left."""
+        moved, back = fill_last(windows)
         states = self.projection(self.dropout(self.gru(self.dropout(self.vectors_of(moved)))[0]))
-        back = (steps - missing) % len(steps)  # (B, T)
         return states.gather(1, back[..., None].expand_as(states))
+
+
+def fill_last(windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows (B, T) with the fill behind the items, and where each place of the old ones stands in them, (B, T).
+
+    So a recurrence starts at the first item and never reads the fill.
+    """
+    steps = torch.arange(windows.shape[1], device=windows.device)
+    missing = (windows < 0).sum(1, keepdim=True)  # (B, 1)
+    return windows.gather(1, (steps + missing) % len(steps)), (steps - missing) % len(steps)

@@ -54,7 +54,8 @@ class SessionModel(NextItemEncoder):
 
     def __init__(self, n_items: int, config: SessionModelConfig, length: int) -> None:
         super().__init__(n_items, config, length)
-        self.joined = nn.Linear(2 * config.width, config.width)
+        self.config = config
+        self.joined: nn.Linear | None = nn.Linear(2 * config.width, config.width)  # none: a model joins otherwise
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, windows: Tensor, table: Tensor) -> Encoded:
@@ -67,6 +68,7 @@ class SessionModel(NextItemEncoder):
 
     def join(self, long: Tensor, short: Tensor) -> Tensor:
         """(B, d) the session vector s = W3 [s_g; s_l] (SR-GNN equation 7)."""
+        assert self.joined is not None
         return self.joined(torch.cat([long, short], dim=1))
 
     def logits(self, session: Tensor, encoded: Encoded) -> Tensor:
@@ -83,6 +85,15 @@ class SessionModel(NextItemEncoder):
     def forward(self, windows: Tensor) -> Tensor:
         """(B, N) scores of windows (B, T)."""
         return self.score(windows, self.encode(windows, self.table()))
+
+    def read(self, windows: Tensor) -> Tensor:
+        """(B, d) session vectors of windows (B, T)."""
+        encoded = self.encode(windows, self.table())
+        return self.join(encoded.long, encoded.short)
+
+    def item_vectors(self) -> Tensor:
+        """(N, d): :meth:`table`."""
+        return self.table()
 
     def score(self, windows: Tensor, encoded: Encoded) -> Tensor:
         """(B, N) scores of what was encoded."""
@@ -117,13 +128,14 @@ class SoftAttention(nn.Module):
         """(B, d) of states (B, T, d), those at fill places left out."""
         weights = self.weight(torch.sigmoid(self.newest(states[:, -1:]) + self.each(states)))[..., 0]  # (B, T)
         if self.normalise:
-            weights = weights.masked_fill(~real, -torch.inf).softmax(1)
+            weights = weights.masked_fill(~real, torch.finfo(weights.dtype).min).softmax(1)  # no click at all: no NaN
         return ((weights * real)[..., None] * states).sum(1)
 
 
 def uniform_start(model: nn.Module, width: int) -> None:
-    """Every weight from uniform(-1/sqrt(d), 1/sqrt(d)), as the session graphs' public implementations."""
-    for weight in model.parameters():
+    """Every weight from uniform(-1/sqrt(d), 1/sqrt(d)), as the session graphs' public implementations; numbers that
+    stand alone stay."""
+    for weight in (weight for weight in model.parameters() if weight.dim()):
         nn.init.uniform_(weight, -(width**-0.5), width**-0.5)
 
 
@@ -157,7 +169,7 @@ def train_session_model(
 
         def loss(windows: Tensor, targets: Tensor, numbers: np.ndarray) -> Tensor:
             encoded = net.encode(windows, net.table())
-            entropy, extra = functional.cross_entropy(net.score(windows, encoded), targets), None
+            entropy = functional.cross_entropy(net.score(windows, encoded), targets)
             extra = net.extra_loss(encoded, windows)
             return entropy if extra is None else entropy + extra
 
@@ -195,9 +207,9 @@ def fit_samples(
 
 
 def like_lengths(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Batches of rows: all of them once, in an order that is drawn, those of one batch of like length."""
-    drawn = rng.permutation(len(lengths))
-    pools = np.array_split(drawn, max(1, round(len(drawn) / (POOL * batch_size))))
+    """Batches of rows: all of them once, in an order that is drawn, those of one batch of like length; as few as can
+    be."""
+    pools = _parts(rng.permutation(len(lengths)), POOL * batch_size)
     parts = [part for pool in pools for part in _parts(pool[np.argsort(lengths[pool], kind="stable")], batch_size)]
     yield from (parts[place] for place in rng.permutation(len(parts)))
 

@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from recnb.data.settings import TextField
 from recnb.settings import Positive, Rate, Section, Share
 
-Baseline = Literal["popularity", "itemknn", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec", "tiger"]
+Baseline = Literal[
+    "popularity", "itemknn", "rules", "words", "rules+words", "spop", "fpmc", "sasrec", "sasrec-sampled", "gru4rec",
+    "bert4rec", "tiger", "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
+]  # fmt: skip
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+
+Several = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]  # more than one: chosen on validation
+Seen = Literal["kept", "masked", "learned"]
+_SEEN = "items of the history: kept, masked, or learned: masked where training sequences repeat less than chance would"
+
+
+class RulesConfig(Section):
+    """06_evaluate: sequential rules; of settings with several values, validation (N@10) chooses."""
+
+    reach: Positive = Field(10, description="pairs of items at most this many positions apart count")
+    distance_power: Several = Field([1.0], description="a pair at distance d counts d to the minus this")
+    decay: Several = Field([0.7, 0.8, 0.6, 0.9], description="weight of a history's item against the one after it")
+    backward: Several = Field(
+        [0.0, 0.25, 0.5, 0.75, 1.0], description="what an item that came before counts against one that came after"
+    )
+    row_power: Several = Field([0.5, 0.0, 0.25], description="an item's votes are divided by their sum to this power")
+    column_power: Several = Field([0.0], description="the votes for an item are divided by their sum to this power")
+    seen: Seen = Field("learned", description=_SEEN)
+
+
+class WordsConfig(Section):
+    """06_evaluate: TF-IDF of the items' texts; of several values, validation (N@10) chooses."""
+
+    fields: list[TextField] = Field(
+        ["title", "categories", "brand"], min_length=1, description="whose words count, of those that an item has"
+    )
+    decay: Several = Field([0.8, 0.6, 0.4, 0.2], description="weight of a history's item against the one after it")
+    seen: Seen = Field("learned", description=_SEEN)
+
+
+class FpmcConfig(Section):
+    """06_evaluate: cornac's FPMC without users: a factorised table of what follows what."""
+
+    width: Positive = Field(100, description="of the item factors")
+    epochs: Positive = Field(20, description="all are run")
+    batch_size: Positive = Field(512, description="pairs of neighbouring items per step")
+    learning_rate: Rate = Field(0.05, description="Adagrad's")
+    negatives: Positive = Field(2048, description="drawn items shared by a batch, by the root of their popularity")
+    loss: Literal["bpr", "bpr-max", "ce", "top1"] = Field("bpr", description="cornac's names")
 
 
 class SequentialConfig(Section):
@@ -110,11 +154,64 @@ class SessionModelConfig(Section):
     )
     weight_decay: float = Field(0.0, ge=0, le=10, description="constant: AdamW's")
     l2: float = Field(1e-5, ge=0, le=1, description="step: L2 inside Adam (paper: 1e-5)")
-    attention: Literal["sum", "softmax"] = Field("sum", description="weights of the long view, as they are or softmax")
-    graph: bool = Field(True, description="off: no graph network, items as they are")
     repeat_bias: bool = Field(
         False, description="learn one number that is added to the scores of items already in the session"
     )
+
+
+class SoftAttentionConfig(SessionModelConfig):
+    """06_session_models: a model whose long view is SR-GNN's soft attention."""
+
+    attention: Literal["sum", "softmax"] = Field("sum", description="weights of the long view, as they are or softmax")
+
+
+class SrgnnConfig(SoftAttentionConfig):
+    """06_session_models: SR-GNN."""
+
+    graph: bool = Field(True, description="off: no graph network, items as they are")
+
+
+class TagnnConfig(SrgnnConfig):
+    """06_session_models: TAGNN."""
+
+    attention: Literal["sum", "softmax"] = Field(
+        "softmax", description="weights of the long view, as they are or softmax"
+    )
+
+
+class GcsanConfig(SessionModelConfig):
+    """06_session_models: GC-SAN."""
+
+    blocks: Positive = Field(1, description="blocks of self-attention (paper: 1 to 6, by data set)")
+    mix: Share = Field(0.6, description="weight of the attended state; the rest is the last node's (paper: 0.4 to 0.8)")
+
+
+class NarmConfig(SoftAttentionConfig):
+    """06_session_models: NARM."""
+
+    dropout: Share = Field(0.25, description="on item vectors")
+    view_dropout: Share = Field(0.5, description="on both views together, before they are joined")
+
+
+class Gru4recViewsConfig(SoftAttentionConfig):
+    """06_session_models: GRU4Rec with two views, trained on samples."""
+
+    hidden: Positive = Field(128, description="width of the recurrent state; projected to that of the item vectors")
+    layers: Positive = Field(1, description="recurrent layers")
+
+
+class SasrecViewsConfig(SoftAttentionConfig):
+    """06_session_models: SASRec with two views, trained on samples."""
+
+    blocks: Positive = Field(2, description="attention blocks")
+    heads: Positive = Field(1, description="attention heads; must divide width")
+    temperature: ClassVar[float] = 0.0  # scores are inner products
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads})")
+        return self
 
 
 class ReadoutConfig(SessionModelConfig):
@@ -152,11 +249,23 @@ class BaselinesConfig(Section):
 
     baselines: list[Baseline] = Field(
         ["popularity", "itemknn", "sasrec"],
-        description="sasrec: full cross-entropy; tiger: needs index.source both or semantic",
+        description="sasrec: full cross-entropy; tiger: needs index.source both or semantic; words: needs texts",
     )
     itemknn_neighbours: Positive = Field(50, description="most similar items that vote")
+    rules: RulesConfig = RulesConfig()
+    words: WordsConfig = WordsConfig()
+    fpmc: FpmcConfig = FpmcConfig()
     sasrec: SasrecConfig = SasrecConfig()
     sasrec_sampled: SasrecSampledConfig = SasrecSampledConfig()
     gru4rec: Gru4recConfig = Gru4recConfig()
     bert4rec: Bert4recConfig = Bert4recConfig()
     tiger: TigerConfig = TigerConfig()
+    srgnn: SrgnnConfig = SrgnnConfig()
+    tagnn: TagnnConfig = TagnnConfig()
+    gcegnn: GcegnnConfig = GcegnnConfig()
+    dhcn: DhcnConfig = DhcnConfig()
+    gcsan: GcsanConfig = GcsanConfig()
+    stamp: SessionModelConfig = SessionModelConfig()
+    narm: NarmConfig = NarmConfig()
+    gru4rec_views: Gru4recViewsConfig = Gru4recViewsConfig()
+    sasrec_views: SasrecViewsConfig = SasrecViewsConfig()

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from recnb.recommenders.session_graph import SessionGraph, session_graph
+from recnb.recommenders.session_graph import SessionGraph, session_graphs
 from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention, uniform_start
 
 if TYPE_CHECKING:
-    from recnb.recommenders.settings import SessionModelConfig
+    from recnb.recommenders.settings import SrgnnConfig
 
 
 class GraphLayer(nn.Module):
@@ -38,7 +38,7 @@ class SRGNN(SessionModel):
 
     title = "SR-GNN"
 
-    def __init__(self, n_items: int, config: SessionModelConfig, length: int) -> None:
+    def __init__(self, n_items: int, config: SrgnnConfig, length: int) -> None:
         super().__init__(n_items, config, length)
         self.layer = GraphLayer(config.width) if config.graph else None
         self.attention = SoftAttention(config.width, config.attention == "softmax")
@@ -51,8 +51,11 @@ class SRGNN(SessionModel):
 
     def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
         """(B, T, d) node vector of each click; without the graph, the item's own."""
-        if self.layer is None:
-            return self.vectors(windows, table)
-        graph = session_graph(windows)
-        nodes = self.layer(self.vectors(graph.nodes, table), graph)
-        return nodes.gather(1, graph.alias[..., None].expand(-1, -1, nodes.shape[-1]))
+        return self.vectors(windows, table) if self.layer is None else node_states(self, self.layer, windows, table)
+
+
+def node_states(model: SessionModel, layer: GraphLayer, windows: Tensor, table: Tensor) -> Tensor:
+    """(B, T, d) what a layer makes of the node of each click in windows (B, T)."""
+    graph = session_graphs(windows)
+    nodes = layer(model.vectors(graph.nodes, table), graph)
+    return nodes.gather(1, graph.alias[..., None].expand(-1, -1, nodes.shape[-1]))

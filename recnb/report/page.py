@@ -62,6 +62,7 @@ def build_report(recipe: Recipe, root: Path, recipe_path: str = "", overrides: S
         stages=views, done=done, cost=_cost(done), pages=pages,
         pictures=chosen, more_pictures=more, alt=_alt, base64=lambda file: b64encode(file.read_bytes()).decode(),
         headline=result.headline(metrics, recipe.slug), result=result.result_table(metrics),
+        said=metrics.get("said", []),
         verdicts=result.verdicts(metrics, read_published(recipe.published, recipe.wing)),
         seeds=result.seeds_table(earlier, ledger, metrics.get("ours", "")),
         seeds_said=result.seeds_said(earlier, settings),

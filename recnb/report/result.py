@@ -1,7 +1,7 @@
 """What an evaluation found, for people: its ``metrics.json`` and ``ledger.json`` as tables, verdicts and tiles.
 
 ``metrics.json`` maps, under ``systems``, system to protocol to metric to value; ``ours`` is the system that validation
-chose and ``cutoffs`` lists the k of its metrics. All else in it may be missing.
+chose and ``cutoffs`` lists the k of its metrics. All else in it may be missing; sentences under ``said`` stand first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from recnb.evaluation.verdicts import side, told
 from recnb.studies.ledger import Published, shortfall
 
-_METRIC = re.compile(r"^[RN]@\d+")
+_METRIC = re.compile(r"^\w+@\d+")
 _PROTOCOLS = {"kept": "seen items kept", "removed": "seen items removed"}
 _ONCE = "A run gives the same numbers again on one machine with one number of threads; elsewhere it goes its own way."
 ORIGIN = ("commit", "hardware")  # the same in every measured row: said elsewhere

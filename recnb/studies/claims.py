@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
-from recnb.evaluation.verdicts import SEEDS, side
+from recnb.evaluation.verdicts import over_seeds, side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 HOLDS, FAILS, OPEN, MISSING = "holds here", "does not hold here", "cannot be told", "not measured"
 AS_CLAIMED, CONTRARY = "two trained models differ, as claimed", "two trained models differ, the other way"
 Comparisons = Mapping[str, Mapping[str, Any]]
+Row = Mapping[str, Any]
+_DIFFERENCE = ("diff", "low", "high", "over")
 
 
 def read_comparisons(root: Path, reports: str = "reports") -> dict[str, dict[str, Any]]:
@@ -61,7 +63,7 @@ def verdict(found: Mapping[str, Any] | None) -> str:
     """
     if found is None:
         return MISSING
-    return ((OPEN, HOLDS, FAILS) if found.get("over") == SEEDS else (OPEN, AS_CLAIMED, CONTRARY))[side(found)]
+    return ((OPEN, HOLDS, FAILS) if over_seeds(found) else (OPEN, AS_CLAIMED, CONTRARY))[side(found)]
 
 
 def unfinished(comparisons: Comparisons, recipe: str, systems: Collection[str]) -> list[str]:
@@ -122,6 +124,22 @@ def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports
         measured = f"{metric} {found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]" if found else ""
         lines.append(f"{step.date}: {step.tried} → {'; '.join(filter(None, (measured, step.said))) or 'not measured'}")
     return lines
+
+
+def as_comparison(scores: Mapping[str, Row], minus: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    """The systems of one run as a comparison, so that claims can be asked of them.
+
+    Args:
+        scores: system -> its metrics; minus: system -> what it has more than others (rows with against, metric, diff,
+            low, high, over).
+    """
+    rows = []
+    for system, values in scores.items():
+        found: dict[str, dict[str, Row]] = {}
+        for row in minus.get(system, ()):
+            found.setdefault(row["against"], {})[row["metric"]] = {name: row[name] for name in _DIFFERENCE}
+        rows.append({"choice": system, **values, "minus": found})
+    return {"rows": rows}
 
 
 def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:

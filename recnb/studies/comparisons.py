@@ -93,11 +93,13 @@ def run_comparison(
     asked |= {"about": comparison.about, "judged": comparison.judged}
     target = root / "reports" / "ablations" / f"{path.stem}.json"
     ranks: dict[str, dict[int, np.ndarray]] = {}
+    sessions = None
     before = monotonic()
     for trial in run_trials(path, trials, minutes, say):
         found = ranks.setdefault(trial.group, {})[trial.recipe.seed] = _ranks(trial, comparison)
+        sessions = _sessions(trial, comparison) if sessions is None else sessions
         missing = [str(one) for one in trials if one.recipe.seed not in ranks.get(one.group, {})]
-        write_json(target, asked | {"missing": missing} | _result(comparison, trials, ranks))
+        write_json(target, asked | {"missing": missing} | _result(comparison, trials, ranks, sessions))
         say(f"{trial}: validation R@10 {float((found < 10).mean()):.4f} ({monotonic() - before:.0f} s)")
         before = monotonic()
     return target
@@ -117,7 +119,19 @@ def _ranks(trial: Trial, comparison: Comparison) -> np.ndarray:
     return np.load(path)
 
 
-def _result(comparison: Comparison, trials: Sequence[Trial], ranks: dict[str, dict[int, np.ndarray]]) -> dict[str, Any]:
+def _sessions(trial: Trial, comparison: Comparison) -> np.ndarray | None:
+    """(U,) which rows of its ranks belong together; none where each stands alone."""
+    plan, judged = trial.plan, trial.recipe.judged[comparison.judged]
+    if not judged.sessions:
+        return None
+    stage = Stage.open(judged.last, plan.recipe, root=plan.root, look=True)
+    return np.asarray(resolve_name(judged.sessions)(stage, trial.recipe, comparison.judged, comparison.users))
+
+
+def _result(
+    comparison: Comparison, trials: Sequence[Trial], ranks: dict[str, dict[int, np.ndarray]],
+    sessions: np.ndarray | None,
+) -> dict[str, Any]:  # fmt: skip
     """What is known of the choices that have run: a row each, with its differences from those before it."""
     runs = {c: [t for t in trials if t.group == c and t.recipe.seed in own] for c, own in ranks.items()}
     names = {choice: frozenset(trial.plan.recipe.name for trial in own) for choice, own in runs.items()}
@@ -129,7 +143,7 @@ def _result(comparison: Comparison, trials: Sequence[Trial], ranks: dict[str, di
         for other in (row["choice"] for row in rows):
             # lists of one trained model, made in two ways, owe nothing to the seed of its training
             luck = spread if names[choice].isdisjoint(names[other]) else UNKNOWN
-            minus[other] = difference(own, ranks[other], luck)
+            minus[other] = difference(own, ranks[other], luck, sessions)
         row = {"choice": choice, "changed": comparison.variants[choice].changes} | summary(own)
         rows.append(row | {"minus": minus} | _provenance([manifests(trial.plan) for trial in runs[choice]]))
     return {"seed_spread": asdict(spread), "rows": rows}

@@ -11,38 +11,46 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recnb.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("R@5", "R@10", "N@5", "N@10")
+METRICS = ("R@5", "R@10", "N@5", "N@10")  # in every ledger; a row may have others
+FAMILIES = ("R", "M", "N", "mrr_release", "ndcg_release")  # of metrics, each at a cutoff, in this order
 GAPS = {"gap R@10": "R@10", "gap N@10": "N@10"}
-Score = Annotated[float | None, Field(ge=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=1)]
+_METRIC = re.compile(rf"({'|'.join(FAMILIES)})@([1-9]\d*)")
 Row = Mapping[str, Any]
 
 
 class PublishedRow(BaseModel):
-    """One row of a published table; a metric that the source does not give is None."""
+    """One row of a published table: who, whence, and its metrics (``"R@10": 0.08``); what its source does not give is
+    left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Score]
     system: str = Field(min_length=1)
     kind: Literal["published", "derived"]
     source: str = Field(min_length=1)
     same_as: str = Field("", description="which of our baselines is this system with this loss")
-    recall5: Score = Field(None, alias="R@5")
-    recall10: Score = Field(None, alias="R@10")
-    ndcg5: Score = Field(None, alias="N@5")
-    ndcg10: Score = Field(None, alias="N@10")
+
+    @model_validator(mode="after")
+    def _others_are_metrics(self) -> Self:
+        if wrong := [name for name in self.__pydantic_extra__ if not _METRIC.fullmatch(name)]:
+            known = f"expected {', '.join(type(self).model_fields)}, or a metric: {', '.join(FAMILIES)} at a cutoff"
+            raise ValueError(f"{self.system}: {', '.join(wrong)}: {known}, such as R@10")
+        return self
 
     def scores(self) -> dict[str, float | None]:
-        """Metric name -> value, as :func:`recnb.evaluation.metrics.metrics` names them."""
-        return self.model_dump(by_alias=True, include={"recall5", "recall10", "ndcg5", "ndcg10"})
+        """Metric name -> value, as :func:`recnb.evaluation.metrics.metrics` names them; None for one of
+        :data:`METRICS` that the source does not give."""
+        return dict.fromkeys(METRICS) | self.__pydantic_extra__
 
 
 class Published(BaseModel):
@@ -86,7 +94,7 @@ def shortfall(system: str, scores: Row, reference: Published | None) -> str:
     found = []
     for row in reference.rows if reference and system else ():
         if row.same_as == system:
-            both = [(name, scores.get(name), value) for name, value in row.scores().items()]
+            both = [(name, scores.get(name), row.scores()[name]) for name in METRICS]
             gaps = [(name, 100 * (ours / value - 1)) for name, ours, value in both if ours and value]
             said = [f"{name} {abs(gap):.1f} % {'below' if gap < 0 else 'above'}" for name, gap in gaps]
             found.append(f"{', '.join(said)} the published {row.system}")
@@ -102,7 +110,7 @@ def build_ledger(measured: Sequence[Row], reference: Published | None) -> pd.Dat
             and hardware of each, in the order in which they should stand.
 
     Returns:
-        columns system, R@5, R@10, N@5, N@10 (and other metrics of ours), kind, gap R@10, gap N@10, why, commit,
+        columns system, R@5, R@10, N@5, N@10 (and other metrics of any row), kind, gap R@10, gap N@10, why, commit,
         hardware. A gap is relative (-0.25: a quarter below the target) and missing without a target to compare with.
     """
     import pandas as pd  # late: a report's page needs none of it
@@ -111,13 +119,19 @@ def build_ledger(measured: Sequence[Row], reference: Published | None) -> pd.Dat
     for row in measured:
         why = "; ".join(filter(None, (row.get("why"), shortfall(row["system"], row, reference))))
         rows.append({**row, "kind": "measured", "why": why})
-    numbers = list(dict.fromkeys([*METRICS, *(name for row in measured for name in row if "@" in name)]))
+    numbers = sorted({*METRICS, *(name for row in rows for name in row if "@" in name)}, key=_place)
     frame = pd.DataFrame(rows, columns=["system", *numbers, "kind", *GAPS, "why", "commit", "hardware"])
     frame = frame.astype(dict.fromkeys([*numbers, *GAPS], float))
     target = reference.target_scores() if reference else {}
     for gap, metric in GAPS.items():
         frame[gap] = frame[metric] / (target.get(metric) or float("nan")) - 1.0
     return frame
+
+
+def _place(metric: str) -> tuple[int, int]:
+    """Where a metric stands in a ledger: recalls first, and the nearer cutoff before the farther."""
+    family, cutoff = metric.split("@")
+    return (*FAMILIES, family).index(family), int(cutoff)
 
 
 def _published_rows(reference: Published | None) -> list[dict[str, Any]]:

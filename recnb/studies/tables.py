@@ -57,7 +57,8 @@ class Table(Request):
 
 class Measured(NamedTuple):
     """One recipe with one seed, measured: (U,) ranks of the target from 0 in a uint8 column ``<system>/<protocol>``
-    each (255: so or worse), and where they come from, which system is ours, which are mixtures."""
+    each (255: so or worse), for rows that belong together a column ``session``; and where they come from, which system
+    is ours, which are mixtures."""
 
     ranks: pd.DataFrame
     about: dict[str, Any]
@@ -115,7 +116,8 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
         "systems": {system: {p: summary(found) for p, found in both.items()} for system, both in ranks.items()},
         "spread": {system: seed_spread(both["kept"]).sd for system, both in ranks.items()},
     }
-    content |= _against_best({s: both["kept"] for s, both in ranks.items()}, content, recipe.slug)
+    together = next(iter(measured.values())).ranks.get("session")
+    content |= _against_best({s: both["kept"] for s, both in ranks.items()}, content, recipe.slug, together)
     write_json(folder / RESULTS, content | {"rows": _ledger_rows(content, recipe)})
     for path in {*folder.glob(RANKS.format(seed="*"))} - {folder / RANKS.format(seed=seed) for seed in measured}:
         path.unlink()
@@ -126,21 +128,25 @@ def _by_system(measured: Mapping[int, Measured]) -> dict[str, dict[str, dict[int
     """System -> protocol -> seed -> (U,) ranks; "ours" first, seed by seed the system that validation chose."""
     found: dict[str, dict[str, dict[int, Any]]] = {"ours": {}}
     for seed, one in measured.items():
-        for column in one.ranks:
+        for column in one.ranks.columns.drop("session", errors="ignore"):
             system, _, protocol = column.rpartition("/")
             for shown in (system, "ours") if system == one.about["ours"] else (system,):
                 found.setdefault(shown, {}).setdefault(protocol, {})[seed] = one.ranks[column].to_numpy()
     return found
 
 
-def _against_best(kept: Mapping[str, SeedRanks], content: Mapping[str, Any], slug: str) -> dict[str, Any]:
+def _against_best(
+    kept: Mapping[str, SeedRanks], content: Mapping[str, Any], slug: str, sessions: pd.Series | None
+) -> dict[str, Any]:
     """The best baseline by N@10, and how far from it ours and the mixtures are, paired run by run."""
     baselines = [system for system in kept if system != "ours" and not system.startswith(slug)]
     best = max(baselines, key=lambda system: content["systems"][system]["kept"]["N@10"], default=None)
     if best is None:
         return {"best_baseline": None}
     mixtures = dict.fromkeys(system for run in content["runs"] for system in run["mixtures"])
-    minus = {s: difference(kept[s], kept[best], paired_spread(kept[s], kept[best])) for s in ("ours", *mixtures)}
+    minus = {
+        s: difference(kept[s], kept[best], paired_spread(kept[s], kept[best]), sessions) for s in ("ours", *mixtures)
+    }
     return {"best_baseline": best, "ours_minus_best": minus.pop("ours"), "mixtures_minus_best": minus}
 
 
@@ -189,8 +195,9 @@ def read_results(root: Path, reports: str = "reports") -> list[dict[str, Any]]:
 def read_run(plan: Plan) -> Measured:
     """Ranks of a finished run, and where they come from.
 
-    Its evaluation wrote ``per_user.parquet`` with a column ``rank_<system>_<protocol>`` each (``kept`` at least) and
-    ``metrics.json`` with ``systems`` and ``ours``; ``fusion``, ``budget`` and a ``ledger.json`` may be absent.
+    Its evaluation wrote ``per_user.parquet`` with a column ``rank_<system>_<protocol>`` each (``kept`` at least) and,
+    where rows belong together, ``session``; and ``metrics.json`` with ``systems`` and ``ours``; ``fusion``, ``budget``
+    and a ``ledger.json`` may be absent.
     """
     made, folder = manifests(plan), stage_folder(plan.recipe, plan.recipe.evaluation, plan.root)
     metrics, users = read_artifact(folder / "metrics.json"), pd.read_parquet(folder / "per_user.parquet")
@@ -207,7 +214,8 @@ def read_run(plan: Plan) -> Measured:
         "hardware": next((row["hardware"] for row in rows if row["kind"] == "measured"), made[-1]["device"]),
         "seconds_per_system": made[-1]["facts"].get("seconds_per_system", {}),
     }
-    return Measured(pd.DataFrame(ranks).astype("uint8"), about | origin(made))
+    frame = pd.DataFrame(ranks).astype("uint8")
+    return Measured(frame.assign(**users.filter(["session"])), about | origin(made))
 
 
 def _write_ranks(folder: Path, seed: int, ranks: pd.DataFrame) -> str:

@@ -61,6 +61,20 @@ def test_a_verdict_comes_with_the_two_values_and_what_must_be_known_beside_it() 
     assert claims.answered([claim], {})[["of_better", "of_worse"]].isna().all(axis=None)
 
 
+def test_the_systems_of_one_run_answer_claims_too() -> None:
+    against = {"diff": 0.02, "low": 0.01, "high": 0.03, "p": 0.01, "over": "sessions"}
+    minus = {"model": [{"against": "plain", "metric": "R@20", **against}]}
+    run = claims.as_comparison({"model": {"R@20": 0.12}, "plain": {"R@20": 0.10}}, minus)
+    asked = claims.Claim(claim="it helps", part="whole", comparison="run", better="model", worse="plain")
+    back = asked.model_copy(update={"better": "plain", "worse": "model"})
+    other = asked.model_copy(update={"worse": "nobody"})
+    found = claims.answered([asked, back, other], {"run": run}, "R@20")
+    assert found.verdict.tolist() == [claims.AS_CLAIMED, claims.CONTRARY, claims.MISSING]
+    assert found.of_worse.tolist()[:2] == [0.10, 0.12] and found.high.tolist()[:2] == [0.03, -0.01]
+    over = {"run": claims.as_comparison({"model": {}}, {"model": [minus["model"][0] | {"over": "sessions and seeds"}]})}
+    assert claims.answered([asked], over, "R@20").verdict.tolist() == [claims.HOLDS]
+
+
 def test_effects_are_taken_from_the_first_row() -> None:
     table = claims.effects(SMALL)
     assert table.choice.tolist() == ["base", "good", "same"] and table["diff"].tolist()[1:] == [0.02, 0.0]

@@ -129,6 +129,24 @@ def test_other_cutoffs_are_kept() -> None:
     assert table["R@3"].tolist()[-1] == 0.1 and table["R@10"].isna().tolist()[-1]
 
 
+def test_a_system_may_publish_other_metrics_and_they_stand_in_order() -> None:
+    scores = {"M@20": 0.05, "R@20": 0.17, "R@10": 0.12, "mrr_release@10": 0.05}
+    theirs = {"system": "theirs", "kind": "published", "source": "s", "same_as": "ours", **scores}
+    reference = Published.model_validate({"dataset": "d", "target": "theirs", "rows": [theirs]})
+    table = build_ledger([{"system": "ours", "R@10": 0.06, "M@5": 0.03}], reference)
+    assert [name for name in table if "@" in name and "gap" not in name] == [
+        "R@5", "R@10", "R@20", "M@5", "M@20", "N@5", "N@10", "mrr_release@10",
+    ]  # fmt: skip
+    assert table["R@20"].tolist()[0] == 0.17 and table["gap R@10"].tolist()[-1] == pytest.approx(-0.5)
+    assert table.why.tolist()[-1] == "R@10 50.0 % below the published theirs"
+
+
+@pytest.mark.parametrize("name", ["P@10", "R@0", "R@", "recall", "R10"])
+def test_a_published_row_names_metrics_and_nothing_else(name: str) -> None:
+    with pytest.raises(ValidationError, match=rf"x: {name}: expected system, .* such as R@10"):
+        PublishedRow.model_validate({"system": "x", "kind": "published", "source": "y", name: 0.1})
+
+
 def test_hardware_is_named(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor: 0\n" + 2 * "model name\t: Some CPU @ 2 GHz\n", encoding="utf-8")

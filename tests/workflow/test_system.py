@@ -20,16 +20,22 @@ stage = Stage.open("01_walk", recipe, overrides)
 stage.write("walks.npy", walks(stage.config("walk")))
 stage.close()""",
     "02_rank": """import pandas as pd
-from recnb import Stage, metrics
-from tiny_system import ranks
+from recnb import Stage
+from recnb.evaluation import per_sample_metrics, session_differences, session_metrics
+from tiny_system import ranks, together
 stage = Stage.open("02_rank", recipe, overrides)
 found = {"tiny": ranks(stage, stage.recipe, "model"), "popularity": ranks(stage, stage.recipe, "model") + 3}
 protocols = ("kept", "removed")
-systems = {name: {p: metrics(rank) for p in protocols} for name, rank in found.items()}
-stage.write("metrics.json", {"systems": systems, "ours": "tiny", "cutoffs": [5, 10]})
+systems = {name: {p: session_metrics(rank) for p in protocols} for name, rank in found.items()}
+said, walkers = ["Walking <b>pays</b>."], together(stage, stage.recipe, "model")
+each = {name: per_sample_metrics(rank) for name, rank in found.items()}
+minus = session_differences(each.pop("tiny"), each, walkers, 200, 0).to_dict("records")
+stage.write("metrics.json", {"systems": systems, "ours": "tiny", "cutoffs": [5, 10, 20], "said": said,
+                             "ours_minus": {"kept": minus}})
 rows = [{"system": name, **both["kept"], "kind": "measured", "hardware": "one"} for name, both in systems.items()]
 stage.write("ledger.json", {"rows": rows})
-stage.write("per_user.parquet", pd.DataFrame({f"rank_{s}_{p}": r for s, r in found.items() for p in protocols}))
+table = pd.DataFrame({f"rank_{s}_{p}": r for s, r in found.items() for p in protocols})
+stage.write("per_user.parquet", table.assign(session=walkers))
 stage.close()""",
 }
 
@@ -71,6 +77,8 @@ def test_it_runs_and_is_reported(root: Path) -> None:
     assert "01_walk: no result yet" in said and "report: reports/tiny/index.html" in said
     page = (root / "reports" / "tiny" / "index.html").read_text(encoding="utf-8")
     assert "02_rank" in page and "popularity" in page and "06_evaluate" not in page
+    assert "<p>Walking &lt;b&gt;pays&lt;/b&gt;.</p>" in page and 'class="n">M@20</th>' in page
+    assert "Paired differences over pairs of walkers" in page and "<li>M@20: tiny is above popularity, +" in page
     assert (root / "reports" / "tiny" / "notebooks" / "02_rank.html").is_file()
     again = recnb(root, "run", "params/tiny.yaml", "--explain", "--set", "rank.ahead=2")
     assert [line.split()[:2] for line in again.splitlines()] == [["01_walk", "skip"], ["02_rank", "run"]]
@@ -121,8 +129,9 @@ def test_it_is_compared(root: Path) -> None:
     assert "one ahead, seed 42: validation R@10" in said
     result = json.loads((root / "reports" / "ablations" / "compared.json").read_text(encoding="utf-8"))
     assert [row["choice"] for row in result["rows"]] == ["one ahead", "two ahead", "dizzy"]
-    ahead, dizzy = (row["minus"]["one ahead"]["N@10"]["diff"] for row in result["rows"][1:])
-    assert ahead < -0.1 and dizzy < -0.1
+    ahead, dizzy = (row["minus"]["one ahead"]["N@10"] for row in result["rows"][1:])
+    assert ahead["diff"] < -0.1 and dizzy["diff"] < -0.1
+    assert (ahead["over"], dizzy["over"]) == ("sessions", "sessions"), "walkers go two and two"
     runs = {path.name for path in (root / "runs").glob("tiny--compared-*")}
     assert runs == {"tiny--compared-one-ahead", "tiny--compared-dizzy"}, "another ranking is no other run"
     assert "expected one of model; nearest: 'model'" in recnb(
@@ -142,6 +151,7 @@ def test_it_is_tabled(root: Path) -> None:
     result = json.loads((root / "reports" / "tiny" / "results.json").read_text(encoding="utf-8"))
     assert result["seeds"] == [42, 43] and result["best_baseline"] == "popularity"
     assert result["ours_minus_best"]["N@10"]["diff"] > 0.1
+    assert result["ours_minus_best"]["N@10"]["over"] == "sessions and seeds"
 
 
 def test_it_is_examined(root: Path) -> None:

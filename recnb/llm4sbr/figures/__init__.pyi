@@ -1,0 +1,8 @@
+from .cases import case as case
+from .evaluate import (
+    gains_by_group as gains_by_group,
+    resampling as resampling,
+    system_intervals as system_intervals,
+    two_denominators as two_denominators,
+)
+from .sessions import cuts as cuts, parts_drawn as parts_drawn, session_lengths as session_lengths

@@ -1,0 +1,89 @@
+"""Intent localisation: an answer of a language model becomes a blend of the catalogue's nearest items.
+
+LLM4SBR section 3.3, equations 4 and 5. What an LLM names may be no item at all; the blend is always one of items. The
+public implementation weighs the items it finds with the cosines of the catalogue's first rows, and sends long texts
+through a matrix drawn anew for each; here it is the formula, and long texts are cut. Shown in ``05_localise``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recnb.errors import RecipeError
+
+if TYPE_CHECKING:
+    from recnb.llm4sbr.recipe import LocaliseConfig
+
+CELLS = 2**24  # cosines held at once: 64 MB of float32
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+def localise(answers: np.ndarray, items: np.ndarray, config: LocaliseConfig) -> np.ndarray:
+    """t' = sum over the k items j nearest to an answer t of c_j e_j, c_j = cos(t, e_j); k = 0: t' = t.
+
+    Args:
+        answers: (A, d) vectors, each distinct answer once; items: (N, d) vectors e of the catalogue.
+        config: k, how items are weighed and summed up, and whether the catalogue's mean is taken away before cosines
+            (mean-pooled vectors all point one way, and then a cosine says little).
+
+    Returns:
+        (A, d) float32.
+
+    Raises:
+        RecipeError: k is larger than the catalogue.
+    """
+    table = torch.from_numpy(np.asarray(items, np.float32))
+    if config.k == 0:
+        return np.array(answers, np.float32)
+    middle = table.mean(0) if config.centre else torch.zeros(table.shape[1])
+    directions = functional.normalize(table - middle, dim=1)
+    blended = np.empty((len(answers), table.shape[1]), np.float32)
+    step = max(1, CELLS // len(table))
+    for start in range(0, len(answers), step):
+        block = torch.from_numpy(np.asarray(answers[start : start + step], np.float32))
+        cosines, found = nearest_items(block - middle, directions, config.k)
+        weights = weights_of(cosines, config)
+        blended[start : start + step] = functional.embedding_bag(found, table, per_sample_weights=weights, mode="sum")
+    return blended
+
+
+def nearest_items(answers: Tensor, directions: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosines and numbers of the k items nearest to each answer, nearest first: both (B, k).
+
+    Args:
+        answers: (B, d); directions: (N, d) item vectors of length 1.
+
+    Raises:
+        RecipeError: k is larger than the catalogue.
+    """
+    if k > len(directions):
+        raise RecipeError(f"localise.k = {k}: the catalogue has {len(directions)} items; expected at most so many")
+    return (functional.normalize(answers, dim=1) @ directions.T).topk(k)
+
+
+def weights_of(cosines: Tensor, config: LocaliseConfig) -> Tensor:
+    """(B, k) weights of the items found, by their cosines (B, k)."""
+    weights = (cosines / config.temperature).softmax(1) if config.weights == "softmax" else cosines
+    return weights / config.k if config.scale == "mean" else weights
+
+
+def embed_answers(texts: Sequence[str], encode: Encode) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of answers; each distinct one is read once, an empty one has none.
+
+    Args:
+        texts: n answers, text that nobody checked; encode: n texts -> (n, d), the catalogue's own encoder.
+
+    Returns:
+        (A, d) float32 vectors of the distinct answers in alphabetical order, and (n,) int64 which of them, -1: none.
+    """
+    stripped = np.array([" ".join(str(text).split()) for text in texts], dtype=object)
+    distinct = sorted({text for text in stripped if text})
+    number = {text: place for place, text in enumerate(distinct)}
+    vectors = encode(distinct) if distinct else np.empty((0, 0))
+    return np.asarray(vectors, np.float32), np.array([number.get(text, -1) for text in stripped], np.int64)

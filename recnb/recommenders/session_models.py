@@ -1,0 +1,75 @@
+"""Every session model by its name in a recipe; and one as a folder: its weights, and a page that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recnb.artifacts import read_json, write_folder_atomic, write_json
+from recnb.errors import ArtifactError, nearest
+from recnb.recommenders.dhcn import DHCN
+from recnb.recommenders.gcegnn import GCEGNN
+from recnb.recommenders.gcsan import GCSAN
+from recnb.recommenders.narm import NARM
+from recnb.recommenders.readout import GRU4RecViews, SASRecViews
+from recnb.recommenders.session_model import SessionModel
+from recnb.recommenders.settings import BaselinesConfig, SessionModelConfig
+from recnb.recommenders.srgnn import SRGNN
+from recnb.recommenders.stamp import STAMP
+from recnb.recommenders.tagnn import TAGNN
+
+SESSION_MODELS: dict[str, type[SessionModel]] = {
+    "srgnn": SRGNN, "tagnn": TAGNN, "gcegnn": GCEGNN, "dhcn": DHCN, "gcsan": GCSAN, "stamp": STAMP, "narm": NARM,
+    "gru4rec-views": GRU4RecViews, "sasrec-views": SASRecViews,
+}  # fmt: skip
+_WEIGHTS, _PAGE = "weights.safetensors", "model.json"
+
+
+def save_session_model(model: SessionModel, folder: Path) -> None:
+    """Write a trained model as a folder, whole or not at all: weights with what was learned from the training sessions
+    (safetensors), and name, settings, N, T and log (JSON)."""
+    page = {
+        "model": next(name for name, kind in SESSION_MODELS.items() if kind is type(model)), "n_items": model.n_items,
+        "length": model.length, "settings": model.config.model_dump(), "log": model.log,
+    }  # fmt: skip
+
+    def fill(path: Path) -> None:
+        save_file({name: part.contiguous() for name, part in model.state_dict().items()}, path / _WEIGHTS)
+        write_json(path / _PAGE, page)
+
+    write_folder_atomic(folder, fill)
+
+
+def load_session_model(folder: Path, device: str = "cpu") -> SessionModel:
+    """The model that :func:`save_session_model` wrote, in evaluation mode.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or the model, a setting or a weight is none that this version has.
+    """
+    page = read_json(folder / _PAGE)
+    try:
+        name = page["model"]
+        if name not in SESSION_MODELS:
+            raise ArtifactError(f"{folder / _PAGE}: unknown model '{name}'{nearest(str(name), SESSION_MODELS)}")
+        model = SESSION_MODELS[name](page["n_items"], config_of(name).model_validate(page["settings"]), page["length"])
+        _fill(model, load_file(folder / _WEIGHTS))
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: no model as save_session_model writes it: {error}") from None
+    model.log = page["log"]
+    return model.to(device).eval()
+
+
+def config_of(name: str) -> type[SessionModelConfig]:
+    """The class of a session model's settings."""
+    return type(getattr(BaselinesConfig(), name.replace("-", "_")))
+
+
+def _fill(model: SessionModel, state: dict[str, Tensor]) -> None:
+    """Give a new model its weights; what it learned from training sessions has the shape that it had there."""
+    for place, _ in list(model.named_buffers()):
+        owner, _, name = place.rpartition(".")
+        setattr(model.get_submodule(owner), name, state[place])
+    model.load_state_dict(state)
