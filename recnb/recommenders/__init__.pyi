@@ -14,8 +14,8 @@ from .counting import (
 )
 from .dhcn import DHCN as DHCN, line_graph as line_graph, shared_hyperedges as shared_hyperedges
 from .fit import fit_baseline as fit_baseline
-from .gcsan import GCSAN as GCSAN
 from .gcegnn import GCEGNN as GCEGNN, global_neighbours as global_neighbours
+from .gcsan import GCSAN as GCSAN
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (
     Lister as Lister,
@@ -47,10 +47,10 @@ from .session_models import (
 from .settings import (
     BaselinesConfig as BaselinesConfig,
     Bert4recConfig as Bert4recConfig,
-    FpmcConfig as FpmcConfig,
-    GcsanConfig as GcsanConfig,
     DhcnConfig as DhcnConfig,
+    FpmcConfig as FpmcConfig,
     GcegnnConfig as GcegnnConfig,
+    GcsanConfig as GcsanConfig,
     Gru4recConfig as Gru4recConfig,
     Gru4recViewsConfig as Gru4recViewsConfig,
     NarmConfig as NarmConfig,
