@@ -21,7 +21,7 @@ from recnb.settings import Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
-BACKBONES = ("srgnn", "tagnn", "gcegnn", "dhcn", "gru4rec", "sasrec", "stamp", "narm", "gcsan")
+BACKBONES = ("srgnn", "tagnn", "gcegnn", "dhcn", "gru4rec-views", "sasrec-views", "stamp", "narm", "gcsan")
 
 
 class LocaliseConfig(SemanticConfig):
