@@ -10,13 +10,21 @@ import nbformat
 import pytest
 from sandbox import ROOT, STAGES, Again, ToyRun, nbval
 
+from recnb.eager_llm.recipe import EagerLLM
+from recnb.llm4sbr.recipe import LLM4SBR
+
 NOTEBOOKS = list(STAGES)
-each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+each_stage = pytest.mark.parametrize("name", NOTEBOOKS)
+# What a notebook opens with by itself, and in Colab: the quickstart and the toy of its system.
+RECIPES = {EagerLLM: ("params/quickstart.yaml", "params/toy.yaml"), LLM4SBR: ("params/sessions.yaml", "params/llm4sbr/toy.yaml")}
+WALKS = {spec.notebook: system for system in reversed(RECIPES) for spec in system.stages}
+SPECS = {spec.notebook: spec for system in reversed(RECIPES) for spec in system.stages}
+each_notebook = pytest.mark.parametrize("name", SPECS)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp|mnt|var)/\w|[A-Z]:\\\\")
 
 
 def load(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(STAGES[name].file(ROOT), as_version=4)
+    return nbformat.read(SPECS[name].file(ROOT), as_version=4)
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -35,7 +43,7 @@ def lines(cell: nbformat.NotebookNode) -> int:
 
 
 def test_one_notebook_per_stage() -> None:
-    assert {spec.file(ROOT) for spec in STAGES.values()} == set((ROOT / "notebooks").rglob("*.ipynb"))
+    assert {spec.file(ROOT) for spec in SPECS.values()} == set((ROOT / "notebooks").rglob("*.ipynb"))
 
 
 @each_notebook
@@ -50,7 +58,7 @@ def test_is_stored_clean(name: str) -> None:
 
 @each_notebook
 def test_names_no_machine(name: str) -> None:
-    text = STAGES[name].file(ROOT).read_text(encoding="utf-8")
+    text = SPECS[name].file(ROOT).read_text(encoding="utf-8")
     assert not MACHINE_PATH.search(text)
     assert "localhost" not in text
 
@@ -59,7 +67,7 @@ def test_names_no_machine(name: str) -> None:
 def test_starts_with_the_card(name: str) -> None:
     card = load(name).cells[0]
     assert card.cell_type == "markdown"
-    assert re.match(rf"# {name[:2]} · \S", card.source), "the card's title is '# NN · Name'"
+    assert re.match(rf"# {SPECS[name].name[:2]} · \S", card.source), "the card's title is '# NN · Name'"
     parts = ["What you will learn", "Paper", "Reads / writes", "Time and memory", "Previous / next"]
     places = [card.source.find(f"**{part}") for part in parts]
     assert -1 not in places and places == sorted(places), dict(zip(parts, places, strict=True))
@@ -73,15 +81,16 @@ def test_card_says_what_the_stage_declares(name: str) -> None:
     """Behind the arrow stand exactly the artifacts that its recipe's `StageSpec` knows, those that may be left out too."""
     line = next(line for line in load(name).cells[0].source.splitlines() if line.startswith("**Reads / writes"))
     named = [re.sub(r"<\w+>", "*", found).rstrip("/") for found in re.findall(r"`([^`]+)`", line.partition("→")[2])]
-    assert sorted(named) == sorted((*STAGES[name].outputs, *STAGES[name].optional))
+    assert sorted(named) == sorted((*SPECS[name].outputs, *SPECS[name].optional))
 
 
 @each_notebook
 def test_card_names_its_neighbours(name: str) -> None:
-    card, position = load(name).cells[0].source, NOTEBOOKS.index(name)
+    card, walk = load(name).cells[0].source, list(WALKS[name].stages)
+    position = walk.index(SPECS[name])
     links = re.findall(r"\(([\w./]+\.ipynb)\)", card[card.find("**Previous / next") :])
-    linked = {(STAGES[name].file(ROOT).parent / link).resolve() for link in links}
-    assert linked >= {STAGES[other].file(ROOT) for other in NOTEBOOKS[max(0, position - 1) : position + 2]} - {STAGES[name].file(ROOT)}
+    linked = {(SPECS[name].file(ROOT).parent / link).resolve() for link in links}
+    assert linked >= {spec.file(ROOT) for spec in walk[max(0, position - 1) : position + 2]} - {SPECS[name].file(ROOT)}
     assert all(path.is_file() for path in linked)
 
 
@@ -92,9 +101,9 @@ def prose(name: str) -> str:
 @each_notebook
 def test_links_lead_somewhere_and_are_called_what_is_there(name: str) -> None:
     links = [(words, link) for words, link in re.findall(r"(?<!!)\[([^\[\]]+)\]\(([^)]+)\)", prose(name)) if "://" not in link]
-    places = {link: STAGES[name].file(ROOT).parent / link.partition("#")[0] for _, link in links}
+    places = {link: SPECS[name].file(ROOT).parent / link.partition("#")[0] for _, link in links}
     assert not [link for link, place in places.items() if not place.is_file()]
-    titles = {spec.file(ROOT): load(other).cells[0].source.splitlines()[0].removeprefix("# ") for other, spec in STAGES.items()}
+    titles = {spec.file(ROOT): load(other).cells[0].source.splitlines()[0].removeprefix("# ") for other, spec in SPECS.items()}
     wrong = [(words, title) for words, link in links if (title := titles.get(places[link].resolve(), words)) != words]
     assert links and not wrong
 
@@ -123,7 +132,7 @@ def test_second_cell_is_parameters(name: str) -> None:
     assert sum("parameters" in tags(cell) for cell in notebook.cells) == 1
     scope: dict[str, object] = {}
     exec(notebook.cells[1].source, scope)
-    assert scope["recipe"] == "params/quickstart.yaml" and scope["overrides"] == []
+    assert scope["recipe"] == RECIPES[WALKS[name]][0] and scope["overrides"] == []
     assert "#" in notebook.cells[1].source, "parameters are commented"
 
 
@@ -133,16 +142,16 @@ def test_third_cell_is_for_colab(name: str) -> None:
     notebook = load(name)
     assert [tags(cell) for cell in notebook.cells].index(["colab"]) == 2
     assert sum("colab" in tags(cell) for cell in notebook.cells) == 1
-    cell, first = notebook.cells[2], load(NOTEBOOKS[0]).cells[2].source
+    cell, first = notebook.cells[2], load(NOTEBOOKS[0]).cells[2].source.replace("params/toy.yaml", RECIPES[WALKS[name]][1])
     assert lines(cell) <= 8
-    before = STAGES[name].inputs[-1:]
+    before = SPECS[name].inputs[-1:]
     assert cell.source == first.removesuffix(")") + "".join(f', to="{stage}"' for stage in before) + ")"
 
 
 @each_notebook
 def test_opens_and_closes_its_own_stage(name: str) -> None:
     code = "\n".join(cell.source for cell in code_cells(load(name)))
-    assert re.search(rf'Stage\.open\(\s*"{name}",\s*recipe,\s*overrides', code)
+    assert re.search(rf'Stage\.open\(\s*"{SPECS[name].name}",\s*recipe,\s*overrides', code)
     assert "stage.close()" in code
 
 
@@ -192,7 +201,7 @@ def test_figures_have_alt_text_and_one_style(name: str) -> None:
 
 
 @pytest.mark.e2e
-@each_notebook
+@each_stage
 def test_runs_alone_by_plain_papermill(name: str, toy_run: ToyRun) -> None:
     assert name in toy_run.results, "an earlier notebook failed"
     result = toy_run.results[name]
@@ -201,7 +210,7 @@ def test_runs_alone_by_plain_papermill(name: str, toy_run: ToyRun) -> None:
 
 
 @pytest.mark.e2e
-@each_notebook
+@each_stage
 def test_every_cell_was_run(name: str, toy_run: ToyRun) -> None:
     """nbval silently skips cells without an execution count, so nothing may be without one."""
     assert not cells_not_run(toy_run.executed(name))
@@ -213,7 +222,7 @@ def cells_not_run(path: Path) -> list[str]:
 
 
 @pytest.mark.e2e
-@each_notebook
+@each_stage
 def test_prints_nothing_unwanted(name: str, toy_run: ToyRun) -> None:
     notebook = nbformat.read(toy_run.executed(name), as_version=4)
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
@@ -233,7 +242,7 @@ def test_prints_no_wider_than_the_page(name: str, toy_run: ToyRun) -> None:
 
 
 @pytest.mark.e2e
-@each_notebook
+@each_stage
 def test_every_picture_has_alt_text(name: str, toy_run: ToyRun) -> None:
     notebook = nbformat.read(toy_run.executed(name), as_version=4)
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]

@@ -56,10 +56,7 @@ class Sessions:
     def sequences(self, part: Part) -> Sequences:
         """The sessions of a part, as item sequences."""
         chosen = np.flatnonzero(self.part == PARTS.index(part))
-        lengths = self.lengths[chosen]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        places = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Sequences(offsets, self.items[places])
+        return _spans(self.items, self.offsets[chosen], self.offsets[chosen + 1])
 
 
 @dataclass(frozen=True)
@@ -101,6 +98,23 @@ class Samples:
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Samples:
         """Some of the samples."""
         return Samples(self.items, self.start[rows], self.end[rows], self.session[rows], self.number[rows])
+
+    def whole_inputs(self) -> Sequences:
+        """Every input, uncut, as a sequence: a copy, for what is built once from all of them."""
+        return _spans(self.items, self.start, self.end)
+
+    def sessions(self) -> Sequences:
+        """The sessions that the samples are of, each once and up to its last target."""
+        order = np.lexsort((self.end, self.session))
+        last = order[np.append(np.diff(self.session[order]) != 0, True)] if len(order) else order
+        return _spans(self.items, self.start[last], self.end[last] + 1)
+
+
+def _spans(items: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Sequences:
+    """``items[start:end]`` for each pair, one sequence after the other."""
+    lengths = ends - starts
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Sequences(offsets, items[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])])
 
 
 def every_prefix(sequences: Sequences) -> Samples:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, nearest
+from recnb.recommenders.dhcn import DHCN
+from recnb.recommenders.gcegnn import GCEGNN
 from recnb.recommenders.gcsan import GCSAN
 from recnb.recommenders.narm import NARM
 from recnb.recommenders.readout import GRU4RecViews, SASRecViews
@@ -20,7 +22,7 @@ from recnb.recommenders.stamp import STAMP
 from recnb.recommenders.tagnn import TAGNN
 
 SESSION_MODELS: dict[str, type[SessionModel]] = {
-    "srgnn": SRGNN, "tagnn": TAGNN, "gcsan": GCSAN, "stamp": STAMP, "narm": NARM,
+    "srgnn": SRGNN, "tagnn": TAGNN, "gcegnn": GCEGNN, "dhcn": DHCN, "gcsan": GCSAN, "stamp": STAMP, "narm": NARM,
     "gru4rec-views": GRU4RecViews, "sasrec-views": SASRecViews,
 }  # fmt: skip
 _WEIGHTS, _PAGE = "weights.safetensors", "model.json"
