@@ -10,7 +10,12 @@ from . import (
     speed as speed,
     studies as studies,
 )
-from .data.schema import Sequences as Sequences, read_dataset as read_dataset, titles_of as titles_of
+from .data.schema import (
+    Sequences as Sequences,
+    item_text as item_text,
+    read_dataset as read_dataset,
+    titles_of as titles_of,
+)
 from .data.sources import load_dataset as load_dataset
 from .data.split import (
     Validation as Validation,

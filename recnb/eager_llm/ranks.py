@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from recnb.artifacts import Artifacts
-from recnb.data.schema import read_dataset
+from recnb.data.schema import item_text, read_dataset
 from recnb.data.split import Validation, histories, training_sequences
 from recnb.eager_llm.checkpoint import load_trained
 from recnb.eager_llm.prompts import seqrec_prompts
@@ -57,6 +57,7 @@ def baseline_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int =
         judged, training_sequences(dataset), dataset.n_items, recipe.evaluate, recipe.data.max_history,
         seed=recipe.seed, validation=(everyone.histories, everyone.targets), device=stage.runtime.device,
         progress=stage.runtime.progress, codes=codes,
+        texts=item_text(dataset.items, recipe.evaluate.words.fields),
     )  # fmt: skip
     chosen = everyone.sample(users, 0)
     return target_ranks(ranked_lists(fitted, chosen.histories, min(20, dataset.n_items)), chosen.targets)

@@ -14,15 +14,22 @@ import numpy as np
 from recnb.data.sessions import every_prefix
 from recnb.errors import RecipeError
 from recnb.recommenders.bert4rec import BERT4Rec
+from recnb.recommenders.cornac_models import fit_fpmc, fit_spop
 from recnb.recommenders.counting import Popularity, fit_itemknn
 from recnb.recommenders.gru4rec import GRU4Rec
-from recnb.recommenders.interface import Fitted
+from recnb.recommenders.interface import Fitted, Scorer
+from recnb.recommenders.mixture import fit_mixture
 from recnb.recommenders.next_item import NextItemEncoder, train_sequential
+from recnb.recommenders.recency import settle_seen
+from recnb.recommenders.rules import fit_rules
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import train_session_model
 from recnb.recommenders.session_models import SESSION_MODELS
+from recnb.recommenders.words import fit_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from recnb.data.schema import Sequences
     from recnb.data.sessions import Samples
     from recnb.recommenders.settings import BaselinesConfig
@@ -37,6 +44,7 @@ def fit_baseline(
     name: str, train: Sequences, n_items: int, config: BaselinesConfig, length: int, *, seed: int,
     validation: tuple[np.ndarray, np.ndarray], codes: np.ndarray | None = None,
     device: str = "cpu", progress: bool = False, keep: Path | None = None, samples: Samples | None = None,
+    texts: Sequence[str] | None = None,
 ) -> tuple[Fitted, str]:  # fmt: skip
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
@@ -50,17 +58,27 @@ def fit_baseline(
         device, progress: of the neural ones.
         keep: folder for the states of trainings that may be broken off; a second call with it goes on.
         samples: what session models are trained on; none: every prefix of the training sequences.
+        texts: of the N items, for ``words`` and ``rules+words``.
 
     Returns:
         the fitted baseline, and what was chosen, in words.
 
     Raises:
-        RecipeError: ``tiger`` without codes.
+        RecipeError: ``tiger`` without codes, ``words`` without texts.
+        DataError: texts that share no word.
+        ModelNotFoundError: ``spop`` or ``fpmc`` where cornac is not installed.
     """
     if name == "popularity":
         return Popularity(np.bincount(train.items, minlength=n_items)), "nothing to choose"
     if name == "itemknn":
         return fit_itemknn(train, n_items, config.itemknn_neighbours, length, validation)
+    if name in ("rules", "words", "rules+words"):
+        return fit_counting(name, train, n_items, config, validation, texts)
+    if name == "spop":
+        return fit_spop(train, n_items), "nothing to choose"
+    if name == "fpmc":
+        fpmc = fit_fpmc(train, n_items, config.fpmc, seed=seed, device=device, progress=progress)
+        return fpmc, f"{config.fpmc.epochs} epochs, nothing to choose"
     section = getattr(config, name.replace("-", "_"))
     file = None if keep is None else keep / f"{name}.pt"
     same: Any = {"seed": seed, "validation": validation, "device": device, "progress": progress, "keep": file}
@@ -75,6 +93,34 @@ def fit_baseline(
         model = train_sequential(train, n_items, section, length, encoder=ENCODERS[name], **same)
     best = max(model.log, key=lambda row: row["R@10"])
     return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {section.epochs})"
+
+
+def fit_counting(
+    name: str, train: Sequences, n_items: int, config: BaselinesConfig, validation: tuple[np.ndarray, np.ndarray],
+    texts: Sequence[str] | None,
+) -> tuple[Scorer, str]:  # fmt: skip
+    """``rules``, ``words``, or both added up (``rules+words``); arguments and errors as of :func:`fit_baseline`."""
+    members: dict[str, tuple[Scorer, str]] = {}
+    if "rules" in name:
+        members["rules"] = fit_rules(train, n_items, config.rules, validation)
+    if "words" in name:
+        seen = settle_seen(config.words.seen, train, n_items)
+        members["words"] = fit_words(_texts_of_all(texts, n_items), config.words, seen, validation)
+    if name in members:
+        return members[name]
+    mixture, choice = fit_mixture({part: fitted for part, (fitted, _) in members.items()}, *validation)
+    return mixture, f"{choice.told()} ({'; '.join(f'{part}: {words}' for part, (_, words) in members.items())})"
+
+
+def _texts_of_all(texts: Sequence[str] | None, n_items: int) -> Sequence[str]:
+    if texts is None:
+        raise RecipeError(
+            "evaluate.baselines: words needs the items' texts, and none were given: expected texts= of all items, or "
+            "baselines without words and rules+words"
+        )
+    if len(texts) != n_items:
+        raise ValueError(f"texts of {len(texts)} items, expected {n_items}")
+    return texts
 
 
 def _codes_of_all(codes: np.ndarray | None, n_items: int) -> np.ndarray:

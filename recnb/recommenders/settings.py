@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from recnb.data.settings import TextField
 from recnb.settings import Positive, Rate, Section, Share
 
 Baseline = Literal[
-    "popularity", "itemknn", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec", "tiger",
-    "srgnn", "tagnn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
+    "popularity", "itemknn", "rules", "words", "rules+words", "spop", "fpmc", "sasrec", "sasrec-sampled", "gru4rec",
+    "bert4rec", "tiger", "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
 ]  # fmt: skip
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+
+Several = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]  # more than one: chosen on validation
+Seen = Literal["kept", "masked", "learned"]
+_SEEN = "items of the history: kept, masked, or learned: masked where training sequences repeat less than chance would"
+
+
+class RulesConfig(Section):
+    """06_evaluate: sequential rules; of settings with several values, validation (N@10) chooses."""
+
+    reach: Positive = Field(10, description="pairs of items at most this many positions apart count")
+    distance_power: Several = Field([1.0], description="a pair at distance d counts d to the minus this")
+    decay: Several = Field([0.7, 0.8, 0.6, 0.9], description="weight of a history's item against the one after it")
+    backward: Several = Field(
+        [0.0, 0.25, 0.5, 0.75, 1.0], description="what an item that came before counts against one that came after"
+    )
+    row_power: Several = Field([0.5, 0.0, 0.25], description="an item's votes are divided by their sum to this power")
+    column_power: Several = Field([0.0], description="the votes for an item are divided by their sum to this power")
+    seen: Seen = Field("learned", description=_SEEN)
+
+
+class WordsConfig(Section):
+    """06_evaluate: TF-IDF of the items' texts; of several values, validation (N@10) chooses."""
+
+    fields: list[TextField] = Field(
+        ["title", "categories", "brand"], min_length=1, description="whose words count, of those that an item has"
+    )
+    decay: Several = Field([0.8, 0.6, 0.4, 0.2], description="weight of a history's item against the one after it")
+    seen: Seen = Field("learned", description=_SEEN)
+
+
+class FpmcConfig(Section):
+    """06_evaluate: cornac's FPMC without users: a factorised table of what follows what."""
+
+    width: Positive = Field(100, description="of the item factors")
+    epochs: Positive = Field(20, description="all are run")
+    batch_size: Positive = Field(512, description="pairs of neighbouring items per step")
+    learning_rate: Rate = Field(0.05, description="Adagrad's")
+    negatives: Positive = Field(2048, description="drawn items shared by a batch, by the root of their popularity")
+    loss: Literal["bpr", "bpr-max", "ce", "top1"] = Field("bpr", description="cornac's names")
 
 
 class SequentialConfig(Section):
@@ -173,14 +214,47 @@ class SasrecViewsConfig(SoftAttentionConfig):
         return self
 
 
+class ReadoutConfig(SrgnnConfig):
+    """06_session_models: what GCE-GNN and S2-DHCN have in common."""
+
+    views: Literal["both", "long"] = Field(
+        "both", description="session vector: long: the readout alone (their papers); both: W3 [readout; newest state]"
+    )
+
+
+class GcegnnConfig(ReadoutConfig):
+    """06_session_models: GCE-GNN, a graph of the session and one of all training sessions."""
+
+    neighbours: Positive = Field(12, description="most frequent neighbours of each item that are kept")
+    reach: Positive = Field(3, description="items at most so many clicks apart are neighbours")
+    hops: int = Field(1, ge=1, le=3, description="layers over the global graph; each costs `neighbours` times the last")
+    global_dropout: Share = Field(0.5, description="on what the global graph says")
+
+
+class DhcnConfig(ReadoutConfig):
+    """06_session_models: S2-DHCN, sessions as hyperedges."""
+
+    batch_size: Positive = Field(512, description="samples per step; a step's fixed cost is its products of all items")
+    layers: Positive = Field(3, description="of both networks (paper: 3)")
+    contrast: float = Field(
+        1.0, ge=0, le=100, description="beta, of the mean contrastive loss (paper: 0.01 of the sum over a batch of 100)"
+    )
+    least_weight: float = Field(
+        0.0, ge=0, lt=1, description="pairs that weigh less for both items are dropped, for speed (release: 0 or 0.05)"
+    )
+
+
 class BaselinesConfig(Section):
     """06_evaluate: which recommenders stand beside ours, and how each is fitted."""
 
     baselines: list[Baseline] = Field(
         ["popularity", "itemknn", "sasrec"],
-        description="sasrec: full cross-entropy; tiger: needs index.source both or semantic",
+        description="sasrec: full cross-entropy; tiger: needs index.source both or semantic; words: needs texts",
     )
     itemknn_neighbours: Positive = Field(50, description="most similar items that vote")
+    rules: RulesConfig = RulesConfig()
+    words: WordsConfig = WordsConfig()
+    fpmc: FpmcConfig = FpmcConfig()
     sasrec: SasrecConfig = SasrecConfig()
     sasrec_sampled: SasrecSampledConfig = SasrecSampledConfig()
     gru4rec: Gru4recConfig = Gru4recConfig()
@@ -188,6 +262,8 @@ class BaselinesConfig(Section):
     tiger: TigerConfig = TigerConfig()
     srgnn: SrgnnConfig = SrgnnConfig()
     tagnn: TagnnConfig = TagnnConfig()
+    gcegnn: GcegnnConfig = GcegnnConfig()
+    dhcn: DhcnConfig = DhcnConfig()
     gcsan: GcsanConfig = GcsanConfig()
     stamp: SessionModelConfig = SessionModelConfig()
     narm: NarmConfig = NarmConfig()
