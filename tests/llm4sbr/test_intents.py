@@ -283,6 +283,22 @@ def test_a_source_that_is_no_model_asks_nobody(config, tmp_path, source: str) ->
     assert found.kept is not None and found.kept.empty and "no language model" in found.said
 
 
+def test_what_the_settings_name_and_miss(config, tmp_path) -> None:
+    (tmp_path / "here.csv").write_text("x")
+    away = {"model": "package:not_here"}
+
+    def what(**update) -> str:
+        return " ".join(found.what for found in config.model_copy(update=update).problems(tmp_path, None))
+
+    assert what() == "" and "not installed" in what(**away)
+    assert "not installed" in what(**away, cache="none.csv.gz") and what(**away, cache="here.csv") == ""
+    assert "not installed" in what(**away, cache="here.csv", source="state"), "a cache has written answers alone"
+    assert "no such file" in what(source="file", file="none.csv") and what(source="file", file="here.csv") == ""
+    assert what(**away, source="retrieval") == ""
+    named = config.model_copy(update={"source": "file", "file": "here.csv"}).files(tmp_path, None)
+    assert named == [tmp_path / "here.csv"]
+
+
 # --- report and gate ------------------------------------------------------------------------------------------------
 
 
