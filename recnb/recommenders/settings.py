@@ -11,7 +11,7 @@ from recnb.settings import Positive, Rate, Section, Share
 
 Baseline = Literal[
     "popularity", "itemknn", "rules", "words", "rules+words", "spop", "fpmc", "sasrec", "sasrec-sampled", "gru4rec",
-    "bert4rec", "tiger", "srgnn", "tagnn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
+    "bert4rec", "tiger", "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
 ]  # fmt: skip
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
@@ -214,6 +214,36 @@ class SasrecViewsConfig(SoftAttentionConfig):
         return self
 
 
+class ReadoutConfig(SrgnnConfig):
+    """06_session_models: what GCE-GNN and S2-DHCN have in common."""
+
+    views: Literal["both", "long"] = Field(
+        "both", description="session vector: long: the readout alone (their papers); both: W3 [readout; newest state]"
+    )
+
+
+class GcegnnConfig(ReadoutConfig):
+    """06_session_models: GCE-GNN, a graph of the session and one of all training sessions."""
+
+    neighbours: Positive = Field(12, description="most frequent neighbours of each item that are kept")
+    reach: Positive = Field(3, description="items at most so many clicks apart are neighbours")
+    hops: int = Field(1, ge=1, le=3, description="layers over the global graph; each costs `neighbours` times the last")
+    global_dropout: Share = Field(0.5, description="on what the global graph says")
+
+
+class DhcnConfig(ReadoutConfig):
+    """06_session_models: S2-DHCN, sessions as hyperedges."""
+
+    batch_size: Positive = Field(512, description="samples per step; a step's fixed cost is its products of all items")
+    layers: Positive = Field(3, description="of both networks (paper: 3)")
+    contrast: float = Field(
+        1.0, ge=0, le=100, description="beta, of the mean contrastive loss (paper: 0.01 of the sum over a batch of 100)"
+    )
+    least_weight: float = Field(
+        0.0, ge=0, lt=1, description="pairs that weigh less for both items are dropped, for speed (release: 0 or 0.05)"
+    )
+
+
 class BaselinesConfig(Section):
     """06_evaluate: which recommenders stand beside ours, and how each is fitted."""
 
@@ -232,6 +262,8 @@ class BaselinesConfig(Section):
     tiger: TigerConfig = TigerConfig()
     srgnn: SrgnnConfig = SrgnnConfig()
     tagnn: TagnnConfig = TagnnConfig()
+    gcegnn: GcegnnConfig = GcegnnConfig()
+    dhcn: DhcnConfig = DhcnConfig()
     gcsan: GcsanConfig = GcsanConfig()
     stamp: SessionModelConfig = SessionModelConfig()
     narm: NarmConfig = NarmConfig()

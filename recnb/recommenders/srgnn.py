@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from recnb.recommenders.session_graph import SessionGraph, session_graph
+from recnb.recommenders.session_graph import SessionGraph, session_graphs
 from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention, uniform_start
 
 if TYPE_CHECKING:
@@ -56,6 +56,6 @@ class SRGNN(SessionModel):
 
 def node_states(model: SessionModel, layer: GraphLayer, windows: Tensor, table: Tensor) -> Tensor:
     """(B, T, d) what a layer makes of the node of each click in windows (B, T)."""
-    graph = session_graph(windows)
+    graph = session_graphs(windows)
     nodes = layer(model.vectors(graph.nodes, table), graph)
     return nodes.gather(1, graph.alias[..., None].expand(-1, -1, nodes.shape[-1]))

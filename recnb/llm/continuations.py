@@ -1,0 +1,312 @@
+"""What a language model goes on to write, greedily, behind many endings of few beginnings.
+
+A *list* is a beginning (a heading and one line per item, say); a *fork* sees the first tokens of one list, up to its
+cut, and reads an ending of its own behind them. Every list is read once: all of its forks share the keys and values,
+whatever their cuts, and a mask hides from each what lies behind its cut and what its siblings wrote. What comes out is
+what the model would write after ``list[:cut] + ending`` alone. Shown in ``notebooks/llm4sbr/04_intents.ipynb``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from recnb.errors import RecnbError
+from recnb.llm.backbone import head_logits, inference, pad_left
+from recnb.llm.token_tree import TokenTree
+
+LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
+NO_TOKEN = -1
+
+
+@dataclass(frozen=True)
+class Forks:
+    """What to continue: F forks of the lists.
+
+    Attributes:
+        lists: token ids of each list, oldest first.
+        rows: (F,) the list of each fork.
+        cuts: (F,) how many tokens of its list each fork sees, at least one.
+        endings: token ids that each fork reads behind its cut, at least one.
+    """
+
+    lists: Sequence[np.ndarray]
+    rows: np.ndarray
+    cuts: np.ndarray
+    endings: Sequence[np.ndarray]
+
+    def __post_init__(self) -> None:
+        """Refuse cuts outside their list.
+
+        Raises:
+            RecnbError: a cut below one or behind its list's end.
+        """
+        lengths = np.array([len(one) for one in self.lists], np.int64)[self.rows]
+        wrong = np.flatnonzero((self.cuts < 1) | (self.cuts > lengths))
+        if len(wrong):
+            fork = int(wrong[0])
+            raise RecnbError(f"fork {fork}: cut {self.cuts[fork]}, expected 1 to {lengths[fork]}, its list's tokens")
+
+    @property
+    def prompts(self) -> list[np.ndarray]:
+        """The F prompts written out, one by one: what a model reads that shares nothing."""
+        pairs = zip(self.rows, self.cuts, self.endings, strict=True)
+        return [np.concatenate([self.lists[row][:cut], ending]).astype(np.int64) for row, cut, ending in pairs]
+
+    def take(self, chosen: np.ndarray) -> Forks:
+        """Some of the forks, by their numbers; the lists stay."""
+        endings = [self.endings[fork] for fork in chosen.tolist()]
+        return Forks(self.lists, self.rows[chosen], self.cuts[chosen], endings)
+
+    def places(self) -> np.ndarray:
+        """(lists, w) the forks of each list in any order, -1 behind the last; w is the most that one list has."""
+        order = np.argsort(self.rows, kind="stable")
+        counts = np.bincount(self.rows, minlength=len(self.lists))
+        column = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = np.full((len(self.lists), counts.max(initial=0)), -1, np.int64)
+        places[self.rows[order], column] = order
+        return places
+
+    def batches(self, max_tokens: int, batch_tokens: int) -> list[np.ndarray]:
+        """Lists that are read together: alike in size, the largest first, in all about ``batch_tokens`` tokens."""
+        own = np.array([len(ending) + max_tokens for ending in self.endings], np.int64)
+        forked = np.bincount(self.rows, weights=own, minlength=len(self.lists))
+        size = np.array([len(one) for one in self.lists]) + forked
+        order = np.argsort(-size, kind="stable")
+        order, batches = order[forked[order] > 0], []
+        while len(order):
+            count = max(1, int(batch_tokens // size[order[0]]))
+            batches.append(order[:count])
+            order = order[count:]
+        return batches
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """What was written.
+
+    Attributes:
+        ids: (F, max_tokens) int64 token ids, the one that ended it among them; -1 behind that.
+        scores: (F,) float32 log-probability of those tokens, summed.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(F,) tokens written."""
+        return (self.ids != NO_TOKEN).sum(1)
+
+
+def continuations(
+    model: nn.Module, forks: Forks, stops: Sequence[int], max_tokens: int, batch_tokens: int, progress: bool = False
+) -> Continuations:
+    """The most probable next token, again and again, behind every fork: greedy, whatever settings a model came with.
+
+    Args:
+        model: a decoder-only transformers model with a language-model head, also wrapped by peft.
+        forks: what to continue.
+        stops: ids that end an answer (end of text, line breaks).
+        max_tokens: most tokens of an answer, at least one.
+        batch_tokens: about how many tokens are held at once (lists, endings and answers together).
+        progress: show a bar.
+
+    Raises:
+        RecnbError: the model's attention takes no mask of that kind, or its scores are not numbers.
+    """
+    ids = np.full((len(forks.rows), max_tokens), NO_TOKEN, np.int64)
+    scores = np.zeros(len(forks.rows), np.float32)
+    for causal, opened in _opened(model, forks, max_tokens, batch_tokens, progress):
+        for step, fork, token, gain in _written(causal, opened, stops, max_tokens):
+            ids[fork, step] = token
+            scores[fork] += gain
+    if not np.isfinite(scores).all():
+        raise RecnbError("the model's scores are not numbers (NaN)")
+    return Continuations(ids, scores)
+
+
+def fork_states(model: nn.Module, forks: Forks, batch_tokens: int) -> np.ndarray:
+    """(F, d) float32 hidden state at the end of each fork: what the model has in mind before it writes a word."""
+    found = [np.zeros((0, 0), np.float32)]
+    which = [np.zeros(0, np.int64)]
+    for _, opened in _opened(model, forks, 0, batch_tokens):
+        live = opened.place >= 0
+        found.append(opened.tree.read_on(opened.tokens, opened.real)[:, :, -1][live].float().cpu().numpy())
+        which.append(opened.place[live].cpu().numpy())
+    return np.concatenate(found[1:] or found)[np.argsort(np.concatenate(which))]
+
+
+def answer_scores(
+    model: nn.Module, forks: Forks, answers: Sequence[np.ndarray], candidates: np.ndarray, batch_tokens: int
+) -> np.ndarray:
+    """Log-probability of given answers behind each fork.
+
+    Args:
+        answers: token ids of each possible answer, at least one.
+        candidates: (F, C) places in ``answers`` of those that each fork is asked about.
+
+    Returns:
+        (F, C) float32, summed over the tokens of an answer.
+    """
+    padded, real = (part.numpy() for part in pad_left(answers))
+    scores = np.zeros(candidates.shape, np.float32)
+    for causal, opened in _opened(model, forks, candidates.shape[1] * padded.shape[1], batch_tokens):
+        live = (opened.place >= 0).cpu()
+        asked = candidates[opened.place.cpu().numpy()]  # (B, w, C); an empty place asks in vain
+        tokens, theirs = (torch.from_numpy(part[asked]).to(device_of(causal)) for part in (padded, real.astype(bool)))
+        scores[opened.place.cpu()[live].numpy()] = _spoken(causal, opened, tokens, theirs).cpu()[live].numpy()
+    return scores
+
+
+def _spoken(causal: Any, opened: Opened, tokens: Tensor, real: Tensor) -> Tensor:
+    """(B, w, C) log-probability of answers (B, w, C, c), padded on the left where not ``real``, behind each fork."""
+    batch, forks, count, length = tokens.shape
+    ending = opened.tree.read_on(opened.tokens, opened.real)[:, :, -1]  # (B, w, d)
+    opened.tree.follow(torch.arange(forks, device=tokens.device).repeat_interleave(count).expand(batch, -1))
+    hidden = opened.tree.read_on(tokens.flatten(1, 2), real.flatten(1, 2)).view(*tokens.shape, -1)
+    before = torch.cat([torch.zeros_like(hidden[..., :1, :]), hidden[..., :-1, :]], dim=-2)
+    first = real & (real.cumsum(-1) == 1)  # the first token of an answer follows the ending, not the padding
+    before = torch.where(first[..., None], ending[:, :, None, None], before)
+    gains = torch.zeros(tokens.shape, device=tokens.device)
+    return gains.masked_scatter(real, told(causal, before[real], tokens[real])).sum(-1)
+
+
+@dataclass
+class Opened:
+    """A batch of lists that are read, and what their forks are to read next.
+
+    Attributes:
+        tree: the lists in the cache.
+        place: (B, w) fork numbers, -1 where a list has fewer.
+        tokens, real: (B, w, c) endings, padded on the left where not ``real``.
+    """
+
+    tree: ForkTree
+    place: Tensor
+    tokens: Tensor
+    real: Tensor
+
+
+def _opened(
+    model: nn.Module, forks: Forks, own: int, batch_tokens: int, progress: bool = False
+) -> Iterator[tuple[Any, Opened]]:
+    """The causal LM and each batch of lists, read; ``own`` tokens per fork will be held behind its ending."""
+    places, empty = forks.places(), np.zeros(1, np.int64)
+    with inference(model) as causal:
+        device = device_of(causal)
+        for rows in tqdm(forks.batches(own, batch_tokens), desc="answers", unit="batch", disable=not progress):
+            place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w)
+            ids, mask = pad_left([forks.lists[row] for row in rows])
+            tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])
+            cuts = torch.from_numpy(np.where(place >= 0, forks.cuts[place], 1))
+            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device))
+            tokens, real = (part.view(*place.shape, -1).to(device) for part in (tokens, real.bool()))
+            yield causal, Opened(tree, torch.from_numpy(place).to(device), tokens, real)
+
+
+def device_of(causal: Any) -> torch.device:
+    """Where a model's weights are."""
+    return torch.device(next(causal.parameters()).device)
+
+
+def _written(
+    causal: Any, opened: Opened, stops: Sequence[int], max_tokens: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """One batch of lists, step by step: the step, the forks that still write (n,), their tokens and log-probabilities.
+
+    What has ended is not read on: its column is given to a sibling, and its list goes when half of them are done.
+    """
+    tree, here, tokens, real = opened.tree, opened.place, opened.tokens, opened.real
+    ends = torch.tensor(sorted(stops), device=here.device)
+    for step in range(max_tokens):
+        states = tree.read_on(tokens, real)[:, :, -1]  # (B, w, d)
+        live = here >= 0
+        chosen, gains = likeliest(causal, states[live])
+        yield step, here[live].cpu().numpy(), chosen.cpu().numpy(), gains.cpu().numpy()
+        tokens = torch.zeros_like(here).masked_scatter(live, chosen)
+        here = here.masked_fill(torch.isin(tokens, ends), NO_TOKEN)
+        writing = (here >= 0).sum(1)
+        if step == max_tokens - 1 or not bool(writing.any()):
+            return
+        if 2 * int((writing > 0).sum()) <= len(here):
+            kept = writing.nonzero()[:, 0]
+            tree.keep(kept)
+            here, tokens = here[kept], tokens[kept]
+        first = (here < 0).int().argsort(dim=1, stable=True)[:, : int(writing.max())]  # those that still write
+        tree.follow(first)
+        here, tokens = here.gather(1, first), tokens.gather(1, first)[..., None]
+        real = torch.ones_like(tokens, dtype=torch.bool)
+
+
+class ForkTree(TokenTree):
+    """The lists (B, S), padded on the left, and behind each the tokens of its w forks, in one growing cache.
+
+    Attributes:
+        visible: (B, w, S') bool: which cache entries each fork may see: its list up to its cut, and its own tokens.
+        next_position: (B, w) position of each fork's next token.
+    """
+
+    def __init__(self, causal: Any, ids: Tensor, mask: Tensor, cuts: Tensor) -> None:
+        super().__init__(causal, ids, mask)
+        self.visible = self.visible & (self.key_positions[:, None] < cuts[..., None])
+        self.next_position = cuts
+
+    def read_on(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Read c tokens per fork (B, w, c), padding on the left not ``real``; returns all states (B, w, c, d)."""
+        batch, forks, length = tokens.shape
+        positions = (self.next_position[..., None] + real.cumsum(-1) - 1).flatten(1)  # (B, w * c)
+        self.key_positions = torch.cat([self.key_positions, positions], dim=1)
+        self.next_position = self.next_position + real.sum(-1)
+        seen = self._sees(forks, length)  # (B, w * c, S')
+        before = seen.shape[-1] - forks * length
+        hidden_keys = F.pad(~real.flatten(1), (before, 0), value=False)[:, None]
+        itself = F.pad(torch.eye(forks * length, device=seen.device), (before, 0)).bool()
+        seen = seen & ~hidden_keys | itself  # padding, too, sees itself: a row that sees nothing may become NaN
+        self.visible = seen.view(batch, forks, length, -1)[:, :, -1]
+        hidden = self._run(tokens.flatten(1), positions, self._masks(seen, positions))
+        return hidden.view(batch, forks, length, -1)
+
+    def follow(self, parents: Tensor) -> None:
+        """Go on with the forks (B, w') in these columns; one that stands there twice goes two ways."""
+        super().follow(parents)
+        self.next_position = self.next_position.gather(1, parents)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these lists alone."""
+        self.cache.batch_select_indices(rows)
+        self.batch = len(rows)
+        self.visible, self.key_positions = self.visible[rows], self.key_positions[rows]
+        self.next_position = self.next_position[rows]
+
+
+def likeliest(causal: Any, states: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable next token after each state (n, d), and its log-probability: (n,) int64 and (n,) float32."""
+    found = []
+    for part in states.split(_rows_at_once(causal)):
+        logits = head_logits(causal, part)
+        best = logits.max(-1)
+        found.append((best.indices, best.values - logits.logsumexp(-1)))
+    tokens, gains = zip(*found, strict=True)
+    return torch.cat(tokens), torch.cat(gains)
+
+
+def told(causal: Any, states: Tensor, tokens: Tensor) -> Tensor:
+    """(n,) float32 log-probability of given tokens (n,) after states (n, d)."""
+    at_once = _rows_at_once(causal)
+    gains = []
+    for part, wanted in zip(states.split(at_once), tokens.split(at_once), strict=True):
+        logits = head_logits(causal, part)
+        gains.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
+    return torch.cat(gains)
+
+
+def _rows_at_once(causal: Any) -> int:
+    return int(max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size))

@@ -1,0 +1,34 @@
+"""Text that nobody checked, as token ids: it never becomes a token with a meaning of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
+
+
+class PlainText:
+    """A tokenizer that reads every text as the characters it has.
+
+    A title may say ``<|im_end|>`` or ``<eos>``; it is spelt out. No added token of the tokenizer, special or not, ever
+    comes out (chat marks, end of text, placeholders).
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.plain.no_padding()
+        self.plain.no_truncation()
+        self.plain.encode_special_tokens = True
+        self.reserved = frozenset(map(int, [*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids]))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, none of them reserved."""
+        encoded = [found.ids for found in self.plain.encode_batch(list(texts), add_special_tokens=False)]
+        pairs = zip(encoded, texts, strict=True)
+        return [ids if self.reserved.isdisjoint(ids) else self._spell(text) for ids, text in pairs]
+
+    def _spell(self, text: str) -> list[int]:
+        """Character by character: no character alone is a special token; what still is one is dropped."""
+        pieces = self.plain.encode_batch(list(text), add_special_tokens=False)
+        return [token for piece in pieces for token in piece.ids if token not in self.reserved]

@@ -1,0 +1,194 @@
+"""What a language model is asked about a session: a list of items, then the view. LLM4SBR section 3.2.
+
+The list comes first and the view last, so that every prefix of a session and every view of it are forks of one list
+(:class:`recnb.llm.continuations.Forks`). Item text is untrusted: one line per item whatever the title holds, and no
+token with a meaning of its own. Shown in ``notebooks/llm4sbr/04_intents.ipynb``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from recnb.llm.continuations import Forks
+from recnb.llm.plain_text import PlainText
+from recnb.llm4sbr.settings import IntentsConfig
+from recnb.style import plain
+
+WORDS_FILE = Path(__file__).with_name("prompts.yaml")
+WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
+VIEWS = ("long", "short", "merged")
+UNCUT = 1_000_000  # characters
+_NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)](?!\d))\s*")
+_BRACKETS = re.compile(r"(?:\s*\([^()]*\))+$")
+_OPEN = re.compile(r"\s*\([^()]*$")
+_QUOTES = " \t\"'`*_“”‘’«»"
+
+
+def shown_titles(titles: Sequence[str], config: IntentsConfig) -> list[str]:
+    """(N,) how each item stands in a prompt: one line without control characters, cut, with its number if asked for."""
+    cut = [_bracketed(plain(title, UNCUT), config)[: config.title_length].rstrip() for title in titles]
+    if not config.with_ids:
+        return cut
+    return [WORDS["named"].format(title=title, item=item) for item, title in enumerate(cut)]
+
+
+def _bracketed(title: str, config: IntentsConfig) -> str:
+    """A title without brackets at its end where the settings say so; unless nothing is left."""
+    return title if config.brackets else _BRACKETS.sub("", title) or title
+
+
+def clean_answer(text: str, config: IntentsConfig) -> str:
+    """The first line of what a model wrote, as a title would stand in a prompt.
+
+    Control characters, a leading ``1.``, quotes, an item's number and a bracket that the end of the answer left open
+    are taken away.
+
+    Example:
+        >>> clean_answer(' 1. "Heat (1995)" \\n2. Casino', IntentsConfig())
+        'Heat (1995)'
+    """
+    lines = text.lstrip().splitlines()
+    line = _NUMBERED.sub("", plain(lines[0] if lines else "", UNCUT)).strip(_QUOTES)
+    line = re.sub(r"_\d+$", "", line) if config.with_ids else line
+    return _bracketed(_OPEN.sub("", line) or line, config)
+
+
+def aligned_left(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (A, T) filled with -1 on the left -> (A, T) filled on the right, and (A,) how many items each has."""
+    counts = (inputs >= 0).sum(1)
+    width = inputs.shape[1]
+    columns = (np.arange(width) + width - counts[:, None]) % width
+    return np.take_along_axis(inputs, columns, axis=1), counts
+
+
+def shared_lists(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which inputs are beginnings of others, so that one list serves both.
+
+    Sorted, an input stands right before those that go on where it ends; if the next one does, that one's list serves.
+
+    Args:
+        inputs: (A, T) distinct rows of items, oldest first, -1 on the right.
+
+    Returns:
+        (L,) rows whose lists are read, and (A,) the list of each input, as a place among those.
+    """
+    order = np.lexsort(inputs.T[::-1])
+    ranked = inputs[order]
+    begins = ((ranked[:-1] == ranked[1:]) | (ranked[:-1] < 0)).all(1)
+    read = np.append(~begins, True)
+    served_by = np.empty(len(inputs), np.int64)
+    served_by[order] = np.cumsum(read) - read
+    return order[read], served_by
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Writes the prompts of one model over one catalogue.
+
+    Attributes:
+        tokenizer: the model's.
+        titles: (N,) as :func:`shown_titles` gives them.
+        words: what is said to a model of its kind: chat, or one that only continues a text.
+        noun: what items are called.
+        plain: encodes what nobody checked.
+        start: token ids before the first item.
+        after: what a chat template puts behind the question.
+    """
+
+    tokenizer: Any
+    titles: Sequence[str]
+    words: dict[str, str]
+    noun: str
+    plain: PlainText
+    start: np.ndarray
+    after: str
+
+    @classmethod
+    def build(cls, tokenizer: Any, titles: Sequence[str], config: IntentsConfig) -> Prompter:
+        """Words, chat template and titles for a tokenizer."""
+        chat = bool(tokenizer.chat_template)
+        before, after = _chat_frame(tokenizer) if chat else ("", "")
+        words = WORDS["chat" if chat else "base"]
+        start = _encode(tokenizer, before + _filled(words["head"], config.noun))
+        if not chat and tokenizer.bos_token_id is not None:
+            start = np.append(tokenizer.bos_token_id, start)
+        return cls(tokenizer, shown_titles(titles, config), words, config.noun, PlainText(tokenizer), start, after)
+
+    def ending(self, view: str, count: int) -> np.ndarray:
+        """Token ids behind a list of ``count`` items that ask for a view."""
+        return _encode(self.tokenizer, _filled(self.words[view], self.noun, count + 1) + self.after)
+
+    def forks(self, inputs: np.ndarray, views: Sequence[str]) -> Forks:
+        """All questions about distinct inputs (A, T), -1 on the left: A x views forks, the views of an input together.
+
+        Raises:
+            RecnbError: an input without items.
+        """
+        rows, counts = aligned_left(inputs)
+        read, served_by = shared_lists(rows)
+        tokens, starts, lengths = self._lines(rows)
+        ends = len(self.start) + np.cumsum(lengths, axis=1)  # (A, T)
+        cuts = np.where(counts > 0, np.take_along_axis(ends, counts[:, None] - 1, axis=1)[:, 0], 0)
+        lists = [np.append(self.start, one) for one in _gathered(tokens, starts[read], lengths[read])]
+        endings = {(view, count): self.ending(view, count) for view in views for count in np.unique(counts).tolist()}
+        asked = [endings[view, count] for count in counts.tolist() for view in views]
+        return Forks(lists, np.repeat(served_by, len(views)), np.repeat(cuts, len(views)), asked)
+
+    def _lines(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Token ids of all lines needed, one behind the other; where each line of (A, T) starts; how long it is."""
+        cells = np.where(rows >= 0, rows * rows.shape[1] + np.arange(rows.shape[1]), -1)
+        distinct, which = np.unique(cells, return_inverse=True)
+        pairs = [divmod(cell, rows.shape[1]) for cell in distinct[distinct >= 0].tolist()]
+        texts = [WORDS["line"].format(number=place + 1, title=self.titles[item]) for item, place in pairs]
+        newline = _encode(self.tokenizer, "\n").tolist()
+        lines = [[]] * bool((distinct < 0).any()) + [line + newline for line in self.plain.encode(texts)]
+        lengths = np.array([len(line) for line in lines], np.int64)
+        which = which.reshape(rows.shape)
+        flat = np.array([token for line in lines for token in line], np.int64)
+        return flat, (np.cumsum(lengths) - lengths)[which], lengths[which]
+
+    def stops(self) -> list[int]:
+        """Ids that end an answer: every token with a line break in it, and every token that is no text."""
+        texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        breaks = {token for token, text in enumerate(texts) if "\n" in text}
+        special = {token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}
+        return sorted(breaks | special | set(self.tokenizer.all_special_ids))
+
+    def decode(self, ids: np.ndarray) -> list[str]:
+        """What the model wrote (F, max_tokens), -1 behind each end, as text."""
+        rows = [row[row >= 0].tolist() for row in ids]
+        return list(self.tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _filled(words: str, noun: str, following: int = 0) -> str:
+    """Words of ours with the noun and the number that the list would go on with."""
+    return words.format(things=noun, Things=noun[:1].upper() + noun[1:], next=following)
+
+
+def _encode(tokenizer: Any, text: str) -> np.ndarray:
+    """Token ids of words of ours, chat marks among them."""
+    return np.asarray(tokenizer.encode(text, add_special_tokens=False), np.int64)
+
+
+def _chat_frame(tokenizer: Any) -> tuple[str, str]:
+    """What a chat template writes before and behind one user turn."""
+    mark = "LISTANDQUESTION"
+    turn = [{"role": "user", "content": mark}]
+    written = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    before, _, after = written.partition(mark)
+    return before, after
+
+
+def _gathered(flat: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Runs of ``flat`` by their starts and lengths (L, T), those of a row joined: L arrays."""
+    runs, firsts = lengths.ravel(), starts.ravel()
+    within = np.arange(runs.sum()) - np.repeat(np.cumsum(runs) - runs, runs)
+    joined = flat[np.repeat(firsts, runs) + within]
+    return np.split(joined, np.cumsum(lengths.sum(1))[:-1])
