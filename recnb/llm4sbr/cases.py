@@ -77,8 +77,7 @@ def case_record(
     why: str, number: int, session: Sequence[str], target: str, answers: Mapping[str, tuple[str, str, str]],
     lists: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:  # fmt: skip
-    """One case for ``cases.json``: titles as the data have them, and the place of the target in each list, from 1 (none:
-    it is not there).
+    """One case for ``cases.json``: titles as the data have them, and the place of the target in each list, from 1.
 
     Args:
         why: it was chosen; number: of the session; session: titles, oldest first; target: the one that came next.
