@@ -27,7 +27,7 @@ class ToyConfig(Section):
 class DataConfig(Section):
     """01_data: the source, the filter and the history length."""
 
-    source: Literal["movielens-100k", "files", "amazon-2014", "amazon-2018", "toy"] = Field(
+    source: Literal["movielens-100k", "movielens-1m", "files", "amazon-2014", "amazon-2018", "toy"] = Field(
         "movielens-100k", description="where users, items and their order come from; files: your own catalogue"
     )
     path: str | None = Field(

