@@ -1,4 +1,4 @@
-from .cases import case as case, kinds_drawn as kinds_drawn
+from .cases import KINDS as KINDS, case as case, kinds_drawn as kinds_drawn
 from .evaluate import (
     gains_by_group as gains_by_group,
     resampling as resampling,
