@@ -214,7 +214,7 @@ class SasrecViewsConfig(SoftAttentionConfig):
         return self
 
 
-class ReadoutConfig(SessionModelConfig):
+class ReadoutConfig(SrgnnConfig):
     """06_session_models: what GCE-GNN and S2-DHCN have in common."""
 
     views: Literal["both", "long"] = Field(

@@ -25,6 +25,13 @@ from .measure import (
     timed as timed,
 )
 from .retrieval import overlap as overlap
+from .sessions import (
+    epoch_contest as epoch_contest,
+    graph_contest as graph_contest,
+    like_batches as like_batches,
+    same_graphs as same_graphs,
+    target_contest as target_contest,
+)
 from .training import (
     Window as Window,
     dense_loss as dense_loss,

@@ -8,4 +8,5 @@ from .evaluate import (
 )
 from .intents import forks_drawn as forks_drawn, report_bars as report_bars
 from .localise import blends_drawn as blends_drawn, hits_by_k as hits_by_k, nearest_cosines as nearest_cosines
+from .models import graph_and_matrices as graph_and_matrices, learning_curves as learning_curves
 from .sessions import cuts as cuts, parts_drawn as parts_drawn, session_lengths as session_lengths
