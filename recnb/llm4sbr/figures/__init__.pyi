@@ -5,4 +5,5 @@ from .evaluate import (
     system_intervals as system_intervals,
     two_denominators as two_denominators,
 )
+from .hypergraph import hypergraph as hypergraph, neighbour_counts as neighbour_counts
 from .sessions import cuts as cuts, parts_drawn as parts_drawn, session_lengths as session_lengths
