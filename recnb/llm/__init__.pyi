@@ -13,7 +13,9 @@ from .beam import (
     list_width as list_width,
     recommend as recommend,
 )
+from .continuations import Continuations as Continuations, Forks as Forks, continuations as continuations
 from .lora import add_adapter as add_adapter, save_adapter as save_adapter
+from .plain_text import PlainText as PlainText
 from .pretrained import (
     load_causal_lm as load_causal_lm,
     load_sentence_encoder as load_sentence_encoder,

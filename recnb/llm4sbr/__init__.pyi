@@ -1,7 +1,53 @@
+from . import figures as figures
+from .align import load_arm as load_arm
+from .cases import (
+    answer_kinds as answer_kinds,
+    case_record as case_record,
+    choose_cases as choose_cases,
+    nearest_titles as nearest_titles,
+)
+from .infer import (
+    ByWindow as ByWindow,
+    LLMInfer as LLMInfer,
+    WithTexts as WithTexts,
+    infer_scores as infer_scores,
+    questions as questions,
+)
+from .intent_files import (
+    answerer as answerer,
+    questions_frame as questions_frame,
+    read_answers as read_answers,
+    read_cache as read_cache,
+    unanswered as unanswered,
+    write_cache as write_cache,
+)
+from .intent_report import (
+    agreement as agreement,
+    gate as gate,
+    intent_report as intent_report,
+    title_numbers as title_numbers,
+)
+from .intents import (
+    Questions as Questions,
+    ask as ask,
+    catalogue_lines as catalogue_lines,
+    draw_sessions as draw_sessions,
+    input_keys as input_keys,
+)
+from .paper import departures as departures, published_costs as published_costs
+from .prompts import (
+    Prompter as Prompter,
+    aligned_left as aligned_left,
+    clean_answer as clean_answer,
+    shared_lists as shared_lists,
+    shown_titles as shown_titles,
+)
 from .recipe import (
     LLM4SBR as LLM4SBR,
+    MAIN as MAIN,
     AlignConfig as AlignConfig,
     ArmConfig as ArmConfig,
     LocaliseConfig as LocaliseConfig,
 )
 from .settings import IntentsConfig as IntentsConfig
+from .sources import Texts as Texts, sources_of as sources_of, texts_of as texts_of

@@ -10,13 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from recnb.llm4sbr.sources import VIEWS
+from recnb.recommenders.content import unit
+from recnb.recommenders.session_model import trimmed
 
 if TYPE_CHECKING:
     from recnb.data.sessions import Samples
+    from recnb.llm4sbr.align import Aligned
+    from recnb.llm4sbr.sources import Texts
     from recnb.recommenders.interface import Scorer
 
 
@@ -37,23 +46,39 @@ class ByWindow:
 
 
 @dataclass(frozen=True)
+class WithTexts:
+    """An aligned session model, asked with the texts of each question's sample."""
+
+    model: Aligned
+    texts: Texts
+
+    @cached_property
+    def table(self) -> Tensor:
+        """(N, d) the model's item vectors, made once."""
+        with torch.no_grad():
+            return self.model.backbone.table()
+
+    @torch.no_grad()
+    def scores(self, asked: np.ndarray) -> np.ndarray:
+        """(B, N) of questions (B, 1 + T)."""
+        windows = trimmed(torch.from_numpy(asked[:, 1:]).to(self.model.device))
+        read = self.model.read(windows, self.model.texts(self.texts, asked[:, 0]), self.table)
+        return self.model.score(windows, read).float().cpu().numpy()
+
+
+@dataclass(frozen=True)
 class LLMInfer:
-    """The texts of a sample, without any session model (w/o SBR of LLM4SBR's Table 4).
+    """The texts of a sample in some views, without any session model (w/o SBR of LLM4SBR's Table 4); ``items``: (N, d)
+    text vectors of the catalogue. A view without a text adds nothing."""
 
-    Attributes:
-        vectors: (A, d) localised texts; rows: (M, V) which of them are a sample's, by its number; -1 for a view that it
-            has not.
-        items: (N, d) text vectors of the catalogue.
-    """
-
-    vectors: np.ndarray
-    rows: np.ndarray
+    texts: Texts
     items: np.ndarray
+    views: Sequence[str] = VIEWS[:2]
 
     def scores(self, asked: np.ndarray) -> np.ndarray:
         """(B, N) :func:`infer_scores` of questions (B, 1 + T)."""
-        rows = self.rows[asked[:, 0]]
-        views = [np.where(one[:, None] >= 0, self.vectors[one], 0) for one in rows.T]
+        rows = [self.texts.rows[asked[:, 0], VIEWS.index(view)] for view in self.views]
+        views = [np.where(row[:, None] >= 0, self.texts.vectors[row], 0) for row in rows]
         return infer_scores(views, self.items)
 
 
@@ -71,9 +96,3 @@ def infer_scores(views: Sequence[np.ndarray], items: np.ndarray) -> NDArray[np.f
     """
     direction = np.sum([unit(view) for view in views], axis=0)
     return np.asarray(direction @ unit(items).T, np.float32)
-
-
-def unit(vectors: np.ndarray) -> NDArray[np.float32]:
-    """(n, d) of length 1; a row of zeros stays one."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -62,7 +62,7 @@ def answerer(config: IntentsConfig, root: Path, item_ids: Sequence[Any], lines: 
     if config.source != "llm":
         return Answerer("", no_answers(), f"intents.source = {config.source} is no language model: nobody is asked.")
     try:
-        return Answerer(asker_of(config), None, f"{config.model} is asked here.")
+        return Answerer(asker_of(config, root / ".cache" / "models"), None, f"{config.model} is asked here.")
     except ModelNotFoundError:
         if config.cache is None:
             raise
@@ -153,7 +153,7 @@ def unanswered(questions: Questions, answers: pd.DataFrame, item_ids: Sequence[A
 
 def settings_of(config: IntentsConfig) -> dict[str, Any]:
     """The settings that answers depend on."""
-    return config.model_dump(include={"model", "items", "max_tokens", "title_length", "with_ids"})
+    return config.model_dump(include={"model", "items", "max_tokens", "title_length", "with_ids", "noun", "brackets"})
 
 
 def write_cache(path: Path, answers: pd.DataFrame, config: IntentsConfig, asker: str, **about: Any) -> None:

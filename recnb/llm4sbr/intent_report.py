@@ -33,13 +33,16 @@ def title_numbers(texts: Sequence[str], titles: Sequence[str]) -> tuple[np.ndarr
     return pd.Index(distinct).get_indexer([plain(text, UNCUT).casefold() for text in texts]), numbers
 
 
-def intent_report(answers: pd.DataFrame, questions: Questions, titles: Sequence[str]) -> dict[str, dict[str, Any]]:
+def intent_report(
+    answers: pd.DataFrame, questions: Questions, titles: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """The text part of the report, by view.
 
     Args:
         answers: as of :func:`recnb.llm4sbr.intents.ask`.
         questions: what was asked.
-        titles: (N,) of the catalogue, whole.
+        titles: (N,) of the catalogue, as an answer would name them: :func:`recnb.llm4sbr.prompts.shown_titles` without
+            numbers.
 
     Returns:
         view -> ``answers`` (count), ``empty``, ``distinct`` and ``exact`` (shares of the answers: without a word, of

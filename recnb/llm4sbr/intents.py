@@ -68,14 +68,17 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def asker_of(config: IntentsConfig) -> str:
+def asker_of(config: IntentsConfig, cache: Path | None = None) -> str:
     """Hash of all that an answer depends on besides its input: our words, how long it may be, and the model's files.
+
+    Args:
+        cache: folder for models made from packages; see :func:`recnb.llm.pretrained.locate`.
 
     Raises:
         ModelNotFoundError: the model is not on this machine.
     """
-    words = {"words": WORDS, "ids": config.with_ids, "tokens": config.max_tokens}
-    return hash_json(words | {"model": hash_once(locate(config.model))})[:32]
+    words = {"words": WORDS, "noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+    return hash_json(words | {"model": hash_once(locate(config.model, cache))})[:32]
 
 
 @dataclass(frozen=True)

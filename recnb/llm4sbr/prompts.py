@@ -26,19 +26,29 @@ WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
 VIEWS = ("long", "short", "merged")
 UNCUT = 1_000_000  # characters
 _NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)](?!\d))\s*")
+_BRACKETS = re.compile(r"(?:\s*\([^()]*\))+$")
+_OPEN = re.compile(r"\s*\([^()]*$")
 _QUOTES = " \t\"'`*_“”‘’«»"
 
 
 def shown_titles(titles: Sequence[str], config: IntentsConfig) -> list[str]:
     """(N,) how each item stands in a prompt: one line without control characters, cut, with its number if asked for."""
-    cut = [plain(title, UNCUT)[: config.title_length].rstrip() for title in titles]
+    cut = [_bracketed(plain(title, UNCUT), config)[: config.title_length].rstrip() for title in titles]
     if not config.with_ids:
         return cut
     return [WORDS["named"].format(title=title, item=item) for item, title in enumerate(cut)]
 
 
+def _bracketed(title: str, config: IntentsConfig) -> str:
+    """A title without brackets at its end where the settings say so; unless nothing is left."""
+    return title if config.brackets else _BRACKETS.sub("", title) or title
+
+
 def clean_answer(text: str, config: IntentsConfig) -> str:
-    """The first line of what a model wrote, without control characters, a leading ``1.``, quotes and an item's number.
+    """The first line of what a model wrote, as a title would stand in a prompt.
+
+    Control characters, a leading ``1.``, quotes, an item's number and a bracket that the end of the answer left open
+    are taken away.
 
     Example:
         >>> clean_answer(' 1. "Heat (1995)" \\n2. Casino', IntentsConfig())
@@ -46,7 +56,8 @@ def clean_answer(text: str, config: IntentsConfig) -> str:
     """
     lines = text.lstrip().splitlines()
     line = _NUMBERED.sub("", plain(lines[0] if lines else "", UNCUT)).strip(_QUOTES)
-    return re.sub(r"_\d+$", "", line) if config.with_ids else line
+    line = re.sub(r"_\d+$", "", line) if config.with_ids else line
+    return _bracketed(_OPEN.sub("", line) or line, config)
 
 
 def aligned_left(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +95,8 @@ class Prompter:
     Attributes:
         tokenizer: the model's.
         titles: (N,) as :func:`shown_titles` gives them.
-        chat: the model has a chat template; else it only continues a text.
+        words: what is said to a model of its kind: chat, or one that only continues a text.
+        noun: what items are called.
         plain: encodes what nobody checked.
         start: token ids before the first item.
         after: what a chat template puts behind the question.
@@ -92,7 +104,8 @@ class Prompter:
 
     tokenizer: Any
     titles: Sequence[str]
-    chat: bool
+    words: dict[str, str]
+    noun: str
     plain: PlainText
     start: np.ndarray
     after: str
@@ -102,15 +115,15 @@ class Prompter:
         """Words, chat template and titles for a tokenizer."""
         chat = bool(tokenizer.chat_template)
         before, after = _chat_frame(tokenizer) if chat else ("", "")
-        start = _encode(tokenizer, before + WORDS["chat" if chat else "base"]["head"])
+        words = WORDS["chat" if chat else "base"]
+        start = _encode(tokenizer, before + _filled(words["head"], config.noun))
         if not chat and tokenizer.bos_token_id is not None:
             start = np.append(tokenizer.bos_token_id, start)
-        return cls(tokenizer, shown_titles(titles, config), chat, PlainText(tokenizer), start, after)
+        return cls(tokenizer, shown_titles(titles, config), words, config.noun, PlainText(tokenizer), start, after)
 
     def ending(self, view: str, count: int) -> np.ndarray:
         """Token ids behind a list of ``count`` items that ask for a view."""
-        words = WORDS["chat" if self.chat else "base"][view].format(next=count + 1)
-        return _encode(self.tokenizer, words + self.after)
+        return _encode(self.tokenizer, _filled(self.words[view], self.noun, count + 1) + self.after)
 
     def forks(self, inputs: np.ndarray, views: Sequence[str]) -> Forks:
         """All questions about distinct inputs (A, T), -1 on the left: A x views forks, the views of an input together.
@@ -152,6 +165,11 @@ class Prompter:
         """What the model wrote (F, max_tokens), -1 behind each end, as text."""
         rows = [row[row >= 0].tolist() for row in ids]
         return list(self.tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _filled(words: str, noun: str, following: int = 0) -> str:
+    """Words of ours with the noun and the number that the list would go on with."""
+    return words.format(things=noun, Things=noun[:1].upper() + noun[1:], next=following)
 
 
 def _encode(tokenizer: Any, text: str) -> np.ndarray:

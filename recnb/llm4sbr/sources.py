@@ -70,8 +70,13 @@ def answered(answers: pd.DataFrame, keys: NDArray[np.object_], encode: Encode, b
 
     Args:
         answers: columns ``key``, ``view`` and ``text``; keys: (M,) key of each sample's question.
+
+    Raises:
+        DataError: no answer has a word.
     """
     vectors, number = embed_answers(answers["text"].tolist(), encode)
+    if not len(vectors):
+        raise DataError(f"none of {len(answers)} answers has a word: expected text from 04_intents, or another source")
     rows = np.full((len(keys), len(VIEWS)), -1, np.int32)
     for column, view in enumerate(VIEWS):
         asked = (answers["view"] == view).to_numpy()

@@ -54,7 +54,7 @@ class NextItemEncoder(EpochModel):
         self, n_items: int, config: SequentialConfig | SessionModelConfig, length: int, temperature: float = 0.0
     ) -> None:
         super().__init__(length)
-        self.n_items, self.temperature = n_items, temperature
+        self.n_items, self.temperature, self.config = n_items, temperature, config
         self.items = nn.Embedding(n_items + 1, config.width)  # the last row stands for "no item"
         self.repeat = nn.Parameter(torch.zeros(())) if config.repeat_bias else None
 

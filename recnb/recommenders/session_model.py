@@ -54,7 +54,6 @@ class SessionModel(NextItemEncoder):
 
     def __init__(self, n_items: int, config: SessionModelConfig, length: int) -> None:
         super().__init__(n_items, config, length)
-        self.config = config
         self.joined: nn.Linear | None = nn.Linear(2 * config.width, config.width)  # none: a model joins otherwise
         self.dropout = nn.Dropout(config.dropout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -10,13 +11,17 @@ from torch import Tensor
 
 from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, nearest
+from recnb.recommenders.bert4rec import BERT4Rec
 from recnb.recommenders.dhcn import DHCN
 from recnb.recommenders.gcegnn import GCEGNN
 from recnb.recommenders.gcsan import GCSAN
+from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.narm import NARM
+from recnb.recommenders.next_item import NextItemEncoder
 from recnb.recommenders.readout import GRU4RecViews, SASRecViews
+from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import SessionModel
-from recnb.recommenders.settings import BaselinesConfig, SessionModelConfig
+from recnb.recommenders.settings import BaselinesConfig
 from recnb.recommenders.srgnn import SRGNN
 from recnb.recommenders.stamp import STAMP
 from recnb.recommenders.tagnn import TAGNN
@@ -25,14 +30,15 @@ SESSION_MODELS: dict[str, type[SessionModel]] = {
     "srgnn": SRGNN, "tagnn": TAGNN, "gcegnn": GCEGNN, "dhcn": DHCN, "gcsan": GCSAN, "stamp": STAMP, "narm": NARM,
     "gru4rec-views": GRU4RecViews, "sasrec-views": SASRecViews,
 }  # fmt: skip
+SAVED: dict[str, type[NextItemEncoder]] = SESSION_MODELS | {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec}
 _WEIGHTS, _PAGE = "weights.safetensors", "model.json"
 
 
-def save_session_model(model: SessionModel, folder: Path) -> None:
-    """Write a trained model as a folder, whole or not at all: weights with what was learned from the training sessions
-    (safetensors), and name, settings, N, T and log (JSON)."""
+def save_session_model(model: NextItemEncoder, folder: Path) -> None:
+    """Write a trained model (one of :data:`SAVED`) as a folder, whole or not at all: weights with what was learned from
+    the training sessions (safetensors), and name, settings, N, T and log (JSON)."""
     page = {
-        "model": next(name for name, kind in SESSION_MODELS.items() if kind is type(model)), "n_items": model.n_items,
+        "model": next(name for name, kind in SAVED.items() if kind is type(model)), "n_items": model.n_items,
         "length": model.length, "settings": model.config.model_dump(), "log": model.log,
     }  # fmt: skip
 
@@ -43,7 +49,7 @@ def save_session_model(model: SessionModel, folder: Path) -> None:
     write_folder_atomic(folder, fill)
 
 
-def load_session_model(folder: Path, device: str = "cpu") -> SessionModel:
+def load_session_model(folder: Path, device: str = "cpu") -> Any:
     """The model that :func:`save_session_model` wrote, in evaluation mode.
 
     Raises:
@@ -52,9 +58,9 @@ def load_session_model(folder: Path, device: str = "cpu") -> SessionModel:
     page = read_json(folder / _PAGE)
     try:
         name = page["model"]
-        if name not in SESSION_MODELS:
-            raise ArtifactError(f"{folder / _PAGE}: unknown model '{name}'{nearest(str(name), SESSION_MODELS)}")
-        model = SESSION_MODELS[name](page["n_items"], config_of(name).model_validate(page["settings"]), page["length"])
+        if name not in SAVED:
+            raise ArtifactError(f"{folder / _PAGE}: unknown model '{name}'{nearest(str(name), SAVED)}")
+        model = SAVED[name](page["n_items"], config_of(name).model_validate(page["settings"]), page["length"])
         _fill(model, load_file(folder / _WEIGHTS))
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ArtifactError(f"{folder}: no model as save_session_model writes it: {error}") from None
@@ -62,12 +68,12 @@ def load_session_model(folder: Path, device: str = "cpu") -> SessionModel:
     return model.to(device).eval()
 
 
-def config_of(name: str) -> type[SessionModelConfig]:
-    """The class of a session model's settings."""
+def config_of(name: str) -> Any:
+    """The class of a model's settings."""
     return type(getattr(BaselinesConfig(), name.replace("-", "_")))
 
 
-def _fill(model: SessionModel, state: dict[str, Tensor]) -> None:
+def _fill(model: NextItemEncoder, state: dict[str, Tensor]) -> None:
     """Give a new model its weights; what it learned from training sessions has the shape that it had there."""
     for place, _ in list(model.named_buffers()):
         owner, _, name = place.rpartition(".")

@@ -18,7 +18,7 @@ from recnb.recommenders.srgnn import SRGNN
 if TYPE_CHECKING:
     from recnb.recommenders.settings import TagnnConfig
 
-CELLS = 2**21  # places of one block (B, T, n)
+CELLS = 2**19  # places of one block (B, T, n)
 
 
 class TAGNN(SRGNN):

@@ -16,6 +16,11 @@ from .indexing import (
     quality as quality,
     synthetic_embeddings as synthetic_embeddings,
 )
+from .intents import (
+    intent_contest as intent_contest,
+    same_answers as same_answers,
+    synthetic_forks as synthetic_forks,
+)
 from .measure import (
     contest as contest,
     curve as curve,
@@ -25,6 +30,13 @@ from .measure import (
     timed as timed,
 )
 from .retrieval import overlap as overlap
+from .sessions import (
+    epoch_contest as epoch_contest,
+    graph_contest as graph_contest,
+    like_batches as like_batches,
+    same_graphs as same_graphs,
+    target_contest as target_contest,
+)
 from .training import (
     Window as Window,
     dense_loss as dense_loss,

@@ -11,6 +11,7 @@ from recnb.data.schema import Sequences
 from recnb.data.sessions import every_prefix
 from recnb.llm4sbr import infer
 from recnb.llm4sbr.infer import ByWindow, LLMInfer, infer_scores, questions
+from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.interface import ranked_lists
 
 
@@ -36,7 +37,7 @@ def test_texts_are_those_of_the_samples_number_and_a_missing_view_adds_nothing()
     vectors, items = rng.normal(size=(3, 4)).astype(np.float16), rng.normal(size=(5, 4))
     rows = np.array([[0, 1], [2, -1], [-1, -1]], np.int32)
     asked = np.array([[1, -1, 4], [2, 3, 4], [0, 3, 4]])
-    found = LLMInfer(vectors, rows, items).scores(asked)
+    found = LLMInfer(Texts(vectors, rows), items).scores(asked)
     assert found[0] == pytest.approx(infer_scores([vectors[[2]]], items)[0], abs=1e-6)
     assert not found[1].any() and found.dtype == np.float32
     assert found[2] == pytest.approx(infer_scores([vectors[[0]], vectors[[1]]], items)[0], abs=1e-6)

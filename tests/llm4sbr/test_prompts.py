@@ -29,15 +29,16 @@ def written(found: Prompter, inputs: np.ndarray = INPUTS, views=("long", "short"
 
 
 def test_base_prompts_word_for_word(tiny_folder) -> None:
-    words = WORDS["base"]
-    texts = written(prompter(tiny_folder), views=("long", "short", "merged"))
+    words = {view: text.format(things="films", Things="Films", next=3) for view, text in WORDS["base"].items()}
+    texts = written(prompter(tiny_folder, config=IntentsConfig(items=3, noun="films")), views=("long", "short", "merged"))
     listed = f"<s>{words['head']}1. {TITLES[0]}\n2. {TITLES[1]}\n"
     assert texts[6:9] == [listed + words["long"], listed + "3.", listed + words["merged"]]
 
 
 def test_chat_prompts_are_what_the_chat_template_writes(tiny_folder) -> None:
     found = prompter(tiny_folder, chat=True)
-    listed = f"{WORDS['chat']['head']}1. {TITLES[0]}\n2. {TITLES[1]}\n"
+    head = WORDS["chat"]["head"].format(Things="Things")
+    listed = f"{head}1. {TITLES[0]}\n2. {TITLES[1]}\n"
     turns = [[{"role": "user", "content": listed + WORDS["chat"][view]}] for view in ("long", "short")]
     wanted = [found.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) for turn in turns]
     assert written(found)[4:6] == wanted
@@ -91,11 +92,20 @@ def test_item_numbers_are_shown_and_taken_off_again(tiny_folder) -> None:
     [
         (" Heat (1995)\n4. Casino", "Heat (1995)"), ("\n\n1. Heat", "Heat"), ('**"Heat"**', "Heat"), ("", ""),
         (" \n ", ""), ("12 Angry Men", "12 Angry Men"), ("3) Heat", "Heat"), ("1.", ""), ("He\x00at\u202e", "He at"),
-        ("2001: A Space Odyssey", "2001: A Space Odyssey"), ("- Heat", "Heat"), ("300: Rise of an Empire", "300: Rise of an Empire"),
+        ("2001: A Space Odyssey", "2001: A Space Odyssey"), ("- Heat", "Heat"), ("Heat (19", "Heat"), ("(19", "(19"), ("300: Rise of an Empire", "300: Rise of an Empire"),
     ],
 )  # fmt: skip
 def test_clean_answer(text: str, wanted: str) -> None:
     assert clean_answer(text, CONFIG) == wanted
+
+
+def test_brackets_go_from_titles_and_answers_alike() -> None:
+    config = IntentsConfig(brackets=False)
+    titles = ["Seven (Se7en) (1995)", "(500) Days of Summer", "(1995)", "Heat"]
+    assert shown_titles(titles, config) == ["Seven", "(500) Days of Summer", "(1995)", "Heat"]
+    assert shown_titles(titles, CONFIG) == titles
+    assert [clean_answer(title, config) for title in [*titles, "Seven (Se7en) (19"]][-2:] == ["Heat", "Seven"]
+    assert clean_answer("Seven (Se7en) (1995)", CONFIG) == "Seven (Se7en) (1995)"
 
 
 def test_stops_are_line_breaks_and_marks(tiny_folder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,16 @@ from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import SessionModel, SoftAttention, like_lengths, train_session_model
-from recnb.recommenders.session_models import SESSION_MODELS, config_of, load_session_model, save_session_model
+from recnb.recommenders.session_models import (
+    SAVED,
+    SESSION_MODELS,
+    config_of,
+    load_session_model,
+    save_session_model,
+)
 from recnb.recommenders.settings import BaselinesConfig, SrgnnConfig
 from recnb.recommenders.srgnn import SRGNN, GraphLayer
-from recnb.recommenders.tagnn import TAGNN
+from recnb.speed.sessions import written_out_scores
 
 N, T = 12, 8
 SMALL = {"width": 16, "batch_size": 64, "learning_rate": 1e-2, "dropout": 0.1, "patience": 4}
@@ -159,6 +166,17 @@ def test_save_and_load(name: str, tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()} == {
         file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()
     }
+
+
+@pytest.mark.parametrize("name", sorted({*SAVED} - {*SESSION_MODELS}))
+def test_plain_encoders_are_saved_and_loaded_too(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = SAVED[name](N, config_of(name)(width=16), T).eval()
+    model.log.append({"epoch": 1.0, "loss": 2.0, "R@10": 0.5})
+    save_session_model(model, tmp_path / "model")
+    loaded, sessions = load_session_model(tmp_path / "model"), padded(some_sessions())
+    assert type(loaded) is type(model) and loaded.log == model.log
+    assert np.array_equal(loaded.scores(sessions), model.scores(sessions))
 
 
 @each_model
@@ -449,20 +467,12 @@ def test_a_step_of_the_graph_network_is_the_formula() -> None:
     assert np.allclose(fast, [slow[item] for item in graph.nodes[0].tolist()], atol=1e-6)
 
 
-def written_out(model: TAGNN, windows: torch.Tensor) -> torch.Tensor:
-    """TAGNN's scores with a session vector per session and item: (B, N, d)."""
-    found = model.encode(windows, model.table())
-    alike = (found.table @ model.target(found.states).mT).masked_fill(~found.real[:, None], -torch.inf)
-    target = alike.softmax(-1) @ found.states  # (B, N, d)
-    return ((model.join(found.long, found.short)[:, None] + target) * found.table).sum(-1)
-
-
 @pytest.mark.parametrize("cells", [1, 300, 2**21])
 def test_both_forms_of_tagnn_have_the_same_scores_and_gradients(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tagnn, "CELLS", cells)
     model, windows = untrained("tagnn"), torch.from_numpy(padded(some_sessions()))
     found = []
-    for form in (model, lambda rows: written_out(model, rows)):
+    for form in (model, partial(written_out_scores, model)):
         model.zero_grad()
         scores = form(windows)
         torch.nn.functional.cross_entropy(scores, windows[:, -1]).backward()

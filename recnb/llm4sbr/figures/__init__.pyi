@@ -1,4 +1,4 @@
-from .cases import case as case
+from .cases import case as case, kinds_drawn as kinds_drawn
 from .evaluate import (
     gains_by_group as gains_by_group,
     resampling as resampling,
@@ -6,4 +6,6 @@ from .evaluate import (
     two_denominators as two_denominators,
 )
 from .hypergraph import hypergraph as hypergraph, neighbour_counts as neighbour_counts
+from .intents import forks_drawn as forks_drawn, report_bars as report_bars
+from .models import graph_and_matrices as graph_and_matrices, learning_curves as learning_curves
 from .sessions import cuts as cuts, parts_drawn as parts_drawn, session_lengths as session_lengths

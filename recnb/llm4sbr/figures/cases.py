@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -36,6 +38,20 @@ def case(
         _title(axis, 0.28, top - 0.29, nearest, target)
     for place, (system, titles) in enumerate(lists.items()):
         _column(axis, 0.55 + 0.24 * place, system, titles, target)
+    return figure
+
+
+def kinds_drawn(shares: pd.DataFrame) -> Figure:
+    """What answers name, a bar per row of ``shares``: a column per kind of :data:`KINDS`, each row adds up to 1."""
+    figure, axis = plt.subplots(figsize=(7, 0.5 * len(shares) + 1.2), layout="constrained")
+    left = np.zeros(len(shares))
+    for kind, colour in KINDS.items():
+        width = shares[kind].to_numpy()
+        axis.barh(range(len(shares)), width, left=left, color=colour, label=kind)
+        left += width
+    axis.set(xlabel="share of the answers", xlim=(0, 1), yticks=range(len(shares)), ylim=(len(shares) - 0.5, -0.5))
+    axis.set_yticklabels([plain(str(name)) for name in shares.index])
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=9)
     return figure
 
 

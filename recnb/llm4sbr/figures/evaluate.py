@@ -15,7 +15,7 @@ from recnb.style import PALETTE, plain
 def resampling(means: Mapping[str, np.ndarray], metric: str) -> Figure:
     """Means of a bootstrap, a histogram per way of drawing: ``means`` maps what was drawn to (resamples,) means."""
     figure, axis = plt.subplots(figsize=(6.4, 3), layout="constrained")
-    edges = np.linspace(min(map(np.min, means.values())), max(map(np.max, means.values())) + 1e-9, 41).tolist()
+    edges = np.linspace(min(map(np.min, means.values())), max(map(np.max, means.values())) + 1e-9, 24).tolist()
     for number, (drawn, found) in enumerate(means.items()):
         axis.hist(found, edges, density=True, color=PALETTE[number], alpha=0.5, label=f"{drawn} drawn")
     axis.set(xlabel=f"mean {metric} of a resample", ylabel="density")
