@@ -85,7 +85,8 @@ def _line_graph(axis: Axes, incidence: NDArray[np.bool_]) -> None:
         either = (incidence[:, one] | incidence[:, other]).sum()
         ends = places[[one, other]]
         axis.plot(*ends.T, color="0.6", lw=1 + 6 * shared / either, zorder=1)
-        axis.text(*ends.mean(axis=0), f"{shared}/{either}", ha="center", va="center",
+        middle = ends.mean(axis=0)
+        axis.text(middle[0], middle[1], f"{shared}/{either}", ha="center", va="center",
                   bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none"})  # fmt: skip
     for session, place in enumerate(places):
         _node(axis, place, _name(session), PALETTE[session])
@@ -98,8 +99,8 @@ def _circle(count: int) -> NDArray[np.float64]:
     return np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
-def _node(axis: Axes, place: NDArray[np.float64], name: str, colour: object) -> None:
-    axis.text(*place, name, ha="center", va="center", color="white", weight="bold", zorder=3,
+def _node(axis: Axes, place: NDArray[np.float64], name: str, colour: tuple[float, float, float]) -> None:
+    axis.text(place[0], place[1], name, ha="center", va="center", color="white", weight="bold", zorder=3,
               bbox={"boxstyle": "square,pad=0.35", "fc": colour, "ec": "white"})  # fmt: skip
 
 
