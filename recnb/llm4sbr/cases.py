@@ -72,8 +72,8 @@ def case_record(
     why: str, session: Sequence[str], target: str, answers: Mapping[str, Mapping[str, Any]],
     lists: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:  # fmt: skip
-    """One case for ``cases.json``: titles as the data have them, and the place of the target in each list, from 1 (none:
-    it is not there)."""
+    """One case for ``cases.json``: titles as the data have them, and the target's place in each list, from 1; none:
+    it is not there."""
     places = {name: titles.index(target) + 1 if target in titles else None for name, titles in lists.items()}
     shown = {name: list(titles) for name, titles in lists.items()}
     return {"why": why, "session": list(session), "target": target, "answers": dict(answers), "lists": shown,
