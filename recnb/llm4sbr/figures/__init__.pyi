@@ -7,6 +7,7 @@ from .evaluate import (
     system_intervals as system_intervals,
     two_denominators as two_denominators,
 )
+from .hypergraph import hypergraph as hypergraph, neighbour_counts as neighbour_counts
 from .intents import forks_drawn as forks_drawn, report_bars as report_bars
 from .localise import blends_drawn as blends_drawn, hits_by_k as hits_by_k, nearest_cosines as nearest_cosines
 from .models import graph_and_matrices as graph_and_matrices, learning_curves as learning_curves
