@@ -1,6 +1,5 @@
-from .cases import KINDS as KINDS, case as case, kinds_drawn as kinds_drawn
 from .align import circles as circles, gate_bands as gate_bands, loss_curves as loss_curves
-from .cases import case as case, kinds_drawn as kinds_drawn
+from .cases import KINDS as KINDS, case as case, kinds_drawn as kinds_drawn
 from .evaluate import (
     gains_by_group as gains_by_group,
     resampling as resampling,
