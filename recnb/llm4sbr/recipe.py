@@ -16,8 +16,8 @@ from recnb.data.settings import DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import IntentsConfig, Source
-from recnb.recommenders.settings import BaselinesConfig
-from recnb.settings import Positive, Problem, Recipe, Section, Share, StageSpec
+from recnb.recommenders.settings import BASELINES, BaselinesConfig
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
@@ -162,6 +162,9 @@ STAGES: tuple[StageSpec, ...] = (
 )  # fmt: skip
 
 
+_RANKS, _SESSIONS = "recnb.llm4sbr.ranks:baseline_ranks", "recnb.llm4sbr.ranks:session_numbers"
+
+
 class LLM4SBR(Recipe):
     """A recipe of LLM4SBR."""
 
@@ -181,6 +184,11 @@ class LLM4SBR(Recipe):
     pictures: ClassVar[tuple[str, ...]] = (
         "08_evaluate-metrics", "03_sessions-graph", "04_intents-report", "05_localise-blend", "07_align-losses",
     )  # fmt: skip
+
+    judged: ClassVar[dict[str, Judged]] = {
+        MAIN: Judged("07_align", "recnb.llm4sbr.ranks:arm_ranks", sessions=_SESSIONS),
+        **{name: Judged("03_sessions", _RANKS, ("models",), _SESSIONS) for name in BASELINES if name != "tiger"},
+    }
 
     @property
     def published(self) -> str:
