@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,7 +17,7 @@ from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import IntentsConfig, Source
 from recnb.recommenders.settings import BaselinesConfig
-from recnb.settings import Positive, Problem, Recipe, Section, Share, StageSpec
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
@@ -161,6 +161,16 @@ STAGES: tuple[StageSpec, ...] = (
 )  # fmt: skip
 
 
+_RANKS = "recnb.llm4sbr.ranks:"
+JUDGED = {
+    "model": Judged("07_align", f"{_RANKS}model_ranks", sessions=f"{_RANKS}whose"),
+    **{name: Judged("06_session_models", f"{_RANKS}trained_ranks", sessions=f"{_RANKS}whose")
+       for name in get_args(Backbone)},
+    **{name: Judged("03_sessions", f"{_RANKS}counting_ranks", ("models",), f"{_RANKS}whose")
+       for name in ("popularity", "itemknn", "rules", "words", "rules+words")},
+}  # fmt: skip
+
+
 class LLM4SBR(Recipe):
     """A recipe of LLM4SBR."""
 
@@ -176,6 +186,9 @@ class LLM4SBR(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "08_evaluate"
+    judged: ClassVar[dict[str, Judged]] = JUDGED
+    rows: ClassVar[str] = "samples"
+    over: ClassVar[str] = "sessions"
     protocol: ClassVar[str] = "Next item of test sessions, ranked among all items; intervals over sessions."
     pictures: ClassVar[tuple[str, ...]] = (
         "08_evaluate-metrics", "03_sessions-graph", "04_intents-report", "05_localise-blend", "07_align-losses",
