@@ -1,5 +1,12 @@
-from . import figures as figures
-from .align import load_arm as load_arm
+from . import figures as figures, sources as sources
+from .align import (
+    Aligned as Aligned,
+    alignment as alignment,
+    load_arm as load_arm,
+    save_arm as save_arm,
+    train_arm as train_arm,
+    uniformity as uniformity,
+)
 from .cases import (
     answer_kinds as answer_kinds,
     case_record as case_record,
@@ -35,6 +42,7 @@ from .intents import (
     draw_sessions as draw_sessions,
     input_keys as input_keys,
 )
+from .localise import localised as localised, nearest_cosines as nearest_cosines, nearest_items as nearest_items
 from .paper import departures as departures, published_costs as published_costs
 from .prompts import (
     Prompter as Prompter,

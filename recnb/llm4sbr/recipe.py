@@ -96,7 +96,8 @@ class AlignConfig(ArmConfig):
             _ = self.every_arm
         except ValidationError as error:
             problem = error.errors()[0]
-            raise ValueError(f"align.arms: {problem['loc'][0]} = {problem['input']!r}: {problem['msg']}") from None
+            where = f"{problem['loc'][0]} = {problem['input']!r}: " if problem["loc"] else ""
+            raise ValueError(f"align.arms: {where}{problem['msg']}") from None
         return self
 
 

@@ -69,12 +69,10 @@ class IntentsConfig(Section):
         """The model is not here and no cache stands in for it, or the file of answers is missing."""
         from recnb.llm.pretrained import model_problems
 
-        named = {"file": self.file if self.source == "file" else None}
-        named["cache"] = self.cache if self.source == "llm" else None
-        missing = [(key, name) for key, name in named.items() if name and not (root / Path(name).expanduser()).exists()]
-        found = [Problem(f"intents.{key} = {name}: no such file", "put it there") for key, name in missing]
-        stands_in = self.source == "llm" and self.cache is not None and not missing
-        return found + (model_problems("intents.model", self.model, root) if self.asks and not stands_in else [])
+        if self.source == "file" and not (root / Path(str(self.file)).expanduser()).is_file():
+            return [Problem(f"intents.file = {self.file}: no such file", "put it there, or --set intents.source=...")]
+        stands_in = self.source == "llm" and self.cache and (root / Path(self.cache).expanduser()).is_file()
+        return model_problems("intents.model", self.model, root) if self.asks and not stands_in else []
 
     def count_weights(self, root: Path) -> int:
         """Those of the model that is asked."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("long", "short", "merged")
 ANSWERS = ("llm", "file", "state", "score")  # sources that intents.parquet holds the texts of
-Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localise on a catalogue
+Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localised on a catalogue
 
 
 @dataclass(frozen=True)
