@@ -55,8 +55,8 @@ def trained_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0
 
 
 def counting_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> np.ndarray:
-    """The same for a row that only counts, fitted on the training sessions; what it chooses it chooses on all validation
-    samples, so this is what tuning has to look at and not an estimate of quality."""
+    """The same for a row that only counts, fitted on the training sessions. What it chooses it chooses on all
+    validation samples, so this is what tuning has to look at and not an estimate of quality."""
     dataset, sessions, length = read_dataset(stage), read_sessions(stage), recipe.data.max_history
     every, samples = _samples(stage, recipe, 0), _samples(stage, recipe, users)
     fitted, _ = fit_baseline(
