@@ -162,7 +162,12 @@ STAGES: tuple[StageSpec, ...] = (
 )  # fmt: skip
 
 
-_RANKS, _SESSIONS = "recnb.llm4sbr.ranks:baseline_ranks", "recnb.llm4sbr.ranks:session_numbers"
+_RANKS = "recnb.llm4sbr.ranks:"
+JUDGED = {
+    "model": Judged("07_align", f"{_RANKS}model_ranks", sessions=f"{_RANKS}whose"),
+    **{name: Judged("03_sessions", f"{_RANKS}baseline_ranks", ("models",), f"{_RANKS}whose")
+       for name in BASELINES if name != "tiger"},
+}  # fmt: skip
 
 
 class LLM4SBR(Recipe):
@@ -180,15 +185,15 @@ class LLM4SBR(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "08_evaluate"
+    judged: ClassVar[dict[str, Judged]] = JUDGED
+    rows: ClassVar[str] = "samples"
+    over: ClassVar[str] = "sessions"
     protocol: ClassVar[str] = "Next item of test sessions, ranked among all items; intervals over sessions."
     pictures: ClassVar[tuple[str, ...]] = (
         "08_evaluate-metrics", "03_sessions-graph", "04_intents-report", "05_localise-blend", "07_align-losses",
     )  # fmt: skip
 
-    judged: ClassVar[dict[str, Judged]] = {
-        MAIN: Judged("07_align", "recnb.llm4sbr.ranks:arm_ranks", sessions=_SESSIONS),
-        **{name: Judged("03_sessions", _RANKS, ("models",), _SESSIONS) for name in BASELINES if name != "tiger"},
-    }
+    judged: ClassVar[dict[str, Judged]] = JUDGED
 
     @property
     def published(self) -> str:

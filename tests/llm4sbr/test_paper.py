@@ -7,7 +7,8 @@ import doctest
 import pytest
 
 from recnb.llm4sbr import paper
-from recnb.llm4sbr.recipe import BACKBONES, LLM4SBR, MAIN
+from recnb.llm4sbr.recipe import LLM4SBR, MAIN
+from recnb.recommenders.session_models import SESSION_MODELS
 from recnb.recommenders.settings import SrgnnConfig
 from recnb.settings import flatten
 from recnb.studies.claims import read_claims
@@ -37,7 +38,7 @@ def test_a_departure_is_what_differs_and_nothing_else() -> None:
     assert [str(one) for one in found] == ["localise.k 3 (release: 5)", "models.srgnn.width 64 (release: 100)"]
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", SESSION_MODELS)
 def test_departures_of_any_backbone_can_be_told(backbone: str) -> None:
     found = paper.departures(settings(**{"align.backbone": backbone}))
     own = f"models.{backbone.replace('-', '_')}."
