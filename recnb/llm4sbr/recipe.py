@@ -193,8 +193,6 @@ class LLM4SBR(Recipe):
         "08_evaluate-metrics", "03_sessions-graph", "04_intents-report", "05_localise-blend", "07_align-losses",
     )  # fmt: skip
 
-    judged: ClassVar[dict[str, Judged]] = JUDGED
-
     @property
     def published(self) -> str:
         """``evaluate.published``."""
