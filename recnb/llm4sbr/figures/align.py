@@ -25,7 +25,8 @@ def circles(panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
             axis.plot(*np.stack([view, text]).T, color="0.6", linewidth=1, zorder=2)
         axis.scatter(*views.T, s=80, color=PALETTE[0], zorder=3, label="sessions")
         axis.scatter(*texts.T, s=80, marker="s", color=PALETTE[1], zorder=3, label="their texts")
-        axis.set(title=title, xticks=[], yticks=[], aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
+        axis.set(title=title, aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
+        axis.axis("off")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 

@@ -27,6 +27,7 @@ def blends_drawn(
         axes.scatter(*blend, s=110, marker=marker, facecolors="none", edgecolors=[colour], linewidths=2.5, zorder=5,
                      label=f"k = {k}")  # fmt: skip
     axes.scatter(0, 0, marker="+", color="black")
+    axes.margins(0.15)
     axes.set(xlabel="first dimension", ylabel="second dimension", aspect="equal")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
