@@ -33,7 +33,7 @@ def model_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) 
         (M,) int64 from 0; 20 (or N) where the list of so many items does not hold the target.
     """
     samples = _samples(stage, recipe, users)
-    texts = read_texts(stage, recipe.align.every_arm, recipe.seed)[MAIN]
+    texts = read_texts(stage, recipe.intents.source, recipe.align.every_arm, recipe.seed)[MAIN]
     model = load_arm(stage.path("07_align", "arms") / MAIN, stage.runtime.device)
     lists = ranked_lists(
         WithTexts(model, texts), questions(samples, recipe.data.max_history), min(WIDTH, model.backbone.n_items)

@@ -163,7 +163,7 @@ STAGES: tuple[StageSpec, ...] = (
 
 
 _RANKS = "recnb.llm4sbr.ranks:"
-JUDGED = {
+JUDGED: dict[str, Judged] = {
     "model": Judged("07_align", f"{_RANKS}model_ranks", sessions=f"{_RANKS}whose"),
     **{name: Judged("03_sessions", f"{_RANKS}baseline_ranks", ("models",), f"{_RANKS}whose")
        for name in BASELINES if name != "tiger"},

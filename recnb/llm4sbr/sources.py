@@ -184,9 +184,8 @@ def texts_of(arm: ArmConfig, own: str, made: Mapping[str, Texts], seed: int) -> 
     return found if arm.only == "all" else found.only(made[arm.only].present)
 
 
-def read_texts(stage: Artifacts, arms: Mapping[str, ArmConfig], seed: int) -> dict[str, Texts]:
-    """The texts of each arm, from what ``05_localise`` wrote."""
-    own = stage.read("05_localise", "localise.json")["source"]
+def read_texts(stage: Artifacts, own: str, arms: Mapping[str, ArmConfig], seed: int) -> dict[str, Texts]:
+    """The texts of each arm, from what ``05_localise`` wrote; ``own`` as of :func:`texts_of`."""
     made = {
         name: Texts(*(stage.read("05_localise", f"{kind}_{name}.npy") for kind in ("vectors", "rows")))
         for name in sources_of(own, arms.values())
