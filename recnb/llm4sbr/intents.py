@@ -78,7 +78,7 @@ def asker_of(config: IntentsConfig, cache: Path | None = None) -> str:
     Raises:
         ModelNotFoundError: the model is not on this machine.
     """
-    words = {"source": config.source, "words": WORDS}
+    words: dict[str, Any] = {"source": config.source, "words": WORDS}
     words |= {"noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
     return hash_json(words | {"model": hash_once(locate(config.model, cache))})[:32]
 
