@@ -1,10 +1,18 @@
-from . import figures as figures
-from .align import load_arm as load_arm
+from . import figures as figures, sources as sources
+from .align import (
+    Aligned as Aligned,
+    alignment as alignment,
+    load_arm as load_arm,
+    save_arm as save_arm,
+    train_arm as train_arm,
+    uniformity as uniformity,
+)
 from .cases import (
     answer_kinds as answer_kinds,
     case_record as case_record,
     choose_cases as choose_cases,
     nearest_titles as nearest_titles,
+    shared_items as shared_items,
 )
 from .infer import (
     ByWindow as ByWindow,
@@ -34,6 +42,7 @@ from .intents import (
     draw_sessions as draw_sessions,
     input_keys as input_keys,
 )
+from .localise import localised as localised, nearest_cosines as nearest_cosines, nearest_items as nearest_items
 from .paper import departures as departures, published_costs as published_costs
 from .prompts import (
     Prompter as Prompter,
@@ -50,4 +59,4 @@ from .recipe import (
     LocaliseConfig as LocaliseConfig,
 )
 from .settings import IntentsConfig as IntentsConfig
-from .sources import Texts as Texts, sources_of as sources_of, texts_of as texts_of
+from .sources import VIEWS as VIEWS, Texts as Texts, sources_of as sources_of, texts_of as texts_of

@@ -24,7 +24,7 @@ CELLS = 2**24  # cosines held at once: 64 MB of float32
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 
-def localise(answers: np.ndarray, items: np.ndarray, config: LocaliseConfig) -> np.ndarray:
+def localised(answers: np.ndarray, items: np.ndarray, config: LocaliseConfig) -> np.ndarray:
     """t' = sum over the k items j nearest to an answer t of c_j e_j, c_j = cos(t, e_j); k = 0: t' = t.
 
     Args:
@@ -65,6 +65,14 @@ def nearest_items(answers: Tensor, directions: Tensor, k: int) -> tuple[Tensor, 
     if k > len(directions):
         raise RecipeError(f"localise.k = {k}: the catalogue has {len(directions)} items; expected at most so many")
     return (functional.normalize(answers, dim=1) @ directions.T).topk(k)
+
+
+def nearest_cosines(vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n,) float32 cosine of each vector (n, d) to the item (N, d) nearest to it."""
+    directions = functional.normalize(torch.from_numpy(np.asarray(items, np.float32)), dim=1)
+    step = max(1, CELLS // len(items))
+    blocks = torch.from_numpy(np.asarray(vectors, np.float32)).split(step) if len(vectors) else ()
+    return torch.cat([torch.empty(0, 1), *(nearest_items(block, directions, 1)[0] for block in blocks)])[:, 0].numpy()
 
 
 def weights_of(cosines: Tensor, config: LocaliseConfig) -> Tensor:

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recnb.artifacts import Artifacts
 from recnb.data.sessions import Samples
 from recnb.errors import DataError
 from recnb.llm4sbr.localise import Encode, embed_answers
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("long", "short", "merged")
 ANSWERS = ("llm", "file", "state", "score")  # sources that intents.parquet holds the texts of
-Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localise on a catalogue
+Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localised on a catalogue
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,16 @@ def texts_of(arm: ArmConfig, own: str, made: Mapping[str, Texts], seed: int) -> 
         rows = np.where(told[:, None], moved, found.rows).astype(np.int32)
         found = Texts(np.concatenate([found.vectors, leak.vectors]), rows)
     return found if arm.only == "all" else found.only(made[arm.only].present)
+
+
+def read_texts(stage: Artifacts, arms: Mapping[str, ArmConfig], seed: int) -> dict[str, Texts]:
+    """The texts of each arm, from what ``05_localise`` wrote."""
+    own = stage.read("05_localise", "localise.json")["source"]
+    made = {
+        name: Texts(*(stage.read("05_localise", f"{kind}_{name}.npy") for kind in ("vectors", "rows")))
+        for name in sources_of(own, arms.values())
+    }
+    return {name: texts_of(arm, own, made, seed) for name, arm in arms.items()}
 
 
 def _small(vectors: np.ndarray) -> NDArray[np.float16]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from recnb.data.schema import Sequences
 from recnb.data.sessions import Samples, every_prefix
@@ -22,7 +23,7 @@ from recnb.llm4sbr.align import (
     train_arm,
     uniformity,
 )
-from recnb.llm4sbr.recipe import ArmConfig
+from recnb.llm4sbr.recipe import AlignConfig, ArmConfig
 from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.interface import top_items
 from recnb.recommenders.session_model import train_session_model
@@ -262,6 +263,14 @@ def test_the_table_begins_as_the_text() -> None:
     assert torch.equal(one.items.weight[:N, D_TEXT:], before) and torch.equal(one.items.weight[N], last)
     started = trained(ArmConfig(start="text"), items=text.astype(np.float32))
     assert not torch.equal(started.backbone.items.weight, trained(ArmConfig()).backbone.items.weight)
+
+
+@pytest.mark.parametrize("views", [["merged", "long"], ["short", "short"], []])
+def test_views_that_do_not_go_together_are_refused(views: list[str]) -> None:
+    with pytest.raises(ValidationError, match=r"views"):
+        ArmConfig(views=views)
+    with pytest.raises(ValidationError, match=r"align\.arms: .*"):
+        AlignConfig(arms={"other": {"views": views}})
 
 
 @pytest.mark.parametrize("backbone", SESSION_MODELS)

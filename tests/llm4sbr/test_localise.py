@@ -7,7 +7,7 @@ import pytest
 
 from recnb.errors import RecipeError
 from recnb.llm4sbr import localise as module
-from recnb.llm4sbr.localise import embed_answers, localise
+from recnb.llm4sbr.localise import embed_answers, localised, nearest_cosines
 from recnb.llm4sbr.recipe import LocaliseConfig
 
 
@@ -41,26 +41,26 @@ def test_is_the_formula_in_any_block(weights: str, scale: str, centre: bool, mon
     answers, items = vectors(0, 7), vectors(1, 9)
     config = LocaliseConfig(k=3, weights=weights, scale=scale, centre=centre)
     expected = written_out(answers, items, config)
-    np.testing.assert_allclose(localise(answers, items, config), expected, atol=1e-5)
+    np.testing.assert_allclose(localised(answers, items, config), expected, atol=1e-5)
     monkeypatch.setattr(module, "CELLS", 18)  # blocks of two answers
-    np.testing.assert_allclose(localise(answers.astype(np.float16), items, config), expected, atol=2e-3)
+    np.testing.assert_allclose(localised(answers.astype(np.float16), items, config), expected, atol=2e-3)
 
 
 def test_an_exact_title_gives_that_item() -> None:
     items = vectors(2, 8)
-    blended = localise(3 * items[[5, 0]], items, LocaliseConfig(k=1))
+    blended = localised(3 * items[[5, 0]], items, LocaliseConfig(k=1))
     np.testing.assert_allclose(blended, items[[5, 0]], rtol=1e-5)  # its cosine is 1
 
 
 def test_no_neighbours_leave_the_answer_alone() -> None:
     answers = vectors(3, 4)
-    assert np.array_equal(localise(answers, vectors(4, 2), LocaliseConfig(k=0)), answers)
-    assert localise(answers[:0], vectors(4, 9), LocaliseConfig(k=5)).shape == (0, 6)
+    assert np.array_equal(localised(answers, vectors(4, 2), LocaliseConfig(k=0)), answers)
+    assert localised(answers[:0], vectors(4, 9), LocaliseConfig(k=5)).shape == (0, 6)
 
 
 def test_a_catalogue_smaller_than_k_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"localise\.k = 5: the catalogue has 4 items"):
-        localise(vectors(0, 2), vectors(1, 4), LocaliseConfig(k=5))
+        localised(vectors(0, 2), vectors(1, 4), LocaliseConfig(k=5))
 
 
 def test_answers_are_read_once_each_and_empty_ones_never() -> None:
@@ -74,3 +74,11 @@ def test_answers_are_read_once_each_and_empty_ones_never() -> None:
     assert asked == [["Casino", "Heat"]]
     assert number.tolist() == [1, -1, 0, 1, -1] and found.tolist() == [[6, 1], [4, 1]]
     assert embed_answers(["", " "], encode)[1].tolist() == [-1, -1] and len(asked) == 1
+
+
+def test_the_cosine_to_the_nearest_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, items = vectors(5, 6), vectors(6, 4)
+    slow = [max(float(t @ e / np.linalg.norm(t) / np.linalg.norm(e)) for e in items) for t in texts]
+    monkeypatch.setattr(module, "CELLS", 8)
+    np.testing.assert_allclose(nearest_cosines(texts, items), slow, rtol=1e-5)
+    assert nearest_cosines(texts[:0], items).shape == (0,)
