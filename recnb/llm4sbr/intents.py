@@ -78,7 +78,8 @@ def asker_of(config: IntentsConfig, cache: Path | None = None) -> str:
     Raises:
         ModelNotFoundError: the model is not on this machine.
     """
-    words = {"source": config.source, "words": WORDS, "noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+    words = {"words": WORDS, "noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+    words["source"] = config.source  # what is written, or what is read
     return hash_json(words | {"model": hash_once(locate(config.model, cache))})[:32]
 
 
