@@ -103,7 +103,7 @@ class Samples:
         """Every input, uncut, as a sequence: a copy, for what is built once from all of them."""
         return _spans(self.items, self.start, self.end)
 
-    def sessions(self) -> Sequences:
+    def whole_sessions(self) -> Sequences:
         """The sessions that the samples are of, each once and up to its last target."""
         order = np.lexsort((self.end, self.session))
         last = order[np.append(np.diff(self.session[order]) != 0, True)] if len(order) else order

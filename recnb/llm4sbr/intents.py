@@ -78,7 +78,13 @@ def asker_of(config: IntentsConfig, cache: Path | None = None) -> str:
     Raises:
         ModelNotFoundError: the model is not on this machine.
     """
-    words = {"source": config.source, "words": WORDS, "noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+<<<<<<< HEAD
+    words: dict[str, Any] = {"source": config.source, "words": WORDS}
+    words |= {"noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+=======
+    words = {"words": WORDS, "noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+    words["source"] = config.source  # what is written, or what is read
+>>>>>>> b3548d8b6d228bce10ac9c3482b236d74cfa6e20
     return hash_json(words | {"model": hash_once(locate(config.model, cache))})[:32]
 
 

@@ -15,10 +15,9 @@ from recnb.evaluation.metrics import target_ranks
 from recnb.llm4sbr.align import load_arm
 from recnb.llm4sbr.infer import WithTexts, questions
 from recnb.llm4sbr.recipe import LLM4SBR, MAIN
-from recnb.llm4sbr.sources import Texts, sources_of, texts_of
+from recnb.llm4sbr.sources import read_texts
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import ranked_lists
-from recnb.recommenders.session_models import load_session_model
 
 WIDTH = 20  # places of a list
 
@@ -33,12 +32,8 @@ def model_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) 
     Returns:
         (M,) int64 from 0; 20 (or N) where the list of so many items does not hold the target.
     """
-    samples, arms = _samples(stage, recipe, users), recipe.align.every_arm
-    made = {
-        name: Texts(stage.read("05_localise", f"vectors_{name}.npy"), stage.read("05_localise", f"rows_{name}.npy"))
-        for name in sources_of(recipe.intents.source, [arms[MAIN]])
-    }
-    texts = texts_of(arms[MAIN], recipe.intents.source, made, recipe.seed)
+    samples = _samples(stage, recipe, users)
+    texts = read_texts(stage, recipe.intents.source, recipe.align.every_arm, recipe.seed)[MAIN]
     model = load_arm(stage.path("07_align", "arms") / MAIN, stage.runtime.device)
     lists = ranked_lists(
         WithTexts(model, texts), questions(samples, recipe.data.max_history), min(WIDTH, model.backbone.n_items)
@@ -46,22 +41,16 @@ def model_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) 
     return target_ranks(lists, samples.targets)
 
 
-def trained_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> np.ndarray:
-    """The same for a session model of 06_session_models, by its name."""
-    samples = _samples(stage, recipe, users)
-    model = load_session_model(stage.path("06_session_models", "models") / judged, stage.runtime.device)
-    lists = ranked_lists(model, samples.inputs(recipe.data.max_history), min(WIDTH, model.n_items))
-    return target_ranks(lists, samples.targets)
-
-
-def counting_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> np.ndarray:
-    """The same for a row that only counts, fitted on the training sessions. What it chooses it chooses on all
+def baseline_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> np.ndarray:
+    """The same for a recommender without texts, fitted on the training sessions. What it chooses it chooses on all
     validation samples, so this is what tuning has to look at and not an estimate of quality."""
     dataset, sessions, length = read_dataset(stage), read_sessions(stage), recipe.data.max_history
     every, samples = _samples(stage, recipe, 0), _samples(stage, recipe, users)
     fitted, _ = fit_baseline(
         judged, sessions.sequences("train"), dataset.n_items, recipe.models, length, seed=recipe.seed,
         validation=(every.inputs(length), every.targets), texts=item_text(dataset.items, recipe.models.words.fields),
+        samples=samples_of(sessions, "train", recipe.sessions.augment), device=stage.runtime.device,
+        progress=stage.runtime.progress,
     )  # fmt: skip
     return target_ranks(ranked_lists(fitted, samples.inputs(length), min(WIDTH, dataset.n_items)), samples.targets)
 

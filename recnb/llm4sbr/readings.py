@@ -1,8 +1,12 @@
-"""What a language model thinks of a session without writing a word: ``state`` and ``score``. Neither can invent a title.
+<<<<<<< HEAD
+"""What a language model thinks of a session without writing a word: ``state`` and ``score``. Neither invents titles.
+=======
+"""What a language model thinks of a session without writing: ``state`` and ``score``. Neither can invent a title.
+>>>>>>> b3548d8b6d228bce10ac9c3482b236d74cfa6e20
 
 ``state``: the hidden state behind the question about a session is compared with the states behind the same question
-about each item alone. ``score``: how much more probable a title is behind the list than without it. Both answer with the
-title of the best item, so that all that follows is as for written answers. Ours, not the paper's; shown in
+about each item alone. ``score``: how much more probable a title is behind the list than without it. Both answer with
+the title of the best item, so that all that follows is as for written answers. Ours, not the paper's; shown in
 ``notebooks/llm4sbr/04_intents.ipynb``.
 """
 

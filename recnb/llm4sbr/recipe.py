@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,7 +16,7 @@ from recnb.data.settings import DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import IntentsConfig, Source
-from recnb.recommenders.settings import BaselinesConfig
+from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -163,12 +163,10 @@ STAGES: tuple[StageSpec, ...] = (
 
 
 _RANKS = "recnb.llm4sbr.ranks:"
-JUDGED = {
+JUDGED: dict[str, Judged] = {
     "model": Judged("07_align", f"{_RANKS}model_ranks", sessions=f"{_RANKS}whose"),
-    **{name: Judged("06_session_models", f"{_RANKS}trained_ranks", sessions=f"{_RANKS}whose")
-       for name in get_args(Backbone)},
-    **{name: Judged("03_sessions", f"{_RANKS}counting_ranks", ("models",), f"{_RANKS}whose")
-       for name in ("popularity", "itemknn", "rules", "words", "rules+words")},
+    **{name: Judged("03_sessions", f"{_RANKS}baseline_ranks", ("models",), f"{_RANKS}whose")
+       for name in BASELINES if name != "tiger"},
 }  # fmt: skip
 
 

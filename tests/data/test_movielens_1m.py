@@ -21,6 +21,7 @@ FILMS = "1::Toy Story (1995)::Animation|Children's\n2::Usual Suspects, The (1995
         "3::Misérables, Les (1995)::Drama\n9::Nobody Rated It (2000)::Drama\n"  # fmt: skip
 RATINGS = "1::2::5::100\n1::1::3::100\n1::3::4::50\n10::3::1::7\n10::1::4::9\n10::2::4::8\n2::1::4::1\n2::2::4::2\n2::3::1::3\n"
 RECIPE = ROOT / "params" / "llm4sbr" / "ml-1m.yaml"
+SHARED = ROOT.parent / "shared" / "data" / "ml-100k"
 
 
 def write(folder: Path, ratings: str = RATINGS, films: str = FILMS, encoding: str = "latin-1") -> Path:
@@ -82,6 +83,21 @@ def test_the_recipe_is_the_releases_protocol(tmp_path: Path) -> None:
     sessions = recipe.sessions
     assert (sessions.by, sessions.minutes, sessions.min_count, sessions.rare_items) == ("bins", 10, 5, "drop-session")
     assert (sessions.augment, sessions.split, sessions.ties, sessions.test) == ("last", "by-user", "file", 0.1)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no copy of the public sets beside the project")
+def test_movielens_100k_in_this_format_walks_the_whole_path(tmp_path: Path) -> None:
+    """The same users, times and films as through its own reader, and as many sessions as we counted."""
+    known = load_dataset(DataConfig(path=str(SHARED)), ROOT, 0)
+    users = known.user_ids[np.repeat(np.arange(known.n_users), known.lengths)]
+    events = zip(users, known.items["item_id"].to_numpy()[known.sequence], known.times.astype(int), strict=True)
+    titles = known.items["title"].str.replace("::", ":")
+    films = "".join(f"{i}::{title}::Drama\n" for i, title in zip(known.items["item_id"], titles, strict=True))
+    write(tmp_path, "".join(f"{user}::{item}::5::{time}\n" for user, item, time in events), films, "utf-8")
+    recipe = load_recipe(RECIPE, [f"data.path={tmp_path}"])
+    found = load_dataset(recipe.data, ROOT, 0)
+    assert (found.sequence == known.sequence).all() and (found.times == known.times).all()
+    assert len(make_sessions(found, recipe.sessions, 0)) == 6_107
 
 
 @pytest.mark.skipif("RECNB_ML1M" not in os.environ, reason="RECNB_ML1M names no folder with MovieLens-1M's ratings.dat")

@@ -261,14 +261,14 @@ def test_no_session_is_in_two_parts() -> None:
 def test_sessions_of_samples_end_at_their_last_target() -> None:
     sessions = made()
     samples = samples_of(sessions, "train", "all")
-    whole, expected = samples.sessions(), sessions.sequences("train")
+    whole, expected = samples.whole_sessions(), sessions.sequences("train")
     np.testing.assert_array_equal(whole.items, expected.items)
     np.testing.assert_array_equal(whole.offsets, expected.offsets)
-    shuffled = samples.take(np.random.default_rng(0).permutation(len(samples))).sessions()
+    shuffled = samples.take(np.random.default_rng(0).permutation(len(samples))).whole_sessions()
     np.testing.assert_array_equal(shuffled.items, expected.items)
-    first = samples.take(samples.end - samples.start == 1).sessions()
+    first = samples.take(samples.end - samples.start == 1).whole_sessions()
     assert (first.lengths == 2).all() and len(first) == len(expected)
-    none = samples.take(np.zeros(len(samples), bool)).sessions()
+    none = samples.take(np.zeros(len(samples), bool)).whole_sessions()
     assert len(none) == 0 and len(every_prefix(none)) == 0
 
 

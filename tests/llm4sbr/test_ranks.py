@@ -17,7 +17,6 @@ from recnb.llm4sbr.align import save_arm, train_arm
 from recnb.llm4sbr.recipe import LLM4SBR, MAIN
 from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.session_model import train_session_model
-from recnb.recommenders.session_models import save_session_model
 from recnb.recommenders.srgnn import SRGNN
 from recnb.workflow.recipe import load_recipe
 
@@ -54,8 +53,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     texts = Texts(rng.normal(size=(30, 6)).astype(np.float16), rng.integers(-1, 30, (len(every), 3)).astype(np.int32))
     found.kept |= {"vectors_retrieval.npy": texts.vectors, "rows_retrieval.npy": texts.rows}
     config, length = recipe.models.srgnn, recipe.data.max_history
-    plain = train_session_model(train, dataset.n_items, config, length, seed=1, model=SRGNN)
-    save_session_model(plain, found.path("06_session_models", "models") / "srgnn")
+    checked = valid.inputs(length), valid.targets
+    plain = train_session_model(train, dataset.n_items, config, length, seed=recipe.seed, model=SRGNN, validation=checked)
     arm = train_arm(recipe.align.every_arm[MAIN], "srgnn", config, train, dataset.n_items, length, texts, valid, seed=1)
     save_arm(found.path("07_align", "arms") / MAIN, arm, MAIN)
     found.kept |= {"model": arm, "plain": plain, "valid": valid, "texts": texts}
@@ -73,16 +72,16 @@ def test_a_session_models_ranks_are_those_of_its_scores(shelf: Shelf) -> None:
     plain, valid = shelf.kept["plain"], shelf.kept["valid"]
     scores = plain.scores(valid.inputs(shelf.recipe.data.max_history))
     own = scores[np.arange(len(valid)), valid.targets][:, None]
-    found = ranks.trained_ranks(shelf, shelf.recipe, "srgnn")
+    found = ranks.baseline_ranks(shelf, shelf.recipe, "srgnn")
     assert np.array_equal(found, np.minimum((scores > own).sum(1), ranks.WIDTH))
 
 
 def test_some_samples_are_the_same_for_every_judge_and_know_their_session(shelf: Shelf) -> None:
     all_of_them, some = (ranks.whose(shelf, shelf.recipe, "model", users) for users in (0, 40))
-    judged = ranks.trained_ranks(shelf, shelf.recipe, "srgnn", 40)
+    judged = ranks.baseline_ranks(shelf, shelf.recipe, "srgnn", 40)
     assert len(some) == len(judged) == 40 and np.array_equal(all_of_them, shelf.kept["valid"].session)
     assert set(some) <= set(all_of_them) and len(set(some)) > 3
-    assert len(ranks.counting_ranks(shelf, shelf.recipe, "rules", 40)) == 40
+    assert len(ranks.baseline_ranks(shelf, shelf.recipe, "rules", 40)) == 40
 
 
 def test_the_recipe_names_them_all() -> None:

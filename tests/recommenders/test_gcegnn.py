@@ -67,7 +67,7 @@ def slow_global(net: GCEGNN, item: int, mean: torch.Tensor, table: torch.Tensor,
 
 @torch.no_grad()
 def slow_scores(net: GCEGNN, rows: torch.Tensor) -> torch.Tensor:
-    near = slow_neighbours(filled(torch.tensor(samples().sessions().pad(20))), 3, 4)
+    near = slow_neighbours(filled(torch.tensor(samples().whole_sessions().pad(20))), 3, 4)
     table, scores = net.items.weight[:N], []
     for session in filled(rows):
         mean = torch.stack([table[item] for item in session]).mean(0)
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_formulas(changes):
 
 
 def test_neighbours_are_the_most_frequent_within_reach_counted_both_ways():
-    whole = samples().sessions()
+    whole = samples().whole_sessions()
     items, counts = global_neighbours(whole, N, 3, 4)
     lists = [whole.items[a:b].tolist() for a, b in zip(whole.offsets[:-1], whole.offsets[1:], strict=True)]
     slow = slow_neighbours(lists, 3, 4)
