@@ -20,11 +20,11 @@ def blends_drawn(
     for item, name in zip(items, names, strict=True):
         axes.plot([0, item[0]], [0, item[1]], color="0.8", linewidth=1, zorder=1)
         axes.annotate(name, item, xytext=(6, 6), textcoords="offset points")
-    axes.scatter(*items.T, s=60, color="0.45", zorder=2, label="items of the catalogue")
+    axes.scatter(items[:, 0], items[:, 1], s=60, color="0.45", zorder=2, label="items of the catalogue")
     axes.plot([0, answer[0]], [0, answer[1]], color=PALETTE[3], linewidth=1.5, linestyle="--", zorder=1)
-    axes.scatter(*answer, s=260, marker="*", color=PALETTE[3], zorder=4, label="the answer")
+    axes.scatter(answer[0], answer[1], s=260, marker="*", color=PALETTE[3], zorder=4, label="the answer")
     for (k, blend), colour, marker in zip(blends.items(), (PALETTE[1], PALETTE[0], PALETTE[2]), "osD", strict=False):
-        axes.scatter(*blend, s=110, marker=marker, facecolors="none", edgecolors=[colour], linewidths=2.5, zorder=5,
+        axes.scatter(blend[0], blend[1], s=110, marker=marker, facecolors="none", edgecolors=[colour], linewidths=2.5, zorder=5,
                      label=f"k = {k}")  # fmt: skip
     axes.scatter(0, 0, marker="+", color="black")
     axes.margins(0.15)
