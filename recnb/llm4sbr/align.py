@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from recnb.artifacts import read_json, write_json
 from recnb.data.sessions import Samples
+from recnb.errors import ArtifactError
 from recnb.llm4sbr.sources import VIEWS, Texts
 from recnb.recommenders.epochs import EpochModel, seeded
 from recnb.recommenders.session_model import Encoded, SessionModel, fit_samples
@@ -307,12 +309,16 @@ def load_arm(folder: Path, device: str = "cpu") -> Aligned:
     """The arm that :func:`save_arm` wrote, in evaluation mode.
 
     Raises:
-        ArtifactError: there is no session model as it writes one.
+        ArtifactError: a file is missing or damaged.
     """
     from recnb.llm4sbr.recipe import ArmConfig
 
-    backbone, page, own = load_session_model(folder / "backbone"), read_json(folder / _PAGE), load_file(folder / _OWN)
-    model = Aligned(backbone, ArmConfig(**page["arm"]), own["matrix"].shape[1], 0)
-    model.load_state_dict(own, strict=False)
-    model.log, model.seconds = page["log"], page["seconds"]
+    backbone, page = load_session_model(folder / "backbone"), read_json(folder / _PAGE)
+    try:
+        own = load_file(folder / _OWN)
+        model = Aligned(backbone, ArmConfig(**page["arm"]), own["matrix"].shape[1], 0)
+        model.load_state_dict({f"backbone.{name}": part for name, part in backbone.state_dict().items()} | own)
+        model.log, model.seconds = page["log"], page["seconds"]
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: no arm as 07_align writes it: {error}") from None
     return model.to(device).eval()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recnb.llm4sbr.recipe import LocaliseConfig
 
 CELLS = 2**24  # cosines held at once: 64 MB of float32
+ROWS = 256  # answers of a block at most
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -44,12 +45,14 @@ def localised(answers: np.ndarray, items: np.ndarray, config: LocaliseConfig) ->
     middle = table.mean(0) if config.centre else torch.zeros(table.shape[1])
     directions = functional.normalize(table - middle, dim=1)
     blended = np.empty((len(answers), table.shape[1]), np.float32)
-    step = max(1, CELLS // len(table))
+    step = max(1, min(ROWS, CELLS // len(table)))
     for start in range(0, len(answers), step):
-        block = torch.from_numpy(np.asarray(answers[start : start + step], np.float32))
-        cosines, found = nearest_items(block - middle, directions, config.k)
+        own = torch.from_numpy(np.asarray(answers[start : start + step], np.float32))
+        block = functional.pad(own - middle, (0, 0, 0, step - len(own)))  # all blocks alike: what else is asked ...
+        cosines, found = nearest_items(block, directions, config.k)  # ... does not change how a product is rounded
         weights = weights_of(cosines, config)
-        blended[start : start + step] = functional.embedding_bag(found, table, per_sample_weights=weights, mode="sum")
+        sums = functional.embedding_bag(found, table, per_sample_weights=weights, mode="sum")
+        blended[start : start + step] = sums[: len(own)]
     return blended
 
 

@@ -96,7 +96,7 @@ def retrieval(
         samples: of all parts; items: (N, d) text vectors; has_text: (N,), the others count for nothing.
         length: T, latest items; views: those that are made.
     """
-    inputs, which = np.unique(samples.inputs(length), axis=0, return_inverse=True)  # distinct ones (A, T)
+    inputs, which = _distinct(samples.inputs(length))  # (A, T), (M,)
     known = (inputs >= 0) & has_text[inputs]
     last = np.where(known[:, -1], inputs[:, -1], -1)
     long = _means(inputs, known, items)
@@ -108,7 +108,15 @@ def retrieval(
         row, found = made[view]
         rows[:, VIEWS.index(view)] = np.where(row >= 0, row + first, -1)
         first += len(found)
-    return Texts(np.concatenate([_small(blend(made[view][1])) for view in views]), rows[which.ravel()])
+    return Texts(np.concatenate([_small(blend(made[view][1])) for view in views]), rows[which])
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows in the order in which they come, and which of them each row is. So those of training stand
+    first, whatever the test sessions hold."""
+    _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return rows[first[order]], np.argsort(order)[which.ravel()]
 
 
 def _means(inputs: np.ndarray, known: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 
 from recnb.data.schema import Sequences
 from recnb.data.sessions import Samples, every_prefix
+from recnb.errors import ArtifactError
 from recnb.evaluation.metrics import target_ranks
 from recnb.llm4sbr.align import (
     Aligned,
@@ -23,8 +26,9 @@ from recnb.llm4sbr.align import (
     train_arm,
     uniformity,
 )
-from recnb.llm4sbr.recipe import AlignConfig, ArmConfig
-from recnb.llm4sbr.sources import Texts
+from recnb.llm4sbr.localise import localised
+from recnb.llm4sbr.recipe import AlignConfig, ArmConfig, LocaliseConfig
+from recnb.llm4sbr.sources import Texts, retrieval, shuffled
 from recnb.recommenders.interface import top_items
 from recnb.recommenders.session_model import train_session_model
 from recnb.recommenders.session_models import SESSION_MODELS, config_of
@@ -200,6 +204,32 @@ def test_trains_and_is_the_same_twice_and_after_saving(changes: dict, tmp_path: 
     loaded = load_arm(tmp_path / "arm")
     assert torch.equal(torch.cat(list(loaded.score_rows(valid, some))), scores)
     assert loaded.arm == arm and loaded.log == one.log
+
+
+@pytest.mark.parametrize("name", ["arm.json", "texts.safetensors", "backbone/model.json"])
+def test_a_damaged_arm_is_an_error(name: str, tmp_path: Path) -> None:
+    save_arm(tmp_path, model(ArmConfig()), "name")
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ArtifactError, match=str(tmp_path)):
+        load_arm(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["retrieval", "shuffled"])
+def test_noise_in_the_test_sessions_changes_nothing_that_is_fitted(source: str) -> None:
+    first = samples()
+    part = np.repeat(np.arange(3, dtype=np.int8), [45, 10, 15])
+    held, fitted = int(first.start[part[first.session] == 2].min()), []
+    noise = np.random.default_rng(9).integers(0, N, len(first.items) - held)
+    for end in (first.items[held:], noise):
+        found = replace(first, items=np.append(first.items[:held], end).astype(np.int32))
+        vectors = np.random.default_rng(4).normal(size=(N, D_TEXT)).astype(np.float32)
+        blend = partial(localised, items=vectors, config=LocaliseConfig(k=3))
+        told = retrieval(found, vectors, np.ones(N, bool), T, blend)
+        told = shuffled(told, found, part, 0) if source == "shuffled" else told
+        train, valid = (found.take(part[found.session] == one) for one in (0, 1))
+        fitted.append(train_arm(ArmConfig(), "srgnn", CONFIG, train, N, T, told, valid, seed=3))
+    one, other = (model.state_dict() for model in fitted)
+    assert all(torch.equal(one[name], other[name]) for name in one) and fitted[0].log == fitted[1].log
 
 
 @every_arm

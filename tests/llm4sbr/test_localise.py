@@ -52,6 +52,13 @@ def test_an_exact_title_gives_that_item() -> None:
     np.testing.assert_allclose(blended, items[[5, 0]], rtol=1e-5)  # its cosine is 1
 
 
+def test_an_answer_does_not_depend_on_what_else_is_asked() -> None:
+    answers, items = vectors(7, 700, 64), vectors(8, 90, 64)
+    whole = localised(answers, items, LocaliseConfig(k=5))
+    for first in (1, 40, 257, 600):
+        assert np.array_equal(localised(answers[:first], items, LocaliseConfig(k=5)), whole[:first])
+
+
 def test_no_neighbours_leave_the_answer_alone() -> None:
     answers = vectors(3, 4)
     assert np.array_equal(localised(answers, vectors(4, 2), LocaliseConfig(k=0)), answers)

@@ -24,8 +24,8 @@ def circles(panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         axis.plot(np.cos(turn), np.sin(turn), color="0.85", zorder=1)
         for view, text in zip(views, texts, strict=True):
             axis.plot(*np.stack([view, text]).T, color="0.6", linewidth=1, zorder=2)
-        axis.scatter(*views.T, s=80, color=PALETTE[0], zorder=3, label="sessions")
-        axis.scatter(*texts.T, s=80, marker="s", color=PALETTE[1], zorder=3, label="their texts")
+        axis.scatter(views[:, 0], views[:, 1], s=80, color=PALETTE[0], zorder=3, label="sessions")
+        axis.scatter(texts[:, 0], texts[:, 1], s=80, marker="s", color=PALETTE[1], zorder=3, label="their texts")
         axis.set(title=title, aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
         axis.axis("off")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
@@ -49,8 +49,8 @@ def _line(axis: Axes, log: Sequence[Mapping[str, float]], term: str, arm: str, n
     """One part of the loss of one arm, where it has it."""
     means = [[value for name, value in row.items() if name.split()[0] == term] for row in log]
     if means and means[0]:
-        look: dict[str, Any] = {"color": PALETTE[number % 10], "marker": "osD^vPX"[number % 7]}
-        axis.plot([row["epoch"] for row in log], [np.mean(values) for values in means], markersize=5, label=arm, **look)
+        look: dict[str, Any] = {"color": PALETTE[number % 10], "marker": "osD^vPX"[number % 7], "markersize": 5, "label": arm}
+        axis.plot([row["epoch"] for row in log], [np.mean(values) for values in means], **look)
 
 
 def gate_bands(gates: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
