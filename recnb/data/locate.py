@@ -41,9 +41,20 @@ def source_files(
     elif not path.is_dir():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{path}: no such folder{nearest(path.name, siblings)}; data.path names it")
+    if source == "movielens-1m":
+        return _ratings_and_films(path)
     find = _only_file if source.startswith("amazon") else _first_name
     named = {"interactions": interactions, "items": items}
     return [path / name if name else find(path, kind) for kind, name in named.items()]
+
+
+def _ratings_and_films(path: Path) -> list[Path]:
+    """GroupLens's two files of MovieLens-1M, in the folder itself or in ``ml-1m`` below it."""
+    for folder in (path, path / "ml-1m"):
+        if (folder / "ratings.dat").is_file() and (folder / "movies.dat").is_file():
+            return [folder / "ratings.dat", folder / "movies.dat"]
+    there = ", ".join(sorted(other.name for other in path.iterdir())[:8]) or "nothing"
+    raise DataError(f"{path}: expected MovieLens-1M's official files ratings.dat and movies.dat; it holds {there}")
 
 
 def _first_name(folder: Path, kind: str) -> Path:

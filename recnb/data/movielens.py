@@ -59,7 +59,7 @@ def read_movielens(path: Path | None, cache: Path, download: bool) -> Tables:
     """
     _, interactions, films, about = _read_copy(path) if path is not None else _first_copy(cache, download)
     in_order = interactions.sort_values("user_id", key=lambda ids: ids.astype(int), kind="stable")  # in every copy
-    return Tables(NAME, in_order, _clean(films), about)
+    return Tables(NAME, in_order, clean_films(films), about)
 
 
 def _read_copy(path: Path) -> Tables:
@@ -91,8 +91,8 @@ def _unzipped(path: Path) -> dict[str, bytes]:
 
 def _read_official(raw: dict[str, bytes], where: Path) -> Tables:
     """GroupLens's own files: ``u.data`` (user, film, rating, seconds) and ``u.item`` (latin-1, 19 genre flags)."""
-    ratings = _split(raw["u.data"].decode("ascii", "replace"), "\t", 4, f"{where}/u.data")
-    films = _split(raw["u.item"].decode("latin-1"), "|", 24, f"{where}/u.item")
+    ratings = split_lines(raw["u.data"].decode("ascii", "replace"), "\t", 4, f"{where}/u.data")
+    films = split_lines(raw["u.item"].decode("latin-1"), "|", 24, f"{where}/u.item")
     flags = films.iloc[:, 5:].to_numpy() == "1"  # (N, 19)
     genres = [[GENRES[g] for g in np.flatnonzero(row)] for row in flags]
     items = films[[0, 1]].set_axis(["item_id", "title"], axis=1).assign(categories=genres)
@@ -101,13 +101,13 @@ def _read_official(raw: dict[str, bytes], where: Path) -> Tables:
 
 def _read_wheel(raw: dict[str, bytes], where: Path) -> Tables:
     """recbole's atomic files: tab separated with a typed header, the year in a column of its own, UTF-8."""
-    ratings, films = (_split(decode(raw[name], where), "\t", 4, f"{where}/{name}", header=True) for name in raw)
+    ratings, films = (split_lines(decode(raw[name], where), "\t", 4, f"{where}/{name}", header=True) for name in raw)
     items = films.set_axis(["item_id", "title", "year", "categories"], axis=1)
     items = items.assign(categories=items["categories"].str.split())
     return _checked(ratings, items, raw, "movielens-100k, recbole 1.2.1 wheel", where)
 
 
-def _split(text: str, separator: str, columns: int, where: str, header: bool = False) -> pd.DataFrame:
+def split_lines(text: str, separator: str, columns: int, where: str, header: bool = False) -> pd.DataFrame:
     """(rows, columns) of text by line; the first row with another number of columns is an error."""
     lines = pd.Series(text.split("\n")).str.rstrip("\r")
     lines.index += 1
@@ -115,7 +115,7 @@ def _split(text: str, separator: str, columns: int, where: str, header: bool = F
     bad = lines.str.count(re.escape(separator)) != columns - 1
     if bad.any() or lines.empty:
         line = bad.idxmax() if len(lines) else 1
-        raise DataError(f"{where}: line {line}: expected {columns} columns; the file is cut or not {NAME}")
+        raise DataError(f"{where}: line {line}: expected {columns} columns; the file is cut or not MovieLens")
     return lines.str.split(separator, expand=True, regex=False)
 
 
@@ -160,7 +160,7 @@ def _article_first(match: re.Match[str]) -> str:
     return f"{article}{'' if article.endswith(chr(39)) else ' '}{name.strip()}"
 
 
-def _clean(items: pd.DataFrame) -> pd.DataFrame:
+def clean_films(items: pd.DataFrame) -> pd.DataFrame:
     """Film titles in natural order; the genre ``unknown`` is no genre."""
     titles = map(film_title, items["title"], items.get("year", [None] * len(items)))
     genres = [[genre for genre in row if genre != "unknown"] for row in items["categories"]]

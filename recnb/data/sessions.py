@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recnb.artifacts import Artifacts
 from recnb.data.schema import Dataset, Sequences, left_padded
-from recnb.data.tables import read_csv
+from recnb.data.tables import parse_times, read_csv
 from recnb.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Samples:
         """Every input, uncut, as a sequence: a copy, for what is built once from all of them."""
         return _spans(self.items, self.start, self.end)
 
-    def sessions(self) -> Sequences:
+    def whole_sessions(self) -> Sequences:
         """The sessions that the samples are of, each once and up to its last target."""
         order = np.lexsort((self.end, self.session))
         last = order[np.append(np.diff(self.session[order]) != 0, True)] if len(order) else order
@@ -199,11 +199,11 @@ def _filtered(clicks: pd.DataFrame, n_items: int, config: SessionsConfig) -> pd.
 
 def _dealt_out(clicks: pd.DataFrame, dataset: Dataset, config: SessionsConfig, root: Path) -> Sessions:
     """Sessions in the order of the split: the last ones are test, the last ones before them validation."""
-    first = clicks.groupby("session", sort=True).first()  # of each session
+    first = clicks.drop_duplicates("session")  # of each session; clicks stand in the order of sessions
     rank = _order(first, dataset, config, root)
-    place = np.empty(len(first), np.int64)
-    place[np.argsort(rank, kind="stable")] = np.arange(len(first))  # session -> its place in the order of the split
-    clicks = clicks.assign(place=np.repeat(place, clicks.groupby("session").size())).sort_values("place", kind="stable")
+    place = np.argsort(np.argsort(rank, kind="stable"))  # of each session in the order of the split
+    lengths = np.unique(clicks["session"], return_counts=True)[1]
+    clicks = clicks.assign(place=np.repeat(place, lengths)).sort_values("place", kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(clicks["place"]))]).astype(np.int64)
     total = len(first)
     train = int((1 - config.test) * total + 1e-9)  # floor, as the release
@@ -226,13 +226,21 @@ def _order(first: pd.DataFrame, dataset: Dataset, config: SessionsConfig, root: 
         return first["time"].to_numpy(np.float64)
     if config.split == "by-user":
         return first["user"].to_numpy(np.float64)
-    path = root / Path(str(config.order)).expanduser()
-    numbers = read_csv(path, ["session_id", "user_id"])
-    place = pd.Index(numbers["user_id"]).get_indexer(pd.Index(dataset.user_ids[first["user"]].astype(str)))
+    return _numbers(root / Path(str(config.order)).expanduser(), dataset.user_ids[first["user"]].astype(str))
+
+
+def _numbers(path: Path, users: NDArray[Any]) -> NDArray[np.float64]:
+    """(S,) session numbers of users (S,), from a file of ``session_id`` and ``user_id``."""
+    table = read_csv(path, ["session_id", "user_id"])
+    again = table["user_id"].duplicated()
+    if again.any():
+        line = again.idxmax()
+        raise DataError(f"{path}: line {line}: user '{table['user_id'][line]}' stands twice; expected one number each")
+    place = pd.Index(table["user_id"]).get_indexer(pd.Index(users))
     if (place < 0).any():
-        user = str(dataset.user_ids[first["user"].iloc[int((place < 0).argmax())]])
-        raise DataError(f"{path}: no session number for user '{user}'{nearest(user, numbers['user_id'][:2000])}")
-    return pd.to_numeric(numbers["session_id"]).to_numpy(np.float64)[place]
+        user = str(users[int((place < 0).argmax())])
+        raise DataError(f"{path}: no session number for user '{user}'{nearest(user, table['user_id'][:2000])}")
+    return parse_times(table["session_id"], path).to_numpy()[place]
 
 
 def replace_test(sessions: Sessions, rng: np.random.Generator) -> Sessions:

@@ -27,11 +27,12 @@ class ToyConfig(Section):
 class DataConfig(Section):
     """01_data: the source, the filter and the history length."""
 
-    source: Literal["movielens-100k", "files", "amazon-2014", "amazon-2018", "toy"] = Field(
+    source: Literal["movielens-100k", "movielens-1m", "files", "amazon-2014", "amazon-2018", "toy"] = Field(
         "movielens-100k", description="where users, items and their order come from; files: your own catalogue"
     )
     path: str | None = Field(
-        None, description="folder (or archive) of the source; movielens-100k: none = local copy, wheel, or archive"
+        None, description="folder (or archive) of the source; movielens-100k: none = local copy, wheel, or archive; "
+        "movielens-1m: your own copy of GroupLens's ratings.dat and movies.dat"
     )
     interactions: str | None = Field(None, description="files: interactions.csv[.gz]; amazon: the reviews file")
     items: str | None = Field(None, description="files: items.jsonl[.gz] or .csv; amazon: the metadata file")

@@ -8,6 +8,7 @@ from recnb.data.amazon import read_amazon
 from recnb.data.files import read_files
 from recnb.data.locate import source_files
 from recnb.data.movielens import read_movielens
+from recnb.data.movielens_1m import read_movielens_1m
 from recnb.data.prepare import build_dataset, settle_items_without_text
 from recnb.data.schema import Dataset
 from recnb.data.settings import DataConfig
@@ -32,6 +33,8 @@ def load_dataset(config: DataConfig, root: Path, seed: int) -> Dataset:
         cache = root / ".cache" / "movielens"
         return build_dataset(read_movielens(folder, cache, config.download), config.k_core)
     interactions, items = source_files(config.source, folder, config.interactions, config.items)
+    if config.source == "movielens-1m":
+        return build_dataset(read_movielens_1m(interactions, items), config.k_core)
     if config.source == "files":
         tables = read_files(interactions, items, config.text_columns)
     else:

@@ -124,36 +124,110 @@ def continuations(
     """
     ids = np.full((len(forks.rows), max_tokens), NO_TOKEN, np.int64)
     scores = np.zeros(len(forks.rows), np.float32)
-    places, batches = forks.places(), forks.batches(max_tokens, batch_tokens)
-    with inference(model) as causal:
-        ends = torch.tensor(sorted(stops), device=next(causal.parameters()).device)
-        for rows in tqdm(batches, desc="answers", unit="batch", disable=not progress):
-            for step, fork, token, gain in _written(causal, forks, rows, places, ends, max_tokens):
-                ids[fork, step] = token
-                scores[fork] += gain
+    for causal, opened in _opened(model, forks, max_tokens, batch_tokens, progress):
+        for step, fork, token, gain in _written(causal, opened, stops, max_tokens):
+            ids[fork, step] = token
+            scores[fork] += gain
     if not np.isfinite(scores).all():
         raise RecnbError("the model's scores are not numbers (NaN)")
     return Continuations(ids, scores)
 
 
+def fork_states(model: nn.Module, forks: Forks, batch_tokens: int) -> np.ndarray:
+    """(F, d) float32 hidden state at the end of each fork: what the model has in mind before it writes a word."""
+    found = [np.zeros((0, 0), np.float32)]
+    which = [np.zeros(0, np.int64)]
+    for _, opened in _opened(model, forks, 0, batch_tokens):
+        live = opened.place >= 0
+        found.append(opened.tree.read_on(opened.tokens, opened.real)[:, :, -1][live].float().cpu().numpy())
+        which.append(opened.place[live].cpu().numpy())
+    return np.concatenate(found[1:] or found)[np.argsort(np.concatenate(which))]
+
+
+def answer_scores(
+    model: nn.Module, forks: Forks, answers: Sequence[np.ndarray], candidates: np.ndarray, batch_tokens: int
+) -> np.ndarray:
+    """Log-probability of given answers behind each fork.
+
+    Args:
+        answers: token ids of each possible answer, at least one.
+        candidates: (F, C) places in ``answers`` of those that each fork is asked about.
+
+    Returns:
+        (F, C) float32, summed over the tokens of an answer.
+    """
+    padded, real = (part.numpy() for part in pad_left(answers))
+    scores = np.zeros(candidates.shape, np.float32)
+    for causal, opened in _opened(model, forks, candidates.shape[1] * padded.shape[1], batch_tokens):
+        live = (opened.place >= 0).cpu()
+        asked = candidates[opened.place.cpu().numpy()]  # (B, w, C); an empty place asks in vain
+        tokens, theirs = (torch.from_numpy(part[asked]).to(device_of(causal)) for part in (padded, real.astype(bool)))
+        scores[opened.place.cpu()[live].numpy()] = _spoken(causal, opened, tokens, theirs).cpu()[live].numpy()
+    return scores
+
+
+def _spoken(causal: Any, opened: Opened, tokens: Tensor, real: Tensor) -> Tensor:
+    """(B, w, C) log-probability of answers (B, w, C, c), padded on the left where not ``real``, behind each fork."""
+    batch, forks, count, length = tokens.shape
+    ending = opened.tree.read_on(opened.tokens, opened.real)[:, :, -1]  # (B, w, d)
+    opened.tree.follow(torch.arange(forks, device=tokens.device).repeat_interleave(count).expand(batch, -1))
+    hidden = opened.tree.read_on(tokens.flatten(1, 2), real.flatten(1, 2)).view(*tokens.shape, -1)
+    before = torch.cat([torch.zeros_like(hidden[..., :1, :]), hidden[..., :-1, :]], dim=-2)
+    first = real & (real.cumsum(-1) == 1)  # the first token of an answer follows the ending, not the padding
+    before = torch.where(first[..., None], ending[:, :, None, None], before)
+    gains = torch.zeros(tokens.shape, device=tokens.device)
+    return gains.masked_scatter(real, told(causal, before[real], tokens[real])).sum(-1)
+
+
+@dataclass
+class Opened:
+    """A batch of lists that are read, and what their forks are to read next.
+
+    Attributes:
+        tree: the lists in the cache.
+        place: (B, w) fork numbers, -1 where a list has fewer.
+        tokens, real: (B, w, c) endings, padded on the left where not ``real``.
+    """
+
+    tree: ForkTree
+    place: Tensor
+    tokens: Tensor
+    real: Tensor
+
+
+def _opened(
+    model: nn.Module, forks: Forks, own: int, batch_tokens: int, progress: bool = False
+) -> Iterator[tuple[Any, Opened]]:
+    """The causal LM and each batch of lists, read; ``own`` tokens per fork will be held behind its ending."""
+    places, empty = forks.places(), np.zeros(1, np.int64)
+    with inference(model) as causal:
+        device = device_of(causal)
+        for rows in tqdm(forks.batches(own, batch_tokens), desc="answers", unit="batch", disable=not progress):
+            place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w)
+            ids, mask = pad_left([forks.lists[row] for row in rows])
+            tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])
+            cuts = torch.from_numpy(np.where(place >= 0, forks.cuts[place], 1))
+            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device))
+            tokens, real = (part.view(*place.shape, -1).to(device) for part in (tokens, real.bool()))
+            yield causal, Opened(tree, torch.from_numpy(place).to(device), tokens, real)
+
+
+def device_of(causal: Any) -> torch.device:
+    """Where a model's weights are."""
+    return torch.device(next(causal.parameters()).device)
+
+
 def _written(
-    causal: Any, forks: Forks, rows: np.ndarray, places: np.ndarray, ends: Tensor, max_tokens: int
+    causal: Any, opened: Opened, stops: Sequence[int], max_tokens: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """One batch of lists, step by step: the step, the forks that still write (n,), their tokens and log-probabilities.
 
     What has ended is not read on: its column is given to a sibling, and its list goes when half of them are done.
     """
-    device = ends.device
-    place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w) fork numbers, -1: none
-    ids, mask = (part.to(device) for part in pad_left([forks.lists[row] for row in rows]))
-    empty = np.zeros(1, np.int64)
-    tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])
-    cuts = np.where(place >= 0, forks.cuts[place], 1)
-    tree = ForkTree(causal, ids, mask, torch.from_numpy(cuts).to(device))
-    tokens, real = (part.view(*place.shape, -1).to(device) for part in (tokens, real.bool()))
-    here = torch.from_numpy(place).to(device)
+    tree, here, tokens, real = opened.tree, opened.place, opened.tokens, opened.real
+    ends = torch.tensor(sorted(stops), device=here.device)
     for step in range(max_tokens):
-        states = tree.read_on(tokens, real)  # (B, w, d)
+        states = tree.read_on(tokens, real)[:, :, -1]  # (B, w, d)
         live = here >= 0
         chosen, gains = likeliest(causal, states[live])
         yield step, here[live].cpu().numpy(), chosen.cpu().numpy(), gains.cpu().numpy()
@@ -186,7 +260,7 @@ class ForkTree(TokenTree):
         self.next_position = cuts
 
     def read_on(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Read c tokens per fork (B, w, c), padding on the left not ``real``; returns the last states (B, w, d)."""
+        """Read c tokens per fork (B, w, c), padding on the left not ``real``; returns all states (B, w, c, d)."""
         batch, forks, length = tokens.shape
         positions = (self.next_position[..., None] + real.cumsum(-1) - 1).flatten(1)  # (B, w * c)
         self.key_positions = torch.cat([self.key_positions, positions], dim=1)
@@ -198,10 +272,10 @@ class ForkTree(TokenTree):
         seen = seen & ~hidden_keys | itself  # padding, too, sees itself: a row that sees nothing may become NaN
         self.visible = seen.view(batch, forks, length, -1)[:, :, -1]
         hidden = self._run(tokens.flatten(1), positions, self._masks(seen, positions))
-        return hidden.view(batch, forks, length, -1)[:, :, -1]
+        return hidden.view(batch, forks, length, -1)
 
     def follow(self, parents: Tensor) -> None:
-        """Go on with the forks (B, w') in these columns."""
+        """Go on with the forks (B, w') in these columns; one that stands there twice goes two ways."""
         super().follow(parents)
         self.next_position = self.next_position.gather(1, parents)
 
@@ -215,11 +289,24 @@ class ForkTree(TokenTree):
 
 def likeliest(causal: Any, states: Tensor) -> tuple[Tensor, Tensor]:
     """The most probable next token after each state (n, d), and its log-probability: (n,) int64 and (n,) float32."""
-    at_once = max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size)
-    tokens, gains = [], []
-    for part in states.split(at_once):
+    found = []
+    for part in states.split(_rows_at_once(causal)):
         logits = head_logits(causal, part)
         best = logits.max(-1)
-        tokens.append(best.indices)
-        gains.append(best.values - logits.logsumexp(-1))
+        found.append((best.indices, best.values - logits.logsumexp(-1)))
+    tokens, gains = zip(*found, strict=True)
     return torch.cat(tokens), torch.cat(gains)
+
+
+def told(causal: Any, states: Tensor, tokens: Tensor) -> Tensor:
+    """(n,) float32 log-probability of given tokens (n,) after states (n, d)."""
+    at_once = _rows_at_once(causal)
+    gains = []
+    for part, wanted in zip(states.split(at_once), tokens.split(at_once), strict=True):
+        logits = head_logits(causal, part)
+        gains.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
+    return torch.cat(gains)
+
+
+def _rows_at_once(causal: Any) -> int:
+    return int(max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size))

@@ -12,6 +12,7 @@ from .cases import (
     case_record as case_record,
     choose_cases as choose_cases,
     nearest_titles as nearest_titles,
+    shared_items as shared_items,
 )
 from .infer import (
     ByWindow as ByWindow,
@@ -58,4 +59,4 @@ from .recipe import (
     LocaliseConfig as LocaliseConfig,
 )
 from .settings import IntentsConfig as IntentsConfig
-from .sources import Texts as Texts, sources_of as sources_of, texts_of as texts_of
+from .sources import VIEWS as VIEWS, Texts as Texts, sources_of as sources_of, texts_of as texts_of

@@ -68,13 +68,26 @@ def nearest_titles(vectors: np.ndarray, items: np.ndarray, titles: Sequence[str]
     return [[titles[item] for item in row] for row in found.tolist()]
 
 
+def shared_items(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean share of the items of lists (M, W) that stand in other lists (M, W) of the same samples too; no list: 1."""
+    return float((one[:, :, None] == other[:, None, :]).any(axis=2).mean()) if len(one) else 1.0
+
+
 def case_record(
-    why: str, session: Sequence[str], target: str, answers: Mapping[str, Mapping[str, Any]],
+    why: str, number: int, session: Sequence[str], target: str, answers: Mapping[str, tuple[str, str, str]],
     lists: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:  # fmt: skip
-    """One case for ``cases.json``: titles as the data have them, and the place of the target in each list, from 1 (none:
-    it is not there)."""
+    """One case for ``cases.json``: titles as the data have them, and the place of the target in each list, from 1.
+
+    Args:
+        why: it was chosen; number: of the session; session: titles, oldest first; target: the one that came next.
+        answers: view -> what was said, its kind, the title nearest to what localisation made of it.
+        lists: system -> titles, best first.
+    """
     places = {name: titles.index(target) + 1 if target in titles else None for name, titles in lists.items()}
-    shown = {name: list(titles) for name, titles in lists.items()}
-    return {"why": why, "session": list(session), "target": target, "answers": dict(answers), "lists": shown,
-            "places": places}  # fmt: skip
+    fields = ("said", "kind", "nearest")
+    return {
+        "why": why, "number": number, "session": list(session), "target": target, "places": places,
+        "answers": {view: dict(zip(fields, found, strict=True)) for view, found in answers.items()},
+        "lists": {name: list(titles) for name, titles in lists.items()},
+    }  # fmt: skip

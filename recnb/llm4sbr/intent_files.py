@@ -59,12 +59,12 @@ def answerer(config: IntentsConfig, root: Path, item_ids: Sequence[Any], lines: 
         path = root / Path(str(config.file)).expanduser()
         kept = read_answers(path, item_ids, lines, config)
         return Answerer(FROM_FILE, kept, f"{len(kept):,} answers were read from {path.name}; no model is asked.")
-    if config.source != "llm":
+    if not config.asks:
         return Answerer("", no_answers(), f"intents.source = {config.source} is no language model: nobody is asked.")
     try:
         return Answerer(asker_of(config, root / ".cache" / "models"), None, f"{config.model} is asked here.")
     except ModelNotFoundError:
-        if config.cache is None:
+        if config.cache is None or config.source != "llm":
             raise
     kept, about = read_cache(root / Path(config.cache).expanduser(), config)
     return Answerer(

@@ -23,6 +23,7 @@ from recnb.data.sessions import Samples
 from recnb.llm.continuations import continuations
 from recnb.llm.pretrained import locate
 from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, shown_titles
+from recnb.llm4sbr.readings import Reader
 from recnb.llm4sbr.settings import IntentsConfig
 
 COLUMNS = ("key", "view", "text", "tokens", "logprob")
@@ -78,6 +79,7 @@ def asker_of(config: IntentsConfig, cache: Path | None = None) -> str:
         ModelNotFoundError: the model is not on this machine.
     """
     words = {"words": WORDS, "noun": config.noun, "ids": config.with_ids, "tokens": config.max_tokens}
+    words["source"] = config.source  # what is written, or what is read
     return hash_json(words | {"model": hash_once(locate(config.model, cache))})[:32]
 
 
@@ -154,7 +156,9 @@ def ask(
         progress: show a bar.
 
     Returns:
-        a frame of :data:`COLUMNS`, one row per question: cleaned text, tokens written, summed log-probability.
+        a frame of :data:`COLUMNS`, one row per question: cleaned text, tokens written, summed log-probability. For
+        ``state`` and ``score`` the text is a title, no token is written, and in place of the last stands the cosine or
+        the gain.
     """
     answer: Callable[[np.ndarray], pd.DataFrame] | None = None
     frames = [no_answers()]
@@ -172,15 +176,22 @@ def _answering(
 ) -> Callable[[np.ndarray], pd.DataFrame]:
     """A function from rows of the inputs to their answers."""
     prompter = Prompter.build(tokenizer, titles, config)
-    stops = prompter.stops()
+    reader, stops = Reader(model, prompter, questions.views, config.batch_tokens), prompter.stops()
+
+    def written(inputs: np.ndarray) -> tuple[list[str], Any, np.ndarray]:
+        forks = prompter.forks(inputs, questions.views)
+        found = continuations(model, forks, stops, config.max_tokens, config.batch_tokens)
+        return prompter.decode(found.ids), found.lengths, found.scores
+
+    def chosen(inputs: np.ndarray) -> tuple[list[str], Any, np.ndarray]:
+        items, scores = (reader.by_state if config.source == "state" else reader.by_score)(inputs)
+        return [prompter.titles[item] for item in items.ravel()], 0, scores.ravel()
 
     def answer(rows: np.ndarray) -> pd.DataFrame:
-        forks = prompter.forks(questions.inputs[rows], questions.views)
-        written = continuations(model, forks, stops, config.max_tokens, config.batch_tokens)
-        texts = [clean_answer(text, config) for text in prompter.decode(written.ids)]
+        texts, tokens, scores = (written if config.source == "llm" else chosen)(questions.inputs[rows])
         views = list(questions.views) * len(rows)
         keys = np.repeat(questions.keys[rows], len(questions.views))
-        values = (keys, views, texts, written.lengths, written.scores.round(3))
+        values = (keys, views, [clean_answer(text, config) for text in texts], tokens, scores.round(3))
         return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)
 
     return answer

@@ -99,7 +99,7 @@ class Prompter:
         noun: what items are called.
         plain: encodes what nobody checked.
         start: token ids before the first item.
-        after: what a chat template puts behind the question.
+        after: what a chat template puts behind the question, and how the model's own turn begins.
     """
 
     tokenizer: Any
@@ -119,7 +119,8 @@ class Prompter:
         start = _encode(tokenizer, before + _filled(words["head"], config.noun))
         if not chat and tokenizer.bos_token_id is not None:
             start = np.append(tokenizer.bos_token_id, start)
-        return cls(tokenizer, shown_titles(titles, config), words, config.noun, PlainText(tokenizer), start, after)
+        plain_text, after = PlainText(tokenizer), after + words["answer"]
+        return cls(tokenizer, shown_titles(titles, config), words, config.noun, plain_text, start, after)
 
     def ending(self, view: str, count: int) -> np.ndarray:
         """Token ids behind a list of ``count`` items that ask for a view."""
@@ -153,6 +154,13 @@ class Prompter:
         which = which.reshape(rows.shape)
         flat = np.array([token for line in lines for token in line], np.int64)
         return flat, (np.cumsum(lengths) - lengths)[which], lengths[which]
+
+    def spoken(self) -> list[np.ndarray]:
+        """(N,) token ids of each title as the model would answer with it, up to the end of its line or turn."""
+        chat = self.words is WORDS["chat"]
+        ends = [self.tokenizer.eos_token_id] if chat else _encode(self.tokenizer, "\n").tolist()
+        texts = self.plain.encode([f" {title}" for title in self.titles])  # a number or a colon stands before it
+        return [np.array([*ids, *ends], np.int64) for ids in texts]
 
     def stops(self) -> list[int]:
         """Ids that end an answer: every token with a line break in it, and every token that is no text."""

@@ -16,8 +16,8 @@ from recnb.data.settings import DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import IntentsConfig, Source
-from recnb.recommenders.settings import BaselinesConfig
-from recnb.settings import Positive, Problem, Recipe, Section, Share, StageSpec
+from recnb.recommenders.settings import BASELINES, BaselinesConfig
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
@@ -162,6 +162,14 @@ STAGES: tuple[StageSpec, ...] = (
 )  # fmt: skip
 
 
+_RANKS = "recnb.llm4sbr.ranks:"
+JUDGED: dict[str, Judged] = {
+    "model": Judged("07_align", f"{_RANKS}model_ranks", sessions=f"{_RANKS}whose"),
+    **{name: Judged("03_sessions", f"{_RANKS}baseline_ranks", ("models",), f"{_RANKS}whose")
+       for name in BASELINES if name != "tiger"},
+}  # fmt: skip
+
+
 class LLM4SBR(Recipe):
     """A recipe of LLM4SBR."""
 
@@ -177,6 +185,9 @@ class LLM4SBR(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "08_evaluate"
+    judged: ClassVar[dict[str, Judged]] = JUDGED
+    rows: ClassVar[str] = "samples"
+    over: ClassVar[str] = "sessions"
     protocol: ClassVar[str] = "Next item of test sessions, ranked among all items; intervals over sessions."
     pictures: ClassVar[tuple[str, ...]] = (
         "08_evaluate-metrics", "03_sessions-graph", "04_intents-report", "05_localise-blend", "07_align-losses",

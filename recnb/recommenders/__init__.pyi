@@ -32,7 +32,7 @@ from .readout import GRU4RecViews as GRU4RecViews, SASRecViews as SASRecViews
 from .recency import (
     NeverTwice as NeverTwice,
     count_repeats as count_repeats,
-    recency as recency,
+    recency_weights as recency_weights,
     settle_seen as settle_seen,
 )
 from .rules import Rules as Rules, count_pairs as count_pairs, fit_rules as fit_rules, rule_table as rule_table

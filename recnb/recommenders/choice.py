@@ -53,14 +53,15 @@ def choose(grid: Mapping[str, Sequence[float]], judge: Callable[[list[Setting]],
     {'a': 1, 'b': 5}
     """
     setting = {name: values[0] for name, values in grid.items()}
-    reached, before = None, None
+    reached: float | None = None
+    before: Setting = {}
     while setting != before:
         before = setting
         for name in (name for name, values in grid.items() if len(values) > 1):
             tried = [setting, *({**setting, name: value} for value in grid[name] if value != setting[name])]
             found = judge(tried)
             best = int(np.argmax(found))  # the first of equals: what was held
-            setting, reached = tried[best], found[best]
+            setting, reached = tried[best], float(found[best])
     return Choice(setting, grid, reached)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recnb.recommenders.recency import recency
+from recnb.recommenders.recency import recency_weights
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class VectorSimilarity:
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 for histories (B, T) padded with -1 on the left; 0 for an empty one."""
         vectors = unit(self.vectors)
-        return unit(recency(histories, len(vectors), self.decay) @ vectors) @ vectors.T
+        return unit(recency_weights(histories, len(vectors), self.decay) @ vectors) @ vectors.T
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

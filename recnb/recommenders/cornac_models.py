@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recnb.errors import ModelNotFoundError
-from recnb.recommenders.recency import recency
+from recnb.recommenders.recency import recency_weights
 
 if TYPE_CHECKING:
     from recnb.data.schema import Sequences
@@ -33,7 +33,7 @@ class SessionPopularity:
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 for histories (B, T) padded with -1: occurrences + counts / their maximum."""
         share = (self.counts / max(self.counts.max(initial=0), 1)).astype(np.float32)
-        return recency(histories, len(self.counts), 1.0).toarray() + share
+        return recency_weights(histories, len(self.counts), 1.0).toarray() + share
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FPMC:
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 for histories (B, T) padded with -1 on the left."""
-        return recency(histories, len(self.bias), 0.0) @ self.last @ self.following.T + self.bias
+        return recency_weights(histories, len(self.bias), 0.0) @ self.last @ self.following.T + self.bias
 
 
 def fit_spop(train: Sequences, n_items: int) -> SessionPopularity:

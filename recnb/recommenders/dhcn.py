@@ -6,6 +6,7 @@ Readout: :mod:`recnb.recommenders.reversed_readout`; training and scoring: :mod:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,12 +67,6 @@ class DHCN(ReadoutModel):
         for name, array in arrays.items():
             setattr(self, name, torch.from_numpy(array).to(getattr(self, name)))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """As torch does; the matrix may have any number of entries."""
-        for name in {"columns", "weights"} & {key.removeprefix(prefix) for key in state_dict}:
-            setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def table(self) -> Tensor:
         """(N, d) X: the mean over layers of the hypergraph's network."""
         matrix = compressed(self.offsets, self.columns, self.weights)
@@ -103,7 +98,7 @@ class _Symmetric(torch.autograd.Function):
         return None, context.matrix @ gradient
 
 
-def layers_mean(first: Tensor, layers: int, layer: Any) -> Tensor:
+def layers_mean(first: Tensor, layers: int, layer: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean of X_0 = ``first`` and X_l = layer(X_(l-1)) up to l = ``layers``."""
     total = newest = first
     for _ in range(layers):

@@ -103,7 +103,7 @@ class GCEGNN(ReadoutModel):
 
     def learn_structure(self, samples: Samples) -> None:
         """Find every item's neighbours in the sessions of the training samples."""
-        near, counts = global_neighbours(samples.sessions(), self.n_items, self.reach, self.neighbours.shape[1])
+        near, counts = global_neighbours(samples.whole_sessions(), self.n_items, self.reach, self.neighbours.shape[1])
         self.neighbours[:-1] = torch.from_numpy(near)
         self.counts[:-1] = torch.from_numpy(counts)
 

@@ -11,7 +11,7 @@ from recnb.evaluation.metrics import expected_per_user, rank_bounds
 from recnb.recommenders.choice import SAMPLES, Choice, Setting, choose, spread
 from recnb.recommenders.interface import Scorer
 
-WEIGHTS = (1.0, 0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.5, 2.0, 3.0)  # candidates; a search starts at the first
+WEIGHTS = (1.0, 0.0, 0.1, 0.2, 0.35, 0.7, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)  # a search starts at the first
 _ROWS = 256  # of scores (B, N) that a choice holds at once, for each member
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from recnb.recommenders.interface import Scorer
 
 
-def recency(histories: np.ndarray, n_items: int, decay: float) -> sparse.csr_matrix:
+def recency_weights(histories: np.ndarray, n_items: int, decay: float) -> sparse.csr_matrix:
     """(B, N) float32: item h_k of a history, newest first at k = 0, counts ``decay ** k``; a repeated item adds up.
 
     Args:
@@ -21,7 +21,7 @@ def recency(histories: np.ndarray, n_items: int, decay: float) -> sparse.csr_mat
         n_items: N.
         decay: 0: the newest item alone; 1: all items alike.
 
-    >>> recency(np.array([[-1, 2, 0]]), 3, 0.5).toarray().tolist()
+    >>> recency_weights(np.array([[-1, 2, 0]]), 3, 0.5).toarray().tolist()
     [[1.0, 0.0, 0.5]]
     """
     histories = np.asarray(histories)

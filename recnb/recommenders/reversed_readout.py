@@ -40,7 +40,7 @@ class ReversedReadout(nn.Module):
         whole = self.whole(mean_state(states, real))[:, None]
         weights = self.weight(torch.sigmoid(self.each(placed) + whole))[..., 0]  # (B, T)
         if self.normalise:
-            weights = weights.masked_fill(~real, -torch.inf).softmax(1)
+            weights = weights.masked_fill(~real, torch.finfo(weights.dtype).min).softmax(1)  # no click at all: no NaN
         return ((weights * real)[..., None] * states).sum(1)
 
 
@@ -54,7 +54,7 @@ class ReadoutModel(SessionModel):
         super().__init__(n_items, config, length)
         self.views = config.views
         if self.views == "long":
-            del self.joined
+            self.joined = None
         self.readout = ReversedReadout(config.width, length, config.attention == "softmax")
 
     def click_states(self, windows: Tensor, table: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from recnb.recommenders.choice import Setting, choose, ndcg, spread
-from recnb.recommenders.recency import recency, settle_seen
+from recnb.recommenders.recency import recency_weights, settle_seen
 
 if TYPE_CHECKING:
     from recnb.data.schema import Sequences
@@ -38,7 +38,7 @@ class Rules:
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 for histories (B, T) padded with -1 on the left; 0 for what nothing votes for."""
-        return (recency(histories, self.table.shape[0], self.decay) @ self.table).toarray()
+        return (recency_weights(histories, self.table.shape[0], self.decay) @ self.table).toarray()
 
 
 def count_pairs(train: Sequences, n_items: int, reach: int, power: float = 1.0) -> sparse.csr_matrix:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import normalize
 
 from recnb.errors import DataError
 from recnb.recommenders.choice import Setting, choose, ndcg, spread
-from recnb.recommenders.recency import Seen, recency
+from recnb.recommenders.recency import Seen, recency_weights
 
 if TYPE_CHECKING:
     from recnb.recommenders.interface import Scorer
@@ -37,7 +37,7 @@ class Words:
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 for histories (B, T) padded with -1 on the left."""
-        profiles = recency(histories, self.vectors.shape[0], self.decay) @ self.vectors  # (B, V)
+        profiles = recency_weights(histories, self.vectors.shape[0], self.decay) @ self.vectors  # (B, V)
         return np.ascontiguousarray((self.vectors @ profiles.T.toarray()).T)  # a dense right side: 4 times faster
 
 

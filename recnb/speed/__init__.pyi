@@ -16,6 +16,11 @@ from .indexing import (
     quality as quality,
     synthetic_embeddings as synthetic_embeddings,
 )
+from .intents import (
+    intent_contest as intent_contest,
+    same_answers as same_answers,
+    synthetic_forks as synthetic_forks,
+)
 from .measure import (
     contest as contest,
     curve as curve,

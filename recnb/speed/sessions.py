@@ -1,13 +1,14 @@
 """Session graphs as a user would have them without recnb: session after session in Python, batches as long as can be.
 
 The public code of SR-GNN, and of what was built on it, makes each graph in loops over clicks, pads every input to the
-longest of the whole split and every graph to the largest of its batch, and takes each session's clicks from its nodes
-in one more loop. Written anew here; the weights, the formulas and the losses are those of
-:class:`recnb.recommenders.srgnn.SRGNN`.
+longest of the whole split and every graph to the largest of its batch, turns lists of arrays into tensors, and takes
+each session's clicks from its nodes in one more loop. Written anew here; the weights, the formulas and the losses are
+those of :class:`recnb.recommenders.srgnn.SRGNN`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,7 @@ from recnb.recommenders.srgnn import SRGNN
 from recnb.recommenders.tagnn import TAGNN
 from recnb.speed.training import step_at_rate_0
 
+FILL = np.iinfo(np.int32).max  # behind every item
 PUBLISHED_BATCH = 100  # samples per step of the public code
 
 
@@ -59,24 +61,26 @@ def _same_graph(one: SessionGraph, other: SessionGraph, clicks: int) -> bool:
 
 
 def looped_graphs(sessions: list[np.ndarray], longest: int = 0) -> SessionGraph:
-    """Graphs of sessions, oldest click first, one by one; alias (B, T) with the fill on the right.
+    """Graphs of sessions, oldest click first, one by one; alias (B, T) with the fill on the right, which has a node.
 
     Args:
         longest: T; 0: the clicks of the longest of these.
     """
-    length, most = longest or max(map(len, sessions)), max(len(np.unique(clicks)) for clicks in sessions)
+    length = longest or max(map(len, sessions))
+    padded = [np.append(clicks, np.full(length - len(clicks), FILL)) for clicks in sessions]
+    most = max(len(np.unique(row)) for row in padded)
     nodes, aliases, inward, outward = [], [], [], []
-    for clicks in sessions:
-        own = np.unique(clicks)
+    for clicks, row in zip(sessions, padded, strict=True):
+        own = np.unique(row)
         edges = np.zeros((most, most))
         for one, following in zip(clicks[:-1], clicks[1:], strict=True):
             edges[np.where(own == one)[0][0], np.where(own == following)[0][0]] = 1
         inward.append((edges / np.maximum(edges.sum(0), 1)).T)
         outward.append((edges.T / np.maximum(edges.sum(1), 1)).T)
-        aliases.append([np.where(own == item)[0][0] for item in clicks] + [0] * (length - len(clicks)))
-        nodes.append(own.tolist() + [-1] * (most - len(own)))
-    matrices = (torch.tensor(np.array(found), dtype=torch.float32) for found in (inward, outward))
-    return SessionGraph(torch.tensor(nodes), torch.tensor(np.array(aliases)), *matrices)
+        aliases.append([np.where(own == item)[0][0] for item in row])
+        nodes.append([item if item < FILL else -1 for item in own.tolist()] + [-1] * (most - len(own)))
+    with warnings.catch_warnings(action="ignore"):  # of torch, that a list of arrays is slow: it is what is timed
+        return SessionGraph(torch.tensor(nodes), torch.tensor(aliases), torch.Tensor(inward), torch.Tensor(outward))
 
 
 def looped_loss(model: SRGNN, sessions: list[np.ndarray], targets: Tensor, longest: int) -> Tensor:

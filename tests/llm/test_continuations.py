@@ -8,7 +8,7 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from recnb.errors import RecnbError
-from recnb.llm.continuations import NO_TOKEN, Forks, continuations
+from recnb.llm.continuations import NO_TOKEN, Forks, answer_scores, continuations, fork_states
 
 V, MOST = 48, 7
 STOPS = [3, 11, 17, 30]
@@ -85,6 +85,32 @@ def test_equals_generate(name: str) -> None:
         whole = torch.from_numpy(prompt)[None]
         written = model.generate(input_ids=whole, attention_mask=torch.ones_like(whole))[0, len(prompt) :]
         assert ids[ids != NO_TOKEN].tolist() == written.tolist()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_states_are_those_of_each_prompt_alone(name: str) -> None:
+    model, forks = MODELS[name](), some_forks(5)
+    found = fork_states(model, forks, 150)
+    for prompt, state in zip(forks.prompts, found, strict=True):
+        with torch.no_grad():
+            alone = model.base_model(input_ids=torch.from_numpy(prompt)[None]).last_hidden_state[0, -1]
+        assert state == pytest.approx(alone.numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_scores_of_answers_are_those_of_each_text_alone(name: str, batch_tokens: int) -> None:
+    model, forks, rng = MODELS[name](), some_forks(6), np.random.default_rng(6)
+    answers = [rng.integers(1, V, length) for length in (1, 4, 2, 3, 5)]
+    candidates = np.stack([rng.permutation(5)[:3] for _ in forks.rows])
+    found = answer_scores(model, forks, answers, candidates, batch_tokens)
+    for prompt, asked, scores in zip(forks.prompts, candidates, found, strict=True):
+        for answer, score in zip([answers[number] for number in asked], scores, strict=True):
+            whole = torch.from_numpy(np.concatenate([prompt, answer]))[None]
+            with torch.no_grad():
+                steps = model(input_ids=whole).logits[0].log_softmax(-1)[len(prompt) - 1 : -1]
+            wanted = steps.gather(1, torch.from_numpy(answer)[:, None]).sum()
+            assert score == pytest.approx(float(wanted), abs=1e-3)
 
 
 def test_shipped_sampling_settings_change_nothing() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from recnb.llm4sbr import figures
-from recnb.llm4sbr.cases import KINDS, answer_kinds, case_record, choose_cases, nearest_titles
+from recnb.llm4sbr.cases import KINDS, answer_kinds, case_record, choose_cases, nearest_titles, shared_items
 
 TITLES = ["Alien", "Heat", "Fargo", "Heat"]  # two items of one title
 
@@ -44,8 +44,15 @@ def test_nearest_titles_point_the_same_way() -> None:
 
 
 def test_a_record_knows_where_the_target_stands() -> None:
-    record = case_record("drawn", ["Alien"], "Heat", {}, {"one": ["Fargo", "Heat"], "two": ["Alien"]})
+    record = case_record("drawn", 7, ["Alien"], "Heat", {"long": ("x", "invented", "Heat")}, {"one": ["Fargo", "Heat"], "two": ["Alien"]})
     assert record["places"] == {"one": 2, "two": None} and record["lists"]["two"] == ["Alien"]
+    assert record["answers"] == {"long": {"said": "x", "kind": "invented", "nearest": "Heat"}}
+
+
+def test_shared_items_are_counted_whatever_their_order() -> None:
+    one, other = np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([[4, 3, 9, 1], [0, 1, 2, 3]])
+    expected = np.mean([len(set(a) & set(b)) / 4 for a, b in zip(one.tolist(), other.tolist(), strict=True)])
+    assert shared_items(one, other) == expected == 3 / 8 and shared_items(one[:0], other[:0]) == 1
 
 
 def test_figures_show_hostile_titles_as_they_are() -> None:

@@ -117,6 +117,15 @@ def test_answers_are_those_of_each_prompt_alone(config, tmp_path) -> None:
     assert answers["text"].tolist() == [clean_answer(text, config) for text in texts]
 
 
+@pytest.mark.parametrize("source", ["state", "score"])
+def test_a_reading_answers_with_a_title_and_depends_on_the_session(config, tmp_path, source: str) -> None:
+    config = config.model_copy(update={"source": source})
+    asked = questions(config)
+    answers = ask(asked, TITLES, config, tmp_path, Loader(config.model))
+    assert set(answers["text"]) <= set(TITLES) and answers["text"].nunique() > 1
+    assert len(answers) == len(asked) and np.isfinite(answers["logprob"]).all()
+
+
 def test_what_is_answered_asks_no_model(config, tmp_path) -> None:
     load, asked = Loader(config.model), questions(config)
     first = ask(asked, TITLES, config, tmp_path, load)
@@ -272,6 +281,22 @@ def test_a_spoilt_cache_is_an_error(config, tmp_path, content: bytes) -> None:
 def test_a_source_that_is_no_model_asks_nobody(config, tmp_path, source: str) -> None:
     found = answerer(config.model_copy(update={"source": source}), tmp_path, IDS, [])
     assert found.kept is not None and found.kept.empty and "no language model" in found.said
+
+
+def test_what_the_settings_name_and_miss(config, tmp_path) -> None:
+    (tmp_path / "here.csv").write_text("x")
+    away = {"model": "package:not_here"}
+
+    def what(**update) -> str:
+        return " ".join(found.what for found in config.model_copy(update=update).problems(tmp_path, None))
+
+    assert what() == "" and "not installed" in what(**away)
+    assert "not installed" in what(**away, cache="none.csv.gz") and what(**away, cache="here.csv") == ""
+    assert "not installed" in what(**away, cache="here.csv", source="state"), "a cache has written answers alone"
+    assert "no such file" in what(source="file", file="none.csv") and what(source="file", file="here.csv") == ""
+    assert what(**away, source="retrieval") == ""
+    named = config.model_copy(update={"source": "file", "file": "here.csv"}).files(tmp_path, None)
+    assert named == [tmp_path / "here.csv"]
 
 
 # --- report and gate ------------------------------------------------------------------------------------------------

@@ -91,12 +91,6 @@ def test_scores_do_not_depend_on_the_batch():
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_fill_on_the_left_changes_nothing():
-    net, rows = model(), windows()
-    for row, alone in zip(rows, net(rows), strict=True):
-        torch.testing.assert_close(net(row[row >= 0][None])[0], alone, atol=1e-6, rtol=0)
-
-
 def test_targets_and_other_parts_are_no_hyperedges():
     both = every_prefix(Sequences(np.array([0, 3, 6]), np.array([0, 1, 2, 5, 6, 7], np.int32)))
     net = model()
@@ -148,12 +142,6 @@ def test_without_the_graph_there_are_plain_items_and_no_second_loss():
     net, rows = model(graph=False), windows()
     torch.testing.assert_close(net.table(), net.items.weight[:N])
     assert net.extra_loss(net.encode(rows, net.table()), rows) is None
-
-
-def test_weights_and_hypergraph_come_back():
-    net, again = model(), DHCN(N, DhcnConfig(width=WIDTH), T)
-    again.load_state_dict(net.state_dict())
-    torch.testing.assert_close(again.eval()(windows()), net(windows()), atol=0, rtol=0)
 
 
 def test_it_learns_what_follows_what():

@@ -39,7 +39,9 @@ def test_the_promised_recipes_are_here() -> None:
 
 def test_validates(recipe_file: Path) -> None:
     recipe = load_recipe(recipe_file)
-    assert recipe.name == recipe_file.stem, "a recipe is named like its file, so runs/ and reports/ are easy to find"
+    folder = recipe_file.parent.name
+    named = f"{folder}-{recipe_file.stem}" if folder == recipe.system else recipe_file.stem
+    assert recipe.name == named, "a recipe is named like its file, so runs/ and reports/ are easy to find"
     assert recipe.title, "the report needs a title"
 
 

@@ -50,7 +50,7 @@ def _line(axis: Axes, log: Sequence[Mapping[str, float]], term: str, arm: str, n
     means = [[value for name, value in row.items() if name.split()[0] == term] for row in log]
     if means and means[0]:
         look: dict[str, Any] = {"color": PALETTE[number % 10], "marker": "osD^vPX"[number % 7], "label": arm}
-        axis.plot([row["epoch"] for row in log], [np.mean(values) for values in means], **look)
+        axis.plot([row["epoch"] for row in log], [np.mean(values) for values in means], markersize=5, **look)
 
 
 def gate_bands(gates: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:

@@ -34,11 +34,11 @@ def forks_drawn(pieces: Sequence[tuple[str, int]], forks: Sequence[tuple[int, st
     for (text, count), left in zip(pieces, edges[:-1], strict=True):
         _box(axes, left, 0, count - 0.3, "0.85", f"{plain(text, 24)}\n{count} tokens")
     for row, (seen, view, ending) in enumerate(forks, start=1):
-        at = edges[seen] - 0.15
+        at = edges[seen] - 0.15 - 0.3 * list(VIEW_COLOURS).index(view)  # views of one prefix beside each other
         axes.plot([at, at, edges[-1] + 1], [0.45, row, row], color=VIEW_COLOURS[view], lw=1.4)
         axes.plot(at, 0.45, "v", color=VIEW_COLOURS[view], ms=5)
         axes.text(edges[-1] + 1.3, row, f"{view}: {plain(ending, 60)}", va="center", fontsize=8)
-    axes.set(xlim=(-0.5, edges[-1] * 1.75), ylim=(len(forks) + 0.7, -0.8))
+    axes.set(xlim=(-0.5, edges[-1] * 1.6), ylim=(len(forks) + 0.7, -0.8))
     axes.axis("off")
     return figure
 

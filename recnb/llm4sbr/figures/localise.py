@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,8 +24,8 @@ def blends_drawn(
     axes.plot([0, answer[0]], [0, answer[1]], color=PALETTE[3], linewidth=1.5, linestyle="--", zorder=1)
     axes.scatter(answer[0], answer[1], s=260, marker="*", color=PALETTE[3], zorder=4, label="the answer")
     for (k, blend), colour, marker in zip(blends.items(), (PALETTE[1], PALETTE[0], PALETTE[2]), "osD", strict=False):
-        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": [colour], "linewidths": 2.5}
-        axes.scatter(blend[0], blend[1], s=110, marker=marker, zorder=5, label=f"k = {k}", **ring)
+        axes.scatter(blend[0], blend[1], s=110, marker=marker, facecolors="none", edgecolors=[colour], linewidths=2.5,
+                     zorder=5, label=f"k = {k}")  # fmt: skip
     axes.scatter(0, 0, marker="+", color="black")
     axes.margins(0.15)
     axes.set(xlabel="first dimension", ylabel="second dimension", aspect="equal")

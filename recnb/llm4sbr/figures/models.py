@@ -31,7 +31,9 @@ def graph_and_matrices(names: Sequence[str], clicks: Sequence[int], inward: np.n
 def _graph(axis: Axes, names: Sequence[str], clicks: Sequence[int], edges: np.ndarray) -> None:
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
     places = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    for u, v in np.argwhere(edges).tolist():
+    for x, y in 1.45 * places[np.diag(edges)]:  # an item that follows itself
+        axis.text(x, y, "↻", ha="center", va="center", fontsize=18, color="0.35")
+    for u, v in np.argwhere(edges & ~np.eye(len(edges), dtype=bool)).tolist():
         line = {"arrowstyle": "-|>", "lw": 1.8, "color": "0.35", "shrinkA": 24, "shrinkB": 24,
                 "connectionstyle": "arc3,rad=0.18"}  # fmt: skip
         axis.annotate("", places[v], places[u], arrowprops=line)
@@ -40,7 +42,7 @@ def _graph(axis: Axes, names: Sequence[str], clicks: Sequence[int], edges: np.nd
     for (x, y), name in zip(places.tolist(), names, strict=True):
         axis.text(x, y, plain(name, 12), ha="center", va="center", fontsize=10, zorder=4)
     order = " → ".join(plain(names[node], 12) for node in clicks)
-    axis.set(xlim=(-1.5, 1.5), ylim=(-1.45, 1.45), aspect="equal", title=order)
+    axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", title=order)
     axis.axis("off")
 
 
