@@ -21,7 +21,7 @@ from recnb.data.tables import parse_times, read_csv
 from recnb.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    from recnb.data.settings import SessionsConfig
+    from recnb.data.settings import Prefixes, SessionsConfig
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -126,17 +126,21 @@ def every_prefix(sequences: Sequences) -> Samples:
     return Samples(sequences.items, first[later], later, session, np.arange(len(later)))
 
 
-def samples_of(sessions: Sessions, part: Part | None, augment: Literal["all", "last"]) -> Samples:
+def samples_of(
+    sessions: Sessions, part: Part | None, augment: Prefixes, targets: Prefixes | None = None
+) -> Samples:  # fmt: skip
     """The samples of a part (none: of all parts, in the order of the sessions).
 
     Args:
-        augment: ``all``: every prefix, v1 ... vt -> v(t+1); ``last``: the last click alone is a target.
+        augment: of training sessions: ``all``: every prefix, v1 ... vt -> v(t+1); ``last``: the last click alone is a
+            target. targets: the same of the other sessions; none: as ``augment``.
     """
     found = every_prefix(Sequences(sessions.offsets, sessions.items))
-    if augment == "last":
-        last = np.flatnonzero(found.end == sessions.offsets[found.session + 1] - 1)
-        found = replace(found.take(last), number=np.arange(len(last)))
-    return found if part is None else found.take(sessions.part[found.session] == PARTS.index(part))
+    of = sessions.part[found.session]
+    every = np.where(of == PARTS.index("train"), augment == "all", (targets or augment) == "all")
+    asked = np.flatnonzero(every | (found.end == sessions.offsets[found.session + 1] - 1))
+    found = replace(found.take(asked), number=np.arange(len(asked)))
+    return found if part is None else found.take(of[asked] == PARTS.index(part))
 
 
 def make_sessions(dataset: Dataset, config: SessionsConfig, seed: int, root: Path = Path()) -> Sessions:

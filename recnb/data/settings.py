@@ -11,6 +11,7 @@ from recnb.data.locate import source_files
 from recnb.errors import DataError
 from recnb.settings import Positive, Problem, Section, Share
 
+Prefixes = Literal["all", "last"]
 TextField = Literal["title", "description", "categories", "brand"]
 
 
@@ -86,7 +87,10 @@ class SessionsConfig(Section):
     )
     min_count: int = Field(5, ge=0, description="clicks below which an item is rare, counted over all events, once")
     min_length: int = Field(2, ge=2, description="a session with fewer clicks is dropped")
-    augment: Literal["all", "last"] = Field("all", description="targets: every click but the first, or the last alone")
+    augment: Prefixes = Field(
+        "all", description="targets in training: every click but the first, or the last alone"
+    )
+    targets: Prefixes = Field("all", description="the same in validation and test")
     split: Literal["by-number", "by-user", "by-time"] = Field(
         "by-user", description="the last sessions are test: by the numbers in a file, by user, or by their start"
     )
@@ -96,6 +100,11 @@ class SessionsConfig(Section):
     ties: Literal["file", "item", "shuffle"] = Field(
         "shuffle", description="order of clicks of one time: as in the file, by item id, or drawn by the seed"
     )
+
+    @property
+    def samples(self) -> tuple[Prefixes, Prefixes]:
+        """Which clicks are targets in training, and in validation and test."""
+        return self.augment, self.targets
 
     @model_validator(mode="after")
     def _numbers_have_a_file(self) -> Self:

@@ -38,6 +38,7 @@ from .intent_report import (
 from .intents import (
     Questions as Questions,
     ask as ask,
+    asked_about as asked_about,
     catalogue_lines as catalogue_lines,
     draw_sessions as draw_sessions,
     input_keys as input_keys,

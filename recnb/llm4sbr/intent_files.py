@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class Answerer:
         asker: hash of words and model, a part of every key; empty: nobody is asked.
         kept: answers that were given before; None: a model is to be asked now.
         said: one sentence for the reader.
+        rest: answers kept with the project, of the same model to the same words, for those who are not asked now.
     """
 
     asker: str
     kept: pd.DataFrame | None
     said: str
+    rest: pd.DataFrame = field(default_factory=no_answers)
 
 
 def answerer(config: IntentsConfig, root: Path, item_ids: Sequence[Any], lines: Sequence[str]) -> Answerer:
@@ -61,17 +63,25 @@ def answerer(config: IntentsConfig, root: Path, item_ids: Sequence[Any], lines: 
         return Answerer(FROM_FILE, kept, f"{len(kept):,} answers were read from {path.name}; no model is asked.")
     if not config.asks:
         return Answerer("", no_answers(), f"intents.source = {config.source} is no language model: nobody is asked.")
+    cache = None if config.cache is None or config.source != "llm" else root / Path(config.cache).expanduser()
     try:
-        return Answerer(asker_of(config, root / ".cache" / "models"), None, f"{config.model} is asked here.")
+        asker = asker_of(config, root / ".cache" / "models")
     except ModelNotFoundError:
-        if config.cache is None or config.source != "llm":
+        if cache is None:
             raise
-    kept, about = read_cache(root / Path(config.cache).expanduser(), config)
-    return Answerer(
-        about["asker"], kept,
-        f"{config.model} is not on this machine: {len(kept):,} of its answers come from {config.cache} "
-        f"(made {about.get('made', 'at a time not noted')}).",
-    )  # fmt: skip
+        kept, about = read_cache(cache, config)
+        when = about.get("made", "at a time not noted")
+        said = f"{config.model} is not on this machine: its answers come from {config.cache} (made {when})."
+        return Answerer(about["asker"], kept, said, kept)
+    return Answerer(asker, None, f"{config.model} is asked here.", _same_asker(cache, asker))
+
+
+def _same_asker(cache: Path | None, asker: str) -> pd.DataFrame:
+    """What a cache holds of this model and these words; nothing where it was made otherwise."""
+    if cache is None or not cache.is_file():
+        return no_answers()
+    kept, about = read_cache(cache)
+    return kept if about["asker"] == asker else no_answers()
 
 
 def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], config: IntentsConfig) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recnb.artifacts import hash_json, hash_once, read_artifact, write_artifact
-from recnb.data.sessions import Samples
+from recnb.data.sessions import Samples, Sessions
 from recnb.llm.continuations import continuations
 from recnb.llm.pretrained import locate
 from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, shown_titles
@@ -52,6 +52,13 @@ def draw_sessions(part: np.ndarray, count: int, seed: int) -> np.ndarray:
     chosen = np.zeros(len(part), bool)
     chosen[np.argsort(depth, kind="stable")[:count]] = True
     return chosen
+
+
+def asked_about(sessions: Sessions, samples: Samples, config: IntentsConfig, seed: int) -> Samples:
+    """The samples whose intents are asked for: of some sessions (:func:`draw_sessions`), every prefix or the whole."""
+    chosen = draw_sessions(sessions.part, config.sessions, seed)
+    whole = samples.end == sessions.offsets[samples.session + 1] - 1
+    return samples.take(chosen[samples.session] & (whole | (config.prefixes == "all")))
 
 
 def catalogue_lines(item_ids: Sequence[Any], titles: Sequence[str], config: IntentsConfig) -> list[str]:

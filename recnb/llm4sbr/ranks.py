@@ -49,7 +49,7 @@ def baseline_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 
     fitted, _ = fit_baseline(
         judged, sessions.sequences("train"), dataset.n_items, recipe.models, length, seed=recipe.seed,
         validation=(every.inputs(length), every.targets), texts=item_text(dataset.items, recipe.models.words.fields),
-        samples=samples_of(sessions, "train", recipe.sessions.augment), device=stage.runtime.device,
+        samples=samples_of(sessions, "train", *recipe.sessions.samples), device=stage.runtime.device,
         progress=stage.runtime.progress,
     )  # fmt: skip
     return target_ranks(ranked_lists(fitted, samples.inputs(length), min(WIDTH, dataset.n_items)), samples.targets)
@@ -62,6 +62,6 @@ def whose(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> NDA
 
 def _samples(stage: Artifacts, recipe: LLM4SBR, users: int) -> Samples:
     """Validation samples, all or some that are drawn once."""
-    found = samples_of(read_sessions(stage), "valid", recipe.sessions.augment)
+    found = samples_of(read_sessions(stage), "valid", *recipe.sessions.samples)
     drawn = np.random.default_rng(41).permutation(len(found))[: users or None]
     return found.take(np.sort(drawn))

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recnb.data.settings import Prefixes
 from recnb.settings import Positive, Problem, Section, Share
 
 View = Literal["long", "short", "merged"]
@@ -40,6 +41,7 @@ class IntentsConfig(Section):
     brackets: bool = Field(True, description="false: a title is shown without brackets at its end, e.g. a year")
     with_ids: bool = Field(False, description="items are named title_number, as in the paper")
     sessions: int = Field(0, ge=0, description="sessions that get the LLM's intents, drawn over all parts; 0: all")
+    prefixes: Prefixes = Field("all", description="of these: every prefix that is a sample, or whole sessions alone")
     file: str | None = Field(None, description="source: file: answers by any LLM (.csv, .jsonl, .parquet)")
     cache: str | None = Field(None, description="answers kept with the project, for machines without the model")
     batch_tokens: int = Field(8192, ge=256, description="about how many tokens are held at once")

@@ -82,7 +82,7 @@ def test_the_recipe_is_the_releases_protocol(tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, [f"data.path={write(tmp_path)}"])
     sessions = recipe.sessions
     assert (sessions.by, sessions.minutes, sessions.min_count, sessions.rare_items) == ("bins", 10, 5, "drop-session")
-    assert (sessions.augment, sessions.split, sessions.ties, sessions.test) == ("last", "by-user", "file", 0.1)
+    assert (*sessions.samples, sessions.split, sessions.ties, sessions.test) == ("last", "last", "by-user", "file", 0.1)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no copy of the public sets beside the project")
@@ -106,6 +106,6 @@ def test_movielens_1m_has_the_papers_samples() -> None:
     found = load_dataset(recipe.data, ROOT, 0)
     assert (found.n_users, found.n_items, found.n_interactions) == (6_040, 3_706, 1_000_209)
     sessions = make_sessions(found, recipe.sessions, 0)
-    sizes = {part: len(samples_of(sessions, part, recipe.sessions.augment)) for part in PARTS}
+    sizes = {part: len(samples_of(sessions, part, *recipe.sessions.samples)) for part in PARTS}
     assert (sizes["train"] + sizes["valid"], sizes["test"]) == (47_808, 5_313)
     assert len(np.unique(sessions.items)) <= 3_416, "films with five ratings"

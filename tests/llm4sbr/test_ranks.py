@@ -48,8 +48,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     sessions = make_sessions(dataset, recipe.sessions, recipe.seed)
     write_dataset(dataset, found)
     write_sessions(sessions, found)
-    train, valid = (samples_of(sessions, part, recipe.sessions.augment) for part in ("train", "valid"))
-    rng, every = np.random.default_rng(0), samples_of(sessions, None, recipe.sessions.augment)
+    train, valid = (samples_of(sessions, part, *recipe.sessions.samples) for part in ("train", "valid"))
+    rng, every = np.random.default_rng(0), samples_of(sessions, None, *recipe.sessions.samples)
     texts = Texts(rng.normal(size=(30, 6)).astype(np.float16), rng.integers(-1, 30, (len(every), 3)).astype(np.int32))
     found.kept |= {"vectors_retrieval.npy": texts.vectors, "rows_retrieval.npy": texts.rows}
     config, length = recipe.models.srgnn, recipe.data.max_history
