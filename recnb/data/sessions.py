@@ -143,12 +143,12 @@ def samples_of(
     return found if part is None else found.take(of[asked] == PARTS.index(part))
 
 
-def make_sessions(dataset: Dataset, config: SessionsConfig, seed: int, root: Path = Path()) -> Sessions:
+def make_sessions(dataset: Dataset, config: SessionsConfig, seed: int, folder: Path = Path()) -> Sessions:
     """Cut a data set into sessions and deal these out to training, validation and test.
 
     Args:
         seed: orders clicks of equal time where ``config.ties`` is ``shuffle``.
-        root: where a relative ``config.order`` starts.
+        folder: of the data, where ``config.order`` lies.
 
     Raises:
         DataError: the source has no clock and the recipe asks for one, nothing is left, or a part is empty.
@@ -169,7 +169,7 @@ def make_sessions(dataset: Dataset, config: SessionsConfig, seed: int, root: Pat
             f"{config.rare_items} and min_length = {config.min_length} drop all of {len(items)} clicks; smaller ones "
             "keep more"
         )
-    return _dealt_out(clicks, dataset, config, root)
+    return _dealt_out(clicks, dataset, config, folder)
 
 
 def _ties(dataset: Dataset, ties: str, seed: int) -> NDArray[np.int64]:
@@ -201,10 +201,10 @@ def _filtered(clicks: pd.DataFrame, n_items: int, config: SessionsConfig) -> pd.
     return kept[kept.groupby("session")["item"].transform("size") >= config.min_length]
 
 
-def _dealt_out(clicks: pd.DataFrame, dataset: Dataset, config: SessionsConfig, root: Path) -> Sessions:
+def _dealt_out(clicks: pd.DataFrame, dataset: Dataset, config: SessionsConfig, folder: Path) -> Sessions:
     """Sessions in the order of the split: the last ones are test, the last ones before them validation."""
     first = clicks.drop_duplicates("session")  # of each session; clicks stand in the order of sessions
-    rank = _order(first, dataset, config, root)
+    rank = _order(first, dataset, config, folder)
     place = np.argsort(np.argsort(rank, kind="stable"))  # of each session in the order of the split
     lengths = np.unique(clicks["session"], return_counts=True)[1]
     clicks = clicks.assign(place=np.repeat(place, lengths)).sort_values("place", kind="stable")
@@ -224,13 +224,13 @@ def _dealt_out(clicks: pd.DataFrame, dataset: Dataset, config: SessionsConfig, r
     )  # fmt: skip
 
 
-def _order(first: pd.DataFrame, dataset: Dataset, config: SessionsConfig, root: Path) -> NDArray[np.float64]:
+def _order(first: pd.DataFrame, dataset: Dataset, config: SessionsConfig, folder: Path) -> NDArray[np.float64]:
     """(S,) by which sessions are put in order; equal ones stay in the order of user and time."""
     if config.split == "by-time":
         return first["time"].to_numpy(np.float64)
     if config.split == "by-user":
         return first["user"].to_numpy(np.float64)
-    return _numbers(root / Path(str(config.order)).expanduser(), dataset.user_ids[first["user"]].astype(str))
+    return _numbers(folder / str(config.order), dataset.user_ids[first["user"]].astype(str))
 
 
 def _numbers(path: Path, users: NDArray[Any]) -> NDArray[np.float64]:

@@ -94,7 +94,7 @@ class SessionsConfig(Section):
     split: Literal["by-number", "by-user", "by-time"] = Field(
         "by-user", description="the last sessions are test: by the numbers in a file, by user, or by their start"
     )
-    order: str | None = Field(None, description="by-number: csv of session_id, user_id; relative to the project root")
+    order: str | None = Field(None, description="by-number: csv of session_id and user_id, in the folder of the data")
     test: float = Field(0.1, gt=0, lt=1, description="share of the sessions")
     validation: float = Field(0.1, gt=0, lt=1, description="share of the training sessions, whole ones, their last")
     ties: Literal["file", "item", "shuffle"] = Field(
@@ -116,7 +116,7 @@ class SessionsConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The file of session numbers."""
-        return [root / Path(self.order).expanduser()] if self.order else []
+        return [(recipe.data.folder(root) or root) / self.order] if self.order else []
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """The file of session numbers is not here."""

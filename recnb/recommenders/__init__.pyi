@@ -38,7 +38,12 @@ from .recency import (
 from .rules import Rules as Rules, count_pairs as count_pairs, fit_rules as fit_rules, rule_table as rule_table
 from .sasrec import SASRec as SASRec
 from .session_graph import SessionGraph as SessionGraph, session_graphs as session_graphs
-from .session_model import SessionModel as SessionModel, train_session_model as train_session_model
+from .session_model import (
+    SessionModel as SessionModel,
+    SoftAttention as SoftAttention,
+    like_lengths as like_lengths,
+    train_session_model as train_session_model,
+)
 from .session_models import (
     SESSION_MODELS as SESSION_MODELS,
     load_session_model as load_session_model,
@@ -63,7 +68,7 @@ from .settings import (
     TigerConfig as TigerConfig,
     WordsConfig as WordsConfig,
 )
-from .srgnn import SRGNN as SRGNN
+from .srgnn import SRGNN as SRGNN, GraphLayer as GraphLayer
 from .stamp import STAMP as STAMP
 from .tagnn import TAGNN as TAGNN
 from .tiger import TIGER as TIGER, train_tiger as train_tiger
