@@ -231,6 +231,9 @@ class SpeedConfig(Section):
     growth_history: Sizes = Field([5, 20, 80], description="T of the curves")
     growth_beams: Sizes = Field([1, 5, 20], description="W of the curves")
     retrieval_items: Sizes = Field([1000, 10_000], description="N of generation against retrieval")
+    sessions: Positive = Field(1000, description="samples of the contests of session graphs")
+    session_length: Positive = Field(100, description="clicks of the longest session of these contests")
+    intent_lists: Positive = Field(2, description="lists of ten items that the contest of intents asks about")
     compile: bool = Field(False, description="try torch.compile too (a minute of compiling; needs a C++ compiler)")
 
 
