@@ -23,6 +23,7 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
     "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views"
 ]  # fmt: skip
+OTHERS = ("llm-infer", "llmseqsim", "llmseqsim-new")  # rows of 08 that need no session model
 MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
 
 
@@ -192,6 +193,15 @@ class LLM4SBR(Recipe):
     pictures: ClassVar[tuple[str, ...]] = (
         "08_evaluate-metrics", "03_sessions-graph", "04_intents-report", "05_localise-blend", "07_align-losses",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _mixtures_are_of_what_there_is(self) -> Self:
+        arms = (MAIN if name == MAIN else f"{MAIN}-{name}" for name in self.align.every_arm)
+        there = [*self.models.baselines, self.align.backbone, "rules", "words", *arms, *OTHERS]
+        for name in (part for mixture in self.evaluate.mixtures for part in mixture.split("+")):
+            if name not in there:
+                raise ValueError(f"evaluate.mixtures: {name}: expected one of {', '.join(there)}{nearest(name, there)}")
+        return self
 
     @property
     def published(self) -> str:
