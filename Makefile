@@ -15,7 +15,7 @@ WORKERS ?= 2
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test test-fast lint lab gemma speed example example-beauty ledger clean distclean
+.PHONY: help env report test test-fast lint lab gemma speed example example-beauty example-sessions ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -81,6 +81,13 @@ example: env ## keep the quickstart's report (and the benchmarks, if run) as the
 
 example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
 	$(call KEEP,beauty-cpu,reports/example/beauty)
+
+example-sessions: env ## keep the report of params/sessions.yaml, once it has run, and the ledger of LLM4SBR on Beauty, if it has
+	@mkdir -p reports/example/sessions && cp runs/sessions/08_evaluate/ledger.json reports/example/sessions/
+	@if [ -f runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json ]; then \
+		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; fi
+	$(call KEEP,sessions,reports/example/sessions)
+	@$(BIN)/python -m recnb.report.readme
 
 ledger: env ## put the tables of committed results into reports/README.md
 	@$(BIN)/python -m recnb.report.readme

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sandbox import ROOT, STAGES, Again, ToyRun, cpu_seconds, nbval, new_sandbox, papermill
+from sandbox import ROOT, STAGES, Again, ToyRun, cpu_seconds, nbval, new_sandbox, papermill, recnb
 from tiny import tiny_folder  # noqa: F401 - a fixture
 
 # A loaded machine is slow at random; that is no failure. In CI the same examples come every time.
@@ -26,11 +26,11 @@ hypothesis.settings.load_profile("recnb")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
-    shared = {"toy_run", "toy_copy", "twin", "again"}
+    """What shares a toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
+    groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}}
     for item in items:
-        if shared & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("toy"))
+        for name in (name for name, shared in groups.items() if shared & set(getattr(item, "fixturenames", ()))):
+            item.add_marker(pytest.mark.xdist_group(name))
             item.add_marker(pytest.mark.e2e)
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
@@ -63,6 +63,15 @@ def again(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> Again:
     shutil.copytree(toy_run.root, root)
     copies = [root / "executed" / f"{name}.ipynb" for name in STAGES]
     return Again(root, nbval(root, copies))
+
+
+@pytest.fixture(scope="session")
+def sessions_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the toy of LLM4SBR has run to its report."""
+    root = new_sandbox(tmp_path_factory.mktemp("sessions") / "project")
+    result = recnb(root, "run", "params/llm4sbr/toy.yaml")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return root
 
 
 @pytest.fixture
