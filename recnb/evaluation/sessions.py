@@ -85,9 +85,14 @@ def release_means(ranks: np.ndarray, k: int, longest: int = 20) -> dict[str, flo
 
 
 def release_metrics(ranks: np.ndarray, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, float]:
-    """:func:`release_means` of the cutoffs below the longest one, where they differ: ``mrr_release@5`` ..."""
-    longest = max(cutoffs := list(cutoffs))
-    each = {k: release_means(ranks, k, longest) for k in cutoffs if k < longest}
+    """:func:`release_means` of the cutoffs below the longest one, where they differ: ``mrr_release@5`` ...
+
+    Not a number where no sample is left to average over, as may happen in a catalogue of few items.
+    """
+    ranks, longest = np.asarray(ranks), max(cutoffs := list(cutoffs))
+    nothing = {"mrr_release": np.nan, "ndcg_release": np.nan}
+    left = {k: bool(((ranks < k) | (ranks >= longest)).any()) for k in cutoffs if k < longest}
+    each = {k: release_means(ranks, k, longest) if some else nothing for k, some in left.items()}
     return {f"{name}@{k}": found[name] for name in ("mrr_release", "ndcg_release") for k, found in each.items()}
 
 

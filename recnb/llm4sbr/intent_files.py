@@ -98,7 +98,8 @@ def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], conf
     if len(unknown):
         line, view = unknown.index[0], str(unknown["view"].iloc[0])
         raise DataError(f"{path}: line {line}: view '{view}', expected {', '.join(VIEWS)}{nearest(view, VIEWS)}")
-    texts = [clean_answer(str(text), config) for text in table["text"]]
+    said = table["text"].astype(object).where(table["text"].notna(), "")  # null says nothing, and not "None"
+    texts = [clean_answer(str(text), config) for text in said]
     keys = table["key"] if "key" in table else _keys(table, path, item_ids, lines, config)
     values = (np.asarray(keys, dtype=object), table["view"].to_numpy(object), texts, 0, np.nan)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)
@@ -109,7 +110,10 @@ def _table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"intents.file: {path}: no such file")
     if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"intents.file: {path} is not a parquet file: {error}") from None
         table.index = pd.RangeIndex(1, len(table) + 1)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         table = read_json_lines(path, ["view", "text"])

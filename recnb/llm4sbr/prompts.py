@@ -26,7 +26,6 @@ WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
 VIEWS = ("long", "short", "merged")
 UNCUT = 1_000_000  # characters
 _NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)](?!\d))\s*")
-_BRACKETS = re.compile(r"(?:\s*\([^()]*\))+$")
 _OPEN = re.compile(r"\s*\([^()]*$")
 _QUOTES = " \t\"'`*_“”‘’«»"
 
@@ -41,7 +40,13 @@ def shown_titles(titles: Sequence[str], config: IntentsConfig) -> list[str]:
 
 def _bracketed(title: str, config: IntentsConfig) -> str:
     """A title without brackets at its end where the settings say so; unless nothing is left."""
-    return title if config.brackets else _BRACKETS.sub("", title) or title
+    left = title
+    while not config.brackets and left.endswith(")"):  # a regular expression takes quadratic time over many of them
+        inner = max(left.rfind("("), left.rfind(")", 0, -1))
+        if inner < 0 or left[inner] == ")":
+            break
+        left = left[:inner].rstrip()
+    return left or title
 
 
 def clean_answer(text: str, config: IntentsConfig) -> str:

@@ -5,6 +5,7 @@ What each stage reads, writes and shows stands in its notebook.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from recnb.data.settings import DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
-from recnb.llm4sbr.settings import IntentsConfig, Source
+from recnb.llm4sbr.settings import ANSWERS, IntentsConfig, Source
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec
 
@@ -23,6 +24,7 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
     "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views"
 ]  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 OTHERS = ("llm-infer", "llmseqsim", "llmseqsim-new")  # rows of 08 that need no session model
 MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
 
@@ -90,6 +92,11 @@ class AlignConfig(ArmConfig):
     @model_validator(mode="after")
     def _arms_are_arms(self) -> Self:
         for name, changes in self.arms.items():
+            if not _NAME.fullmatch(name) or name == MAIN:
+                raise ValueError(
+                    f"align.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
+                    f"folder and a row), and not {MAIN}, which is the recipe's own model"
+                )
             for key in changes:
                 if key not in ArmConfig.model_fields:
                     raise ValueError(f"align.arms.{name}: unknown key '{key}'{nearest(key, ArmConfig.model_fields)}")
@@ -121,6 +128,16 @@ class CasesConfig(Section):
     sessions: list[int] = Field([], description="session numbers; empty: drawn")
     random_sessions: int = Field(4, ge=0, le=100, description="test sessions drawn besides the chosen ones")
     other_intents: str | None = Field(None, description="intents of another model to stand beside: a file, or none")
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The intents of another model."""
+        return [root / self.other_intents] if self.other_intents else []
+
+    def problems(self, root: Path, recipe: Any) -> list[Problem]:
+        """They are not here."""
+        way = "put it there, or --set cases.other_intents=null"
+        lacking = [path for path in self.files(root, recipe) if not path.is_file()]
+        return [Problem(f"cases.other_intents = {self.other_intents}: no such file", way) for _ in lacking]
 
 
 STAGES: tuple[StageSpec, ...] = (
@@ -201,6 +218,28 @@ class LLM4SBR(Recipe):
         for name in (part for mixture in self.evaluate.mixtures for part in mixture.split("+")):
             if name not in there:
                 raise ValueError(f"evaluate.mixtures: {name}: expected one of {', '.join(there)}{nearest(name, there)}")
+        return self
+
+    @model_validator(mode="after")
+    def _session_models_need_no_codes(self) -> Self:
+        if "tiger" in self.models.baselines or not self.models.baselines:
+            raise ValueError("models.baselines: expected at least one, and not tiger: it needs semantic codes")
+        return self
+
+    @model_validator(mode="after")
+    def _arms_have_texts(self) -> Self:
+        own, views = self.intents.source, self.intents.views
+        for name, arm in self.align.every_arm.items():
+            where = "align" if name == MAIN else f"align.arms.{name}"
+            source = own if arm.source == "recipe" else arm.source
+            for other in (source, arm.only):
+                if other in ANSWERS and other != own:
+                    raise ValueError(f"{where}: texts of {other} are not made where intents.source is {own}")
+            given = own if source == "shuffled" else source
+            if given in ANSWERS and (lacking := [view for view in arm.views if view not in views]):
+                raise ValueError(
+                    f"{where}.views: nobody is asked for {', '.join(lacking)}: intents.views is {', '.join(views)}"
+                )
         return self
 
     @property

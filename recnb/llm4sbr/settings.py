@@ -12,6 +12,7 @@ from recnb.settings import Positive, Problem, Section, Share
 
 View = Literal["long", "short", "merged"]
 Source = Literal["llm", "file", "retrieval", "shuffled", "constant", "target", "state", "score"]
+ANSWERS = ("llm", "file", "state", "score")  # sources that intents.parquet holds the texts of
 
 
 class GateConfig(Section):

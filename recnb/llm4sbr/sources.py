@@ -19,12 +19,12 @@ from recnb.artifacts import Artifacts
 from recnb.data.sessions import Samples
 from recnb.errors import DataError
 from recnb.llm4sbr.localise import Encode, embed_answers
+from recnb.llm4sbr.settings import ANSWERS
 
 if TYPE_CHECKING:
     from recnb.llm4sbr.recipe import ArmConfig
 
 VIEWS = ("long", "short", "merged")
-ANSWERS = ("llm", "file", "state", "score")  # sources that intents.parquet holds the texts of
 Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localised on a catalogue
 
 
@@ -52,17 +52,16 @@ class Texts:
 
 
 def sources_of(own: str, arms: Iterable[ArmConfig]) -> list[str]:
-    """The sources that a recipe needs: its own, those that its arms name, and those that these are made from."""
-    named = [own]
+    """The sources that a recipe needs: what its own stands in for, its own, and those that its arms name."""
+    named = [ground(own), own]
     for arm in arms:
         named += [own if arm.source == "recipe" else arm.source, *([] if arm.only == "all" else [arm.only])]
         named += ["target"] if arm.dose else []
-    made_from = [ground(own)] if "shuffled" in named else []
-    return list(dict.fromkeys([*made_from, *named]))
+    return list(dict.fromkeys(named))
 
 
 def ground(own: str) -> str:
-    """Whose texts are shuffled: the recipe's, or retrieval's where the recipe has none of its own."""
+    """Whose texts are shuffled, and shown beside a stand-in: the recipe's, or retrieval's where it has none."""
     return own if own in ANSWERS else "retrieval"
 
 
@@ -147,24 +146,26 @@ def constant(samples: Samples, items: np.ndarray, blend: Blend) -> Texts:
 def shuffled(texts: Texts, samples: Samples, part: NDArray[np.int8], seed: int) -> Texts:
     """Texts of another session of the same part: as good a text, about somebody else.
 
-    The sessions of a part that have a text stand in a circle that is drawn, and each takes that of the next one, prefix
-    by prefix; a prefix longer than all of the other's takes its last. A session alone in its part gets none.
+    The sessions of a part that have a text stand in a circle that is drawn, and each takes those of the next one: the
+    first of its samples with a text the first text there, and so on; what lies beyond all of the other's takes its
+    last. So the same samples have a text as before. A session alone in its part gets none.
 
     Args:
         texts, samples: of all parts, in the order of the sessions; part: (S,) of :class:`recnb.data.Sessions`.
     """
-    starts = np.searchsorted(samples.session, np.arange(len(part) + 1))  # (S + 1,) first sample of each session
-    speaks = np.add.reduceat(np.append(texts.present, False), starts[:-1]) * (np.diff(starts) > 0) > 0
-    other = np.full(len(part), -1)
+    spoken = np.flatnonzero(texts.present)  # (K,)
+    own = samples.session[spoken]
+    starts = np.searchsorted(own, np.arange(len(part) + 1))  # (S + 1,) first of each session among those
+    counts, other = np.diff(starts), np.full(len(part), -1)
     rng = np.random.default_rng([seed, 23])
-    for members in (np.flatnonzero(speaks & (part == one)) for one in np.unique(part)):
+    for members in (np.flatnonzero((counts > 0) & (part == one)) for one in np.unique(part)):
         circle = rng.permutation(members)
         other[circle] = np.roll(circle, 1) if len(circle) > 1 else -1
-    given = other[samples.session] >= 0
-    whose = np.maximum(other[samples.session], 0)
-    place = np.minimum(np.arange(len(samples)) - starts[samples.session], np.diff(starts)[whose] - 1)
-    rows = texts.rows[starts[whose] + np.maximum(place, 0)]
-    return Texts(texts.vectors, rows).only(given)
+    given = np.flatnonzero(other[own] >= 0)
+    whose, place = other[own[given]], given - starts[own[given]]
+    rows = np.full_like(texts.rows, -1)
+    rows[spoken[given]] = texts.rows[spoken[starts[whose] + np.minimum(place, counts[whose] - 1)]]
+    return Texts(texts.vectors, rows)
 
 
 def texts_of(arm: ArmConfig, own: str, made: Mapping[str, Texts], seed: int) -> Texts:

@@ -93,6 +93,8 @@ def test_the_release_leaves_out_what_stands_between_and_nothing_at_the_longest()
 
 
 def test_the_release_cannot_average_over_nothing() -> None:
+    few = release_metrics(np.array([6, 12]), (5, 10, 20))  # of a catalogue of 15 items, say
+    assert np.isnan(few["mrr_release@5"]) and few["mrr_release@10"] == pytest.approx(1 / 7)
     with pytest.raises(ValueError, match="no sample is left"):
         release_means(np.array([6, 12]), 5)
     with pytest.raises(ValueError, match="longest list, 20"):

@@ -27,7 +27,7 @@ from recnb.llm4sbr.align import (
     uniformity,
 )
 from recnb.llm4sbr.localise import localised
-from recnb.llm4sbr.recipe import AlignConfig, ArmConfig, LocaliseConfig
+from recnb.llm4sbr.recipe import LLM4SBR, AlignConfig, ArmConfig, CasesConfig, LocaliseConfig
 from recnb.llm4sbr.sources import Texts, retrieval, shuffled
 from recnb.recommenders.interface import top_items
 from recnb.recommenders.session_model import train_session_model
@@ -301,6 +301,31 @@ def test_views_that_do_not_go_together_are_refused(views: list[str]) -> None:
         ArmConfig(views=views)
     with pytest.raises(ValidationError, match=r"align\.arms: .*"):
         AlignConfig(arms={"other": {"views": views}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"align": {"arms": {"llm4sbr": {"weight": 0.0}}}}, "not llm4sbr"), ({"align": {"arms": {"../x": {}}}}, "a name of"),
+        ({"align": {"arms": {"a+b": {}}}}, "a name of"), ({"align": {"arms": {"": {}}}}, "a name of"),
+        ({"align": {"arms": {"said": {"source": "llm"}}}}, r"align\.arms\.said: texts of llm are not made"),
+        ({"align": {"only": "llm"}}, "align: texts of llm are not made where intents.source is retrieval"),
+        ({"intents": {"source": "llm", "views": ["merged"]}}, r"align\.views: nobody is asked for long, short"),
+        ({"intents": {"source": "llm"}, "align": {"arms": {"m": {"source": "shuffled", "views": ["merged"]}}}}, "asked for merged"),
+        ({"models": {"baselines": ["rules", "tiger"]}}, "not tiger"), ({"models": {"baselines": []}}, "at least one"),
+    ],
+)  # fmt: skip
+def test_what_a_run_would_stumble_over_later_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LLM4SBR(name="x", **changes)
+
+
+def test_intents_to_stand_beside_are_looked_for_before_a_run(tmp_path: Path) -> None:
+    recipe = LLM4SBR(name="x", cases={"other_intents": "said.csv.gz"})
+    assert [found.what for found in recipe.cases.problems(tmp_path, recipe)] == ["cases.other_intents = said.csv.gz: no such file"]
+    (tmp_path / "said.csv.gz").touch()
+    assert recipe.cases.problems(tmp_path, recipe) == [] and recipe.cases.files(tmp_path, recipe) == [tmp_path / "said.csv.gz"]
+    assert CasesConfig().files(tmp_path, recipe) == []
 
 
 @pytest.mark.parametrize("backbone", SESSION_MODELS)

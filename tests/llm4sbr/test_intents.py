@@ -197,6 +197,13 @@ def test_a_persons_file_answers_questions(config, tmp_path, suffix: str) -> None
     assert unanswered(asked, by_items, IDS) == ""
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_no_text_is_an_empty_answer_and_no_word_of_ours(config, tmp_path, suffix: str) -> None:
+    rows = [{"items": "i0", "view": "long", "text": None}, {"items": "i1", "view": "long", "text": "x"}]
+    found = read_answers(brought(tmp_path, rows, suffix), IDS, catalogue_lines(IDS, TITLES, config), config)
+    assert found["text"].tolist() == ["", "x"]
+
+
 def test_longer_inputs_of_a_file_are_cut_as_prompts_are(config, tmp_path) -> None:
     lines = catalogue_lines(IDS, TITLES, config)
     rows = [{"items": "i7 i6 i0 i1 i2 i3", "view": "long", "text": "x"}, {"items": "i0 i1 i2 i3", "view": "long", "text": "y"}]
@@ -223,6 +230,9 @@ def test_a_wrong_line_is_named(config, tmp_path, suffix: str, spoilt: dict[str, 
 def test_a_file_of_another_kind_or_without_a_column(config, tmp_path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_answers(tmp_path / "none.csv", IDS, [], config)
+    (tmp_path / "answers.parquet").write_bytes(b"PAR1, they said")
+    with pytest.raises(DataError, match="is not a parquet file"):
+        read_answers(tmp_path / "answers.parquet", IDS, [], config)
     (tmp_path / "answers.txt").write_text("x")
     with pytest.raises(DataError, match=r"expected one of \.csv"):
         read_answers(tmp_path / "answers.txt", IDS, [], config)

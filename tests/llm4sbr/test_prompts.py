@@ -108,6 +108,12 @@ def test_brackets_go_from_titles_and_answers_alike() -> None:
     assert clean_answer("Seven (Se7en) (1995)", CONFIG) == "Seven (Se7en) (1995)"
 
 
+def test_a_title_of_brackets_takes_no_time() -> None:
+    config, many = IntentsConfig(brackets=False), "() " * 20_000
+    assert clean_answer(f"{many}x {many}", config) == f"{many}x", "by regular expression minutes"
+    assert shown_titles(["a (b (c)", "a b) (c)", "()"], config) == ["a (b", "a b)", "()"]
+
+
 def test_stops_are_line_breaks_and_marks(tiny_folder) -> None:
     found = prompter(tiny_folder)
     stops = set(found.stops())

@@ -100,6 +100,15 @@ def test_shuffled_texts_go_among_those_that_have_one() -> None:
     assert ((given.rows >= 0).all(1) == (found.session % 3 == 0)).all()
 
 
+def test_where_whole_sessions_alone_have_a_text_the_same_samples_get_one() -> None:
+    found = samples(30)
+    last = np.append(np.diff(found.session) != 0, True)
+    given = shuffled(own_texts(found).only(last), found, np.zeros(30, np.int8), seed=0)
+    assert np.array_equal((given.rows >= 0).all(1), last)
+    whose = given.rows[last, 0] // 3
+    assert last[whose].all() and len(set(whose.tolist())) == 30, "each text once, of a whole session"
+
+
 def test_target_is_the_answer_and_constant_nothing() -> None:
     found, table = samples(), items()
     leak = target(found, table, np.arange(N) != 2, as_it_is)
@@ -136,4 +145,5 @@ def test_the_sources_that_arms_need() -> None:
     arms = [ArmConfig(), ArmConfig(source="shuffled"), ArmConfig(dose=0.1), ArmConfig(source="retrieval", only="llm")]
     assert sources_of("llm", arms) == ["llm", "shuffled", "target", "retrieval"]
     assert sources_of("constant", arms[:2]) == ["retrieval", "constant", "shuffled"]
+    assert sources_of("target", [ArmConfig()]) == ["retrieval", "target"], "shown beside it in 05_localise"
     assert VIEWS == ("long", "short", "merged")
