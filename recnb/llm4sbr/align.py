@@ -301,7 +301,7 @@ def save_arm(folder: Path, model: Aligned, name: str) -> None:
     save_session_model(model.backbone, folder / "backbone")
     own = {key: value.contiguous() for key, value in model.state_dict().items() if not key.startswith("backbone.")}
     save_file(own, folder / _OWN)
-    page = {"name": name, "arm": model.arm.model_dump(), "log": model.log, "seconds": model.seconds}
+    page = {"name": name, "arm": model.arm.model_dump(), "log": model.log}
     write_json(folder / _PAGE, page)
 
 
@@ -318,7 +318,7 @@ def load_arm(folder: Path, device: str = "cpu") -> Aligned:
         own = load_file(folder / _OWN)
         model = Aligned(backbone, ArmConfig(**page["arm"]), own["matrix"].shape[1], 0)
         model.load_state_dict({f"backbone.{name}": part for name, part in backbone.state_dict().items()} | own)
-        model.log, model.seconds = page["log"], page["seconds"]
+        model.log = page["log"]
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ArtifactError(f"{folder}: no arm as 07_align writes it: {error}") from None
     return model.to(device).eval()
