@@ -26,7 +26,6 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "sports": ("reports/sports-cpu/results.json",),
     "instruments": ("reports/instruments-cpu/results.json",),
     "sessions": ("reports/example/sessions/ledger.json",),
-    "sessions-beauty": ("reports/example/sessions/beauty.json",),
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
