@@ -9,10 +9,14 @@ from pydantic import Field, model_validator
 
 from recnb.data.locate import source_files
 from recnb.errors import DataError
-from recnb.settings import Positive, Problem, Section, Share
+from recnb.settings import Positive, Problem, Section, Share, StageSpec
 
 Prefixes = Literal["all", "last"]
 TextField = Literal["title", "description", "categories", "brand"]
+DATA = StageSpec(
+    "01_data", ("data",), (), "01_data", ("items.parquet", "interactions.parquet", "dataset.json"),
+    eases=("data.toy.users", "data.toy.items"),
+)  # fmt: skip
 
 
 class ToyConfig(Section):

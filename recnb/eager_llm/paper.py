@@ -5,28 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
+from recnb.evaluation.departures import MARKS, Departure, departed
+
 PAPER_PARAMETERS = 6.7e9  # Llama-7B (arXiv 2302.13971, table 2), the backbone of EAGER-LLM
-MARKS = {"P": "paper", "R": "release", "ours": "not in the paper"}
-
-
-class Departure(NamedTuple):
-    """One thing that is not as published.
-
-    >>> str(Departure("decode.beam", "10", "20", "paper"))
-    'decode.beam 10 (paper: 20)'
-    """
-
-    setting: str  # a key of the recipe, or a part of the method
-    here: str
-    published: str
-    source: str  # who says so, a value of MARKS
-
-    def __str__(self) -> str:
-        return f"{self.setting} {self.here} ({self.source}: {self.published})"
 
 
 def departures(settings: Mapping[str, Any], processes: int = 1) -> list[Departure]:
@@ -37,12 +22,7 @@ def departures(settings: Mapping[str, Any], processes: int = 1) -> list[Departur
             its mixture leaves out is missing.
         processes: GPUs that trained together, each on ``train.batch_size`` samples at a time.
     """
-    here = _as_it_runs(settings, processes)
-    return [
-        Departure(key, _plain(here.get(key)), told.get("words") or _plain(told[mark]), MARKS[mark])
-        for key, told in published()["settings"].items()
-        if here.get(key) != told[mark := next(iter(told))]
-    ]
+    return departed(_as_it_runs(settings, processes), published()["settings"])
 
 
 def departures_by_design(settings: Mapping[str, Any]) -> list[Departure]:
@@ -69,11 +49,3 @@ def _as_it_runs(settings: Mapping[str, Any], processes: int) -> dict[str, Any]:
         "index.order": settings["index.order"] or published()["settings"]["index.order"]["R"],  # source by source
         "backbone.dropout": settings["backbone.dropout"] * (settings["backbone.kind"] == "scratch"),
     }
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return (value if value == value.strip() else f'"{value}"') or "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value).lower() if value is None or isinstance(value, bool) else f"{value:g}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from recnb.data.settings import DataConfig
+from recnb.data.settings import DATA, DataConfig
 from recnb.embeddings.settings import EmbeddingsConfig
 from recnb.index.settings import IndexConfig
 from recnb.llm.settings import AdapterConfig, BackboneConfig, DecodeConfig
@@ -239,10 +239,7 @@ class SpeedConfig(Section):
 
 _BATCHES = ("train.batch_size", "decode.batch_size")
 STAGES: tuple[StageSpec, ...] = (
-    StageSpec(
-        "01_data", ("data",), (), "01_data", ("items.parquet", "interactions.parquet", "dataset.json"),
-        eases=("data.toy.users", "data.toy.items"),
-    ),
+    DATA,
     StageSpec(
         "02_embeddings", ("data", "embeddings"), ("01_data",), "02_embeddings",
         ("behaviour.npy", "embeddings.json"), ("semantic.npy",),

@@ -15,6 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from recnb.llm.plain_text import PlainText
+
 CON = "[CON]"
 
 
@@ -105,25 +107,13 @@ class Vocabulary:
         return frozenset(self.new_ids.tolist()) | frozenset(int(i) for i in self.tokenizer.all_special_ids)
 
     @cached_property
-    def _plain(self) -> Tokenizer:
-        """A copy of the tokenizer that reads special tokens in text as the characters they are."""
-        plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
-        plain.no_padding()
-        plain.no_truncation()
-        plain.encode_special_tokens = True
-        return plain
+    def plain(self) -> PlainText:
+        """Reads text as the characters it has."""
+        return PlainText(self.tokenizer, self._reserved)
 
     def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
         """Ordinary text to token ids; no id is ever an index token, ``[CON]`` or another special token."""
-        encoded = [e.ids for e in self._plain.encode_batch(list(texts), add_special_tokens=False)]
-        pairs = zip(encoded, texts, strict=True)
-        clean = (ids if self._reserved.isdisjoint(ids) else self._spell(text) for ids, text in pairs)
-        return [ids[:max_tokens] for ids in clean]
-
-    def _spell(self, text: str) -> list[int]:
-        """Character by character: no character alone is a special token; what still is one is dropped."""
-        pieces = self._plain.encode_batch(list(text), add_special_tokens=False)
-        return [i for piece in pieces for i in piece.ids if i not in self._reserved]
+        return [ids[:max_tokens] for ids in self.plain.encode(texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Token ids to text, without special and index tokens."""

@@ -59,5 +59,5 @@ from .recipe import (
     ArmConfig as ArmConfig,
     LocaliseConfig as LocaliseConfig,
 )
-from .settings import IntentsConfig as IntentsConfig
-from .sources import VIEWS as VIEWS, Texts as Texts, sources_of as sources_of, texts_of as texts_of
+from .settings import VIEWS as VIEWS, IntentsConfig as IntentsConfig
+from .sources import Texts as Texts, read_texts as read_texts, sources_of as sources_of, texts_of as texts_of

@@ -22,7 +22,8 @@ from torch.nn import functional
 from recnb.artifacts import read_json, write_json
 from recnb.data.sessions import Samples
 from recnb.errors import ArtifactError
-from recnb.llm4sbr.sources import VIEWS, Texts
+from recnb.llm4sbr.settings import VIEWS
+from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.epochs import EpochModel, seeded
 from recnb.recommenders.session_model import Encoded, SessionModel, fit_samples
 from recnb.recommenders.session_models import SESSION_MODELS, load_session_model, save_session_model

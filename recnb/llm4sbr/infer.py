@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recnb.llm4sbr.sources import VIEWS
+from recnb.llm4sbr.settings import VIEWS
 from recnb.recommenders.content import unit
 from recnb.recommenders.session_model import trimmed
 

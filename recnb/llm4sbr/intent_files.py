@@ -22,8 +22,8 @@ from recnb.data.schema import left_padded
 from recnb.data.tables import check_columns, read_csv, read_json_lines
 from recnb.errors import DataError, ModelNotFoundError, nearest
 from recnb.llm4sbr.intents import COLUMNS, TYPES, Questions, asker_of, input_keys, no_answers
-from recnb.llm4sbr.prompts import VIEWS, clean_answer
-from recnb.llm4sbr.settings import IntentsConfig
+from recnb.llm4sbr.prompts import clean_answer
+from recnb.llm4sbr.settings import VIEWS, IntentsConfig
 
 FROM_FILE = "file"  # the asker of answers that came in a file
 FORMATS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")

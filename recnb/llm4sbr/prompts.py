@@ -23,7 +23,6 @@ from recnb.style import plain
 
 WORDS_FILE = Path(__file__).with_name("prompts.yaml")
 WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
-VIEWS = ("long", "short", "merged")
 UNCUT = 1_000_000  # characters
 _NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)](?!\d))\s*")
 _OPEN = re.compile(r"\s*\([^()]*$")

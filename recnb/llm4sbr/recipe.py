@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from recnb.data.settings import DataConfig, SessionsConfig, TextField
+from recnb.data.settings import DATA, DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import ANSWERS, IntentsConfig, Source
@@ -141,10 +141,7 @@ class CasesConfig(Section):
 
 
 STAGES: tuple[StageSpec, ...] = (
-    StageSpec(
-        "01_data", ("data",), (), "01_data", ("items.parquet", "interactions.parquet", "dataset.json"),
-        eases=("data.toy.users", "data.toy.items"),
-    ),
+    DATA,
     StageSpec(
         "03_sessions", ("data", "sessions"), ("01_data",), "llm4sbr/03_sessions",
         ("clicks.parquet", "sessions.parquet", "sessions.json"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from recnb.data.settings import Prefixes
 from recnb.settings import Positive, Problem, Section, Share
 
 View = Literal["long", "short", "merged"]
+VIEWS: tuple[View, ...] = get_args(View)
 Source = Literal["llm", "file", "retrieval", "shuffled", "constant", "target", "state", "score"]
 ANSWERS = ("llm", "file", "state", "score")  # sources that intents.parquet holds the texts of
 

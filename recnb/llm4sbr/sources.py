@@ -19,12 +19,11 @@ from recnb.artifacts import Artifacts
 from recnb.data.sessions import Samples
 from recnb.errors import DataError
 from recnb.llm4sbr.localise import Encode, embed_answers
-from recnb.llm4sbr.settings import ANSWERS
+from recnb.llm4sbr.settings import ANSWERS, VIEWS
 
 if TYPE_CHECKING:
     from recnb.llm4sbr.recipe import ArmConfig
 
-VIEWS = ("long", "short", "merged")
 Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localised on a catalogue
 
 

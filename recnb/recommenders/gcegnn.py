@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recnb.recommenders.reversed_readout import ReadoutModel, mean_state
+from recnb.recommenders.rules import count_pairs
 from recnb.recommenders.session_graph import adjacency, distinct_items
 from recnb.recommenders.session_model import uniform_start
 
@@ -150,11 +151,6 @@ def global_neighbours(
 
 
 def near_counts(sessions: Sequences, n_items: int, reach: int) -> sparse.csr_matrix:
-    """(N, N) how often two items stand at most ``reach`` clicks apart: one shifted product per distance, both ways."""
-    owner, items = np.repeat(np.arange(len(sessions)), sessions.lengths), sessions.items
-    total = sparse.csr_matrix((n_items, n_items))
-    for distance in range(1, reach + 1):
-        same = owner[distance:] == owner[:-distance]
-        pairs = items[:-distance][same], items[distance:][same]
-        total += sparse.csr_matrix((np.ones(len(pairs[0])), pairs), shape=total.shape)
-    return (total + total.T).tocsr()
+    """(N, N) how often two items stand at most ``reach`` clicks apart, counted both ways."""
+    pairs = count_pairs(sessions, n_items, reach, power=0.0)
+    return (pairs + pairs.T).tocsr()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from recnb.recommenders.session_model import Encoded, SessionModel
+from recnb.recommenders.session_model import Encoded, SessionModel, weighted_sum
 
 if TYPE_CHECKING:
     from recnb.recommenders.settings import ReadoutConfig
@@ -39,9 +39,7 @@ class ReversedReadout(nn.Module):
         placed = torch.tanh(self.placed(torch.cat([places, states], dim=-1)))
         whole = self.whole(mean_state(states, real))[:, None]
         weights = self.weight(torch.sigmoid(self.each(placed) + whole))[..., 0]  # (B, T)
-        if self.normalise:
-            weights = weights.masked_fill(~real, torch.finfo(weights.dtype).min).softmax(1)  # no click at all: no NaN
-        return ((weights * real)[..., None] * states).sum(1)
+        return weighted_sum(weights, states, real, self.normalise)
 
 
 class ReadoutModel(SessionModel):

@@ -126,9 +126,15 @@ class SoftAttention(nn.Module):
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """(B, d) of states (B, T, d), those at fill places left out."""
         weights = self.weight(torch.sigmoid(self.newest(states[:, -1:]) + self.each(states)))[..., 0]  # (B, T)
-        if self.normalise:
-            weights = weights.masked_fill(~real, torch.finfo(weights.dtype).min).softmax(1)  # no click at all: no NaN
-        return ((weights * real)[..., None] * states).sum(1)
+        return weighted_sum(weights, states, real, self.normalise)
+
+
+def weighted_sum(weights: Tensor, states: Tensor, real: Tensor, normalise: bool) -> Tensor:
+    """(B, d) states (B, T, d) added up with weights (B, T), those at fill places left out; ``normalise``: the weights
+    after a softmax over the real places (B, T)."""
+    if normalise:
+        weights = weights.masked_fill(~real, torch.finfo(weights.dtype).min).softmax(1)  # no click at all: no NaN
+    return ((weights * real)[..., None] * states).sum(1)
 
 
 def uniform_start(model: nn.Module, width: int) -> None:

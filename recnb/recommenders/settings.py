@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -71,17 +71,20 @@ class SequentialConfig(Section):
     )
 
 
+def heads_fit(config: Any) -> Any:
+    """The section, if its width can be dealt out to its heads."""
+    if config.width % config.heads:
+        raise ValueError(f"width must be a multiple of heads ({config.heads})")
+    return config
+
+
 class AttentionConfig(SequentialConfig):
     """06_evaluate: what SASRec and BERT4Rec have in common."""
 
     blocks: Positive = Field(2, description="attention blocks")
     heads: Positive = Field(1, description="attention heads; must divide width")
 
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width must be a multiple of heads ({self.heads})")
-        return self
+    _heads_fit = model_validator(mode="after")(heads_fit)
 
 
 class SasrecConfig(AttentionConfig):
@@ -207,11 +210,7 @@ class SasrecViewsConfig(SoftAttentionConfig):
     heads: Positive = Field(1, description="attention heads; must divide width")
     temperature: ClassVar[float] = 0.0  # scores are inner products
 
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width must be a multiple of heads ({self.heads})")
-        return self
+    _heads_fit = model_validator(mode="after")(heads_fit)
 
 
 class ReadoutConfig(SrgnnConfig):

@@ -13,9 +13,9 @@ import yaml
 from sandbox import ROOT
 from small import TASKS, L, builder, catalogue, vocabulary
 
-from recnb.eager_llm import paper
 from recnb.eager_llm.paper import MARKS, departures, departures_by_design, published
 from recnb.eager_llm.tasks import full_text
+from recnb.evaluation import departures as wording
 from recnb.settings import flatten
 from recnb.workflow.recipe import load_recipe, valid_keys
 
@@ -166,5 +166,5 @@ def test_an_item_s_text_is_as_told() -> None:
 
 
 def test_docstrings_tell_the_truth() -> None:
-    found = doctest.testmod(paper)
+    found = doctest.testmod(wording)
     assert found.attempted and not found.failed

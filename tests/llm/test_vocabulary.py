@@ -54,8 +54,8 @@ def test_no_text_becomes_special(before: str, token: str, after: str) -> None:
 
 
 def test_spelling_is_the_last_resort() -> None:
-    assert not SPECIAL & set(VOCABULARY._spell("<s1_0>[CON]"))
-    assert VOCABULARY.tokenizer.decode(VOCABULARY._spell("<s1_0> é")) == "<s1_0> é"
+    assert not SPECIAL & set(VOCABULARY.plain.spell("<s1_0>[CON]"))
+    assert VOCABULARY.tokenizer.decode(VOCABULARY.plain.spell("<s1_0> é")) == "<s1_0> é"
 
 
 def test_cut_and_decode() -> None:

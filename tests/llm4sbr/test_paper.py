@@ -6,6 +6,7 @@ import doctest
 
 import pytest
 
+from recnb.evaluation import departures
 from recnb.llm4sbr import paper
 from recnb.llm4sbr.recipe import LLM4SBR, MAIN
 from recnb.recommenders.session_models import SESSION_MODELS
@@ -19,7 +20,7 @@ def settings(**changes: object) -> dict[str, object]:
 
 
 def test_docstrings_tell_the_truth() -> None:
-    found = doctest.testmod(paper)
+    found = doctest.testmod(departures)
     assert found.attempted and not found.failed
 
 
@@ -27,7 +28,7 @@ def test_every_setting_that_the_paper_fixes_is_a_key_of_recipes() -> None:
     known, told = settings(), paper.published()
     assert not [key for key in told["settings"] if key not in known]
     assert set(told["backbone"]) <= set(SrgnnConfig.model_fields)
-    assert all(set(mark) - {"words"} <= set(paper.MARKS) for part in ("settings", "backbone") for mark in told[part].values())
+    assert all(set(mark) - {"words"} <= set(departures.MARKS) for part in ("settings", "backbone") for mark in told[part].values())
 
 
 def test_a_departure_is_what_differs_and_nothing_else() -> None:
