@@ -23,8 +23,8 @@ CUTOFFS = (5, 10, 20)
 
 
 def sample_ranks(lists: np.ndarray, targets: np.ndarray, longest: int) -> np.ndarray:
-    """(M,) :func:`recnb.evaluation.metrics.target_ranks` of lists (M, W); a target that is not in its list stands behind
-    the ``longest`` cutoff too, which in a catalogue of few items is above W.
+    """(M,) :func:`recnb.evaluation.metrics.target_ranks` of lists (M, W), but that a target which is in no list stands
+    behind the ``longest`` cutoff too: in a catalogue of few items that is above W.
 
     >>> sample_ranks(np.array([[1, 0, -1], [1, 0, -1]]), np.array([0, 2]), longest=20).tolist()
     [1, 20]

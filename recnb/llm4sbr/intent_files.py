@@ -22,7 +22,7 @@ from recnb.data.schema import left_padded
 from recnb.data.tables import check_columns, read_csv, read_json_lines
 from recnb.errors import DataError, ModelNotFoundError, nearest
 from recnb.llm4sbr.intents import COLUMNS, TYPES, Questions, asker_of, input_keys, no_answers
-from recnb.llm4sbr.prompts import clean_answer
+from recnb.llm4sbr.prompts import clean_answer, known_titles
 from recnb.llm4sbr.settings import VIEWS, IntentsConfig
 
 FROM_FILE = "file"  # the asker of answers that came in a file
@@ -99,7 +99,8 @@ def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], conf
         line, view = unknown.index[0], str(unknown["view"].iloc[0])
         raise DataError(f"{path}: line {line}: view '{view}', expected {', '.join(VIEWS)}{nearest(view, VIEWS)}")
     said = table["text"].astype(object).where(table["text"].notna(), "")  # null says nothing, and not "None"
-    texts = [clean_answer(str(text), config) for text in said]
+    known = known_titles((line.partition("\t")[2] for line in lines), config)
+    texts = [clean_answer(str(text), config, known) for text in said]
     keys = table["key"] if "key" in table else _keys(table, path, item_ids, lines, config)
     values = (np.asarray(keys, dtype=object), table["view"].to_numpy(object), texts, 0, np.nan)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)

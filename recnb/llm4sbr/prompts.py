@@ -8,8 +8,10 @@ token with a meaning of its own. Shown in ``notebooks/llm4sbr/04_intents.ipynb``
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,13 @@ from recnb.style import plain
 WORDS_FILE = Path(__file__).with_name("prompts.yaml")
 WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
 UNCUT = 1_000_000  # characters
-_NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)](?!\d))\s*")
-_OPEN = re.compile(r"\s*\([^()]*$")
-_QUOTES = " \t\"'`*_“”‘’«»"
+_QUOTES = " \"'`*_“”‘’«»"
+_ITEM = re.compile(rf"_\d+(?=[{_QUOTES}]*$)")
+_TIDY: tuple[Callable[[str], str], ...] = (
+    partial(re.compile(r"^(?:[-*•] |\d{1,3}[.)](?!\d)) *").sub, ""),  # a number or mark of a list
+    methodcaller("strip", _QUOTES),
+    partial(re.compile(r"(?<=[^ ]) *\([^()]*$").sub, ""),  # a bracket left open
+)
 
 
 def shown_titles(titles: Sequence[str], config: IntentsConfig) -> list[str]:
@@ -48,20 +54,30 @@ def _bracketed(title: str, config: IntentsConfig) -> str:
     return left or title
 
 
-def clean_answer(text: str, config: IntentsConfig) -> str:
+def known_titles(shown: Iterable[str], config: IntentsConfig) -> frozenset[str]:
+    """Titles as :func:`shown_titles` gives them, without numbers and in lower case: what needs no cleaning."""
+    return frozenset(_unnumbered(title, config).casefold() for title in shown)
+
+
+def _unnumbered(title: str, config: IntentsConfig) -> str:
+    return _ITEM.sub("", title) if config.with_ids else title
+
+
+def clean_answer(text: str, config: IntentsConfig, known: Container[str] = ()) -> str:
     """The first line of what a model wrote, as a title would stand in a prompt.
 
-    Control characters, a leading ``1.``, quotes, an item's number and a bracket that the end of the answer left open
-    are taken away.
+    Control characters and an item's number are taken away; a leading ``1.``, quotes and a bracket that the end of the
+    answer left open until it is one of the :func:`known_titles`: "12. Juli" is a film.
 
     Example:
         >>> clean_answer(' 1. "Heat (1995)" \\n2. Casino', IntentsConfig())
         'Heat (1995)'
     """
     lines = text.lstrip().splitlines()
-    line = _NUMBERED.sub("", plain(lines[0] if lines else "", UNCUT)).strip(_QUOTES)
-    line = re.sub(r"_\d+$", "", line) if config.with_ids else line
-    return _bracketed(_OPEN.sub("", line) or line, config)
+    line = _unnumbered(plain(lines[0] if lines else "", UNCUT), config)
+    for tidy in _TIDY:
+        line = line if line.casefold() in known else tidy(line)
+    return _bracketed(line, config)
 
 
 def aligned_left(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -119,10 +119,10 @@ def test_answers_are_those_of_each_prompt_alone(config, tmp_path) -> None:
 
 @pytest.mark.parametrize("source", ["state", "score"])
 def test_a_reading_answers_with_a_title_and_depends_on_the_session(config, tmp_path, source: str) -> None:
-    config = config.model_copy(update={"source": source})
+    config, titles = config.model_copy(update={"source": source}), [f"{12 + n}. {title}" for n, title in enumerate(TITLES)]
     asked = questions(config)
-    answers = ask(asked, TITLES, config, tmp_path, Loader(config.model))
-    assert set(answers["text"]) <= set(TITLES) and answers["text"].nunique() > 1
+    answers = ask(asked, titles, config, tmp_path, Loader(config.model))
+    assert set(answers["text"]) <= set(titles) and answers["text"].nunique() > 1
     assert len(answers) == len(asked) and np.isfinite(answers["logprob"]).all()
 
 
@@ -202,6 +202,12 @@ def test_no_text_is_an_empty_answer_and_no_word_of_ours(config, tmp_path, suffix
     rows = [{"items": "i0", "view": "long", "text": None}, {"items": "i1", "view": "long", "text": "x"}]
     found = read_answers(brought(tmp_path, rows, suffix), IDS, catalogue_lines(IDS, TITLES, config), config)
     assert found["text"].tolist() == ["", "x"]
+
+
+def test_a_title_in_a_file_is_not_taken_for_a_list(config, tmp_path) -> None:
+    lines = catalogue_lines(["a", "b"], ["12. Juli", "Heat"], config)
+    path = brought(tmp_path, [{"items": "a", "view": "long", "text": text} for text in ("12. Juli", "12. Heat")], ".csv")
+    assert read_answers(path, ["a", "b"], lines, config)["text"].tolist() == ["12. Juli", "Heat"]
 
 
 def test_longer_inputs_of_a_file_are_cut_as_prompts_are(config, tmp_path) -> None:

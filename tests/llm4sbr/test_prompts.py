@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, shared_lists, shown_titles
+from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, known_titles, shared_lists, shown_titles
 from recnb.llm4sbr.settings import IntentsConfig
 
 CHAT = (
@@ -97,6 +97,18 @@ def test_item_numbers_are_shown_and_taken_off_again(tiny_folder) -> None:
 )  # fmt: skip
 def test_clean_answer(text: str, wanted: str) -> None:
     assert clean_answer(text, CONFIG) == wanted
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_a_title_is_left_as_it_is(with_ids: bool) -> None:
+    titles = ["(500) Days of Summer", "12. Juli", "M*A*S*H", "*batteries not included", "Gone Fishin'", "- 30 -", "Heat (un"]
+    config = IntentsConfig(with_ids=with_ids)
+    shown = shown_titles(titles, config)
+    known = known_titles(shown, config)
+    for title, asked in zip(titles, shown, strict=True):
+        assert [clean_answer(text, config, known) for text in (asked, f" 3. {asked}\n4. Heat")] == [title, title]
+    assert clean_answer('4. "12. juli"', config, known) == "12. juli" and clean_answer("12. Heat", config, known) == "Heat"
+    assert clean_answer("(500) Days", config) == "(500) Days", "unknown, and no number of a list"
 
 
 def test_brackets_go_from_titles_and_answers_alike() -> None:
