@@ -197,6 +197,20 @@ def test_a_persons_file_answers_questions(config, tmp_path, suffix: str) -> None
     assert unanswered(asked, by_items, IDS) == ""
 
 
+def test_ids_with_spaces_have_another_mark_between_them(config, tmp_path) -> None:
+    ids = [f"item {number}" for number in range(len(TITLES))]
+    lines = catalogue_lines(ids, TITLES, config)
+    asked = Questions.about(samples(), lines, config, "file")
+    rows = questions_frame(asked, ids).assign(text="x")
+    found = read_answers(brought(tmp_path, rows.drop(columns="key"), ".csv"), ids, lines, config)
+    assert found["key"].tolist() == rows["key"].tolist() and " | " not in rows["items"][0]
+    wide = rows.drop(columns="key").assign(items=rows["items"].str.replace("|", " | "))
+    pd.testing.assert_frame_equal(read_answers(brought(tmp_path, wide, ".csv"), ids, lines, config), found)
+    for items, what in {"item 1 item 2": "unknown item 'item 1 item 2'", "item 1|": "no items", "": "no items"}.items():
+        with pytest.raises(DataError, match=f"line 2: {what}"):
+            read_answers(brought(tmp_path, [{"items": items, "view": "long", "text": "x"}], ".csv"), ids, lines, config)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_no_text_is_an_empty_answer_and_no_word_of_ours(config, tmp_path, suffix: str) -> None:
     rows = [{"items": "i0", "view": "long", "text": None}, {"items": "i1", "view": "long", "text": "x"}]
