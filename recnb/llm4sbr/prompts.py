@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import yaml
+from jinja2 import TemplateError
 
+from recnb.errors import RecnbError
 from recnb.llm.continuations import Forks
 from recnb.llm.plain_text import PlainText
 from recnb.llm4sbr.settings import IntentsConfig
@@ -132,7 +134,11 @@ class Prompter:
 
     @classmethod
     def build(cls, tokenizer: Any, titles: Sequence[str], config: IntentsConfig) -> Prompter:
-        """Words, chat template and titles for a tokenizer."""
+        """Words, chat template and titles for a tokenizer.
+
+        Raises:
+            RecnbError: a chat template that does not write what a user says.
+        """
         chat = bool(tokenizer.chat_template)
         before, after = _chat_frame(tokenizer) if chat else ("", "")
         words = WORDS["chat" if chat else "base"]
@@ -177,8 +183,8 @@ class Prompter:
 
     def spoken(self) -> list[np.ndarray]:
         """(N,) token ids of each title as the model would answer with it, up to the end of its line or turn."""
-        chat = self.words is WORDS["chat"]
-        ends = [self.tokenizer.eos_token_id] if chat else _encode(self.tokenizer, "\n").tolist()
+        turn = self.tokenizer.eos_token_id if self.words is WORDS["chat"] else None
+        ends = _encode(self.tokenizer, "\n").tolist() if turn is None else [turn]
         texts = self.plain.encode([f" {title}" for title in self.titles])  # a number or a colon stands before it
         return [np.array([*ids, *ends], np.int64) for ids in texts]
 
@@ -206,11 +212,20 @@ def _encode(tokenizer: Any, text: str) -> np.ndarray:
 
 
 def _chat_frame(tokenizer: Any) -> tuple[str, str]:
-    """What a chat template writes before and behind one user turn."""
+    """What a chat template writes before and behind one user turn.
+
+    Raises:
+        RecnbError: it does not write what a user says, or more than once.
+    """
     mark = "LISTANDQUESTION"
     turn = [{"role": "user", "content": mark}]
-    written = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    before, _, after = written.partition(mark)
+    try:
+        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(mark)
+    except (TemplateError, ValueError) as error:
+        raise RecnbError(
+            f"intents.model: its chat template does not write what a user says, once ({error}): choose another model, "
+            "or take the template out of its tokenizer: without one, a model is asked to go on with a list"
+        ) from None
     return before, after
 
 
