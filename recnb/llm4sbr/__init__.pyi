@@ -43,7 +43,12 @@ from .intents import (
     draw_sessions as draw_sessions,
     input_keys as input_keys,
 )
-from .localise import localised as localised, nearest_cosines as nearest_cosines, nearest_items as nearest_items
+from .localise import (
+    check_catalogue as check_catalogue,
+    localised as localised,
+    nearest_cosines as nearest_cosines,
+    nearest_items as nearest_items,
+)
 from .paper import departures as departures, published_costs as published_costs
 from .prompts import (
     Prompter as Prompter,

@@ -32,6 +32,7 @@ MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
 class LocaliseConfig(SemanticConfig):
     """05_localise: text vectors, and answers replaced by a blend of their nearest items (equations 4 and 5)."""
 
+    encoder: Literal["sentence", "causal-lm"] = Field("sentence", description="sentence encoder, or decoder-only LLM")
     fields: list[TextField] = Field(
         ["title"], min_length=1, description="of an item, embedded apart, then averaged; an answer is read as a title"
     )
