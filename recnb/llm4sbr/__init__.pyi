@@ -9,6 +9,7 @@ from .align import (
 )
 from .cases import (
     answer_kinds as answer_kinds,
+    asked_cases as asked_cases,
     case_record as case_record,
     choose_cases as choose_cases,
     nearest_titles as nearest_titles,

@@ -132,7 +132,7 @@ class EvaluateConfig(Section):
 class CasesConfig(Section):
     """09_case_studies: which sessions to look at."""
 
-    sessions: list[int] = Field([], description="session numbers; empty: drawn")
+    sessions: list[Annotated[int, Field(ge=0)]] = Field([], description="numbers of test sessions; empty: drawn")
     random_sessions: int = Field(4, ge=0, le=100, description="test sessions drawn besides the chosen ones")
     other_intents: str | None = Field(None, description="intents of another model to stand beside: a file, or none")
 

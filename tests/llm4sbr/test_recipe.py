@@ -23,6 +23,7 @@ TOY = ROOT / "params" / "llm4sbr" / "toy.yaml"
         (["align.arms={one: {views: [merged, long]}}"], "views: long, short or both, or merged alone"),
         (["align.arms={one: {source: llm}}"], "align.arms.one: texts of llm are not made where intents.source is retrieval"),
         (["intents.source=llm", "align.arms={one: {views: [merged]}}"], "align.arms.one.views: nobody is asked for merged"),
+        (["cases.sessions=[3, -1]"], r"cases.sessions.* = -1: expected greater than or equal to 0"),
         (["localise.encoder=none"], "localise.encoder = 'none': expected 'sentence' or 'causal-lm'"),
         (["models.baselines=[tiger]"], "models.baselines: expected at least one, and not tiger"),
     ],
