@@ -219,9 +219,14 @@ class LLM4SBR(Recipe):
     def _mixtures_are_of_what_there_is(self) -> Self:
         arms = (MAIN if name == MAIN else f"{MAIN}-{name}" for name in self.align.every_arm)
         there = [*self.models.baselines, self.align.backbone, "rules", "words", *arms, *OTHERS]
-        for name in (part for mixture in self.evaluate.mixtures for part in mixture.split("+")):
-            if name not in there:
-                raise ValueError(f"evaluate.mixtures: {name}: expected one of {', '.join(there)}{nearest(name, there)}")
+        for mixture in self.evaluate.mixtures:
+            members = mixture.split("+")
+            for name in members:
+                if name not in there:
+                    expected = f"expected one of {', '.join(there)}{nearest(name, there)}"
+                    raise ValueError(f"evaluate.mixtures: {name}: {expected}")
+            if len(set(members)) < len(members):
+                raise ValueError(f"evaluate.mixtures: {mixture}: expected each row at most once")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ TOY = ROOT / "params" / "llm4sbr" / "toy.yaml"
         (["evaluate.published=beautty"], "evaluate.published = 'beautty': expected beauty, ml-1m.*nearest: 'beauty'"),
         (["evaluate.published=beauty", "evaluate.cutoffs=[5, 20]"], r"cutoffs = \[5, 20\]: expected 10 among them"),
         (["evaluate.mixtures=[rules+wrods]"], "evaluate.mixtures: wrods: expected one of .*nearest: 'words'"),
+        (["evaluate.mixtures=[rules+words+rules]"], r"evaluate.mixtures: rules\+words\+rules: expected each row at most once"),
         (["align.arms.no long={}"], "align.arms: 'no long': expected a name of letters"),
         (["align.arms={one: {view: [long]}}"], "align.arms.one: unknown key 'view'; nearest: 'views'"),
         (["align.arms={one: {views: [merged, long]}}"], "views: long, short or both, or merged alone"),
