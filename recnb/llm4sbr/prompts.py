@@ -27,8 +27,7 @@ from recnb.style import plain
 if TYPE_CHECKING:
     from recnb.llm.continuations import Forks
 
-WORDS_FILE = Path(__file__).with_name("prompts.yaml")
-WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
+WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8"))
 UNCUT = 1_000_000  # characters
 _QUOTES = " \"'`*_“”‘’«»"
 _ITEM = re.compile(rf"_\d+(?=[{_QUOTES}]*$)")
