@@ -79,6 +79,20 @@ class DataConfig(Section):
         return [Problem(f"its data ({self.source}) is not here and data.download is off", "--set data.download=true")]
 
 
+class SplitConfig(Section):
+    """03_candidates: who is tested, on which item."""
+
+    name: Literal["leave-one-out", "llara-split"] = Field(
+        "leave-one-out", description="every user's last item; or LLaRA's: the last tenth of people, one window each"
+    )
+    holdout: Literal["last", "random"] = Field(
+        "last", description="leave-one-out: which item of a user is kept for the test; random: any, the rest in order"
+    )
+    min_rating: float = Field(0.0, ge=0, description="events rated lower are left out (LLaRA: 3); 0: none is")
+    validation_users: int = Field(0, ge=0, description="validate on this many users, drawn once; 0: all")
+    test_users: int = Field(0, ge=0, description="test on this many users, drawn once; 0: all")
+
+
 class SessionsConfig(Section):
     """03_sessions: how events become sessions, and sessions become samples of three parts."""
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recnb.settings import Positive, Problem, Section, Share
+from recnb.settings import Positive, Problem, Rate, Section, Share
 
 
 class BackboneConfig(Section):
@@ -62,6 +62,67 @@ class AdapterConfig(Section):
     train_embeddings: Literal[True, False, "all"] = Field(
         True, description="token embeddings and head along: true: the catalogue's rows; all: every row (release)"
     )
+
+
+class PromptsConfig(Section):
+    """04_prompts_and_slots: what a prompt that ranks shows."""
+
+    noun: str = Field(
+        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
+    )
+    history: int = Field(10, ge=1, le=200, description="latest items that a prompt shows")
+    title_tokens: int = Field(24, ge=4, le=256, description="a longer title is cut; cut ones are counted and told")
+    brackets: bool = Field(True, description="false: a title is shown without brackets at its end, e.g. a year")
+    candidates: bool = Field(True, description="print the candidates; false: the open prompt")
+    slots: list[Literal["history", "candidates", "user"]] = Field(
+        ["history", "candidates"], description="after which titles a vector stands; user: one for the whole history"
+    )
+
+
+class SlotsConfig(Section):
+    """05_align: the vectors in a prompt: whose table, and how it becomes as wide as the language model."""
+
+    table: Literal["sasrec", "gru4rec", "caser", "din", "text", "random"] = Field(
+        "sasrec", description="item vectors (frozen); text: an SVD of words; random: the control"
+    )
+    projector: Literal["mlp", "linear"] = Field("mlp", description="mlp: Linear, GELU, Linear (LLaRA)")
+    warmup: int = Field(0, ge=0, description="epochs in which the projector alone learns to meet the titles' vectors")
+    scale: Literal["title", "none"] = Field("title", description="title: slots start as long as the tokens of titles")
+
+
+class LossWeights(Section):
+    """06_tune: L = nip L_NIP + tt L_TT + ut L_UT."""
+
+    nip: float = Field(0.85, ge=0, le=100, description="next item prediction: cross-entropy of the answer (1 - rest)")
+    tt: float = Field(0.125, ge=0, le=100, description="target in context against target alone")
+    ut: float = Field(0.025, ge=0, le=100, description="user against target alone")
+
+
+class TuneStage(Section):
+    """06_tune: one stage of a training."""
+
+    prompt: Literal["text", "hybrid", "slots", "curriculum"] = Field(
+        "hybrid", description="titles, titles and vectors, vectors alone, or hybrid with a share that grows from 0 to 1"
+    )
+    examples: Positive = Field(900, description="training examples, each once")
+    weights: LossWeights = LossWeights()
+
+
+class TuneConfig(Section):
+    """06_tune: LoRA and projector on ranking prompts."""
+
+    stages: list[TuneStage] = Field(
+        [TuneStage(prompt="text", examples=600), TuneStage(prompt="hybrid", examples=900)], min_length=1,
+        description="one after the other, the same weights going on",
+    )  # fmt: skip
+    rank: Positive = Field(8, description="of LoRA (LLaRA: 8)")
+    alpha: Positive = Field(32, description="LoRA's scale (LLaRA: 32)")
+    dropout: Share = Field(0.1, description="on LoRA's input (LLaRA: 0.1)")
+    layers: Share = Field(1.0, description="share of the blocks, the last ones, that get LoRA")
+    batch_size: Positive = Field(16, description="examples per step")
+    learning_rate: Rate = Field(4e-4, description="Adam's, after a linear warm-up, cosine to a hundredth")
+    temperature: Rate = Field(0.07, description="tau of both contrastive losses")
+    both_ways: bool = Field(False, description="contrast rows and columns; false: CALRec's one direction")
 
 
 class DecodeConfig(Section):

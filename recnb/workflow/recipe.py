@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # The systems of the house: name -> class. Another package adds its own as entry points of the group `recnb.systems`.
-SYSTEMS = {"eager_llm": "recnb.eager_llm.recipe:EagerLLM", "llm4sbr": "recnb.llm4sbr.recipe:LLM4SBR"}
+SYSTEMS = {
+    "eager_llm": "recnb.eager_llm.recipe:EagerLLM", "llm4sbr": "recnb.llm4sbr.recipe:LLM4SBR",
+    "rsllm": "recnb.rsllm.recipe:RSLLM", "gallery": "recnb.gallery.recipe:Gallery",
+}  # fmt: skip
 DEFAULT = "eager_llm"
 
 

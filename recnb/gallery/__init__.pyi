@@ -1,0 +1,1 @@
+from .recipe import Gallery as Gallery

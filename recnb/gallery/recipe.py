@@ -1,0 +1,61 @@
+"""The gallery's recipe and stages: one harness, many small systems."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from recnb.data.settings import DATA, DataConfig, SplitConfig
+from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
+from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
+from recnb.recommenders.settings import BaselinesConfig
+from recnb.settings import Positive, Recipe, Section, StageSpec
+
+
+class GalleryConfig(Section):
+    """one_table: which systems stand in it."""
+
+    systems: list[str] = Field(
+        ["llmrank", "llamarec", "llmseqsim"], min_length=1, description="files of recnb/gallery, by name"
+    )
+    exports: list[str] = Field([], description="folders of exported models (`recnb export`) that enter the same table")
+    cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
+
+
+_ALL = ("data", "split", "models", "candidates", "llm", "prompts", "slots", "tune", "gallery")
+STAGES: tuple[StageSpec, ...] = (
+    DATA,
+    CANDIDATES,
+    StageSpec(
+        "one_table", _ALL, ("01_data", "03_candidates"), "gallery/one_table",
+        ("metrics.json", "ledger.json", "per_user.parquet"), ("scores_*.npy", "trained"), trains=True,
+    ),
+    StageSpec("chat", _ALL, ("01_data", "03_candidates"), "gallery/chat", ("chat.json",)),
+)  # fmt: skip
+
+
+class Gallery(Recipe):
+    """A recipe of the gallery."""
+
+    system: Literal["gallery"] = Field("gallery", description="whose recipe this is: a wing of recnb")
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    models: BaselinesConfig = BaselinesConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    llm: BackboneConfig = BackboneConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    slots: SlotsConfig = SlotsConfig()
+    tune: TuneConfig = TuneConfig()
+    gallery: GalleryConfig = GalleryConfig()
+
+    stages: ClassVar[tuple[StageSpec, ...]] = STAGES
+    evaluation: ClassVar[str] = "one_table"
+    protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
+    pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics",)
+
+    @property
+    def offline(self) -> bool:
+        """``data.download`` is off."""
+        return not self.data.download

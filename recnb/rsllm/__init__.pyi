@@ -1,0 +1,1 @@
+from .recipe import MAIN as MAIN, RSLLM as RSLLM

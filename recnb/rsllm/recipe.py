@@ -1,0 +1,117 @@
+"""RSLLM's recipe and stages: the sections of the wings it uses, and those that are its own."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from recnb.data.settings import DATA, DataConfig, SplitConfig
+from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
+from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
+from recnb.recommenders.settings import BaselinesConfig
+from recnb.settings import Judged, Positive, Recipe, Section, StageSpec
+
+MAIN = "rsllm"  # the row that the recipe's own settings describe
+
+
+class ArmsConfig(TuneConfig):
+    """06_tune: the model of the recipe, and others beside it."""
+
+    arms: dict[str, dict[str, Any]] = Field(
+        {}, description="further models: a name, and what is different, e.g. {text: {stages: [{prompt: text}]}}"
+    )
+
+    @cached_property
+    def every_arm(self) -> dict[str, TuneConfig]:
+        """The recipe's own training, then the others."""
+        own = {name: getattr(self, name) for name in TuneConfig.model_fields}
+        return {MAIN: TuneConfig(**own)} | {name: TuneConfig(**own | other) for name, other in self.arms.items()}
+
+
+class EvaluateConfig(Section):
+    """07_rank: the readings of one model, and what is believed."""
+
+    readings: list[Literal["likelihood", "constrained", "retrieval", "free"]] = Field(
+        ["likelihood", "constrained", "retrieval", "free"], min_length=1,
+        description="how an answer is read off the model",
+    )  # fmt: skip
+    reduce: Literal["sum", "mean", "contrast"] = Field(
+        "sum", description="likelihood of a title: sum or mean of its tokens; contrast: less that after no history"
+    )
+    free_users: Positive = Field(100, description="users for whom free text is written")
+    cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
+    published: str = Field("", description="key of the published rows beside ours (recnb/rsllm/published.yaml)")
+
+
+class CasesConfig(Section):
+    """08_case_studies: whom to look at."""
+
+    users: list[int] = Field([], description="user numbers; empty: drawn")
+    random_users: int = Field(4, ge=0, le=100, description="test users drawn besides the chosen ones")
+
+
+_LLM = ("data", "split", "llm", "prompts")
+STAGES: tuple[StageSpec, ...] = (
+    DATA,
+    CANDIDATES,
+    StageSpec(
+        "04_prompts_and_slots", (*_LLM, "candidates"), ("01_data", "03_candidates"), "rsllm/04_prompts_and_slots",
+        ("prompts.json",),
+    ),
+    StageSpec(
+        "05_align", (*_LLM, "models", "slots"), ("01_data", "03_candidates", "04_prompts_and_slots"),
+        "rsllm/05_align", ("slots", "align.json"), trains=True,
+    ),
+    StageSpec(
+        "06_tune", (*_LLM, "candidates", "slots", "tune"),
+        ("01_data", "03_candidates", "04_prompts_and_slots", "05_align"), "rsllm/06_tune", ("arms", "tune.json"),
+        trains=True, eases=("tune.batch_size",),
+    ),
+    StageSpec(
+        "07_rank", (*_LLM, "models", "candidates", "slots", "tune", "evaluate"),
+        ("01_data", "03_candidates", "04_prompts_and_slots", "05_align", "06_tune"), "rsllm/07_rank",
+        ("metrics.json", "ledger.json", "per_user.parquet"), ("scores_*.npy",),
+    ),
+    StageSpec(
+        "08_case_studies", (*_LLM, "models", "candidates", "slots", "tune", "evaluate", "cases"),
+        ("01_data", "03_candidates", "04_prompts_and_slots", "05_align", "06_tune", "07_rank"),
+        "rsllm/08_case_studies", ("cases.json",),
+    ),
+)  # fmt: skip
+
+
+class RSLLM(Recipe):
+    """A recipe of RSLLM."""
+
+    system: Literal["rsllm"] = Field("rsllm", description="whose recipe this is: a wing of recnb")
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    models: BaselinesConfig = BaselinesConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    llm: BackboneConfig = BackboneConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    slots: SlotsConfig = SlotsConfig()
+    tune: ArmsConfig = ArmsConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    cases: CasesConfig = CasesConfig()
+
+    stages: ClassVar[tuple[StageSpec, ...]] = STAGES
+    evaluation: ClassVar[str] = "07_rank"
+    judged: ClassVar[dict[str, Judged]] = {}
+    protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
+    pictures: ClassVar[tuple[str, ...]] = (
+        "07_rank-metrics", "04_prompts_and_slots-prompt", "07_rank-places", "03_candidates-interval",
+    )  # fmt: skip
+
+    @property
+    def published(self) -> str:
+        """``evaluate.published``."""
+        return self.evaluate.published
+
+    @property
+    def offline(self) -> bool:
+        """``data.download`` is off."""
+        return not self.data.download
