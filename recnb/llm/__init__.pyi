@@ -22,8 +22,24 @@ from .pretrained import (
     locate as locate,
 )
 from .prior import Prior as Prior
+from .ranking_prompts import (
+    Prompt as Prompt,
+    RankingPrompts as RankingPrompts,
+    Wording as Wording,
+    chat_frame as chat_frame,
+    unique_titles as unique_titles,
+    without_brackets as without_brackets,
+)
 from .score import score_items as score_items, score_tokens as score_tokens
 from .settings import AdapterConfig as AdapterConfig, BackboneConfig as BackboneConfig, DecodeConfig as DecodeConfig
+from .slots import (
+    SlotEmbedding as SlotEmbedding,
+    add_slots as add_slots,
+    load_slots as load_slots,
+    save_slots as save_slots,
+    title_norm as title_norm,
+    words_of as words_of,
+)
 from .text import (
     PLAIN_SENTENCES as PLAIN_SENTENCES,
     comprehension as comprehension,
