@@ -15,6 +15,7 @@ from .beam import (
 )
 from .continuations import Continuations as Continuations, Forks as Forks, continuations as continuations
 from .lora import add_adapter as add_adapter, save_adapter as save_adapter
+from .packed import Told as Told, told_answers as told_answers
 from .plain_text import PlainText as PlainText
 from .pretrained import (
     load_causal_lm as load_causal_lm,
@@ -31,6 +32,16 @@ from .ranking_prompts import (
     without_brackets as without_brackets,
 )
 from .score import score_items as score_items, score_tokens as score_tokens
+from .scoring import (
+    beginnings as beginnings,
+    exact_titles as exact_titles,
+    ground as ground,
+    match_titles as match_titles,
+    pooled_states as pooled_states,
+    score_answers as score_answers,
+    score_words as score_words,
+    write as write,
+)
 from .settings import AdapterConfig as AdapterConfig, BackboneConfig as BackboneConfig, DecodeConfig as DecodeConfig
 from .slots import (
     SlotEmbedding as SlotEmbedding,
