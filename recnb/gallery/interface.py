@@ -6,7 +6,7 @@ the bench, and returns its rows, controls among them. Shown in ``notebooks/galle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from recnb.errors import RecipeError, nearest
 from recnb.llm.ranker import adapt, trained_parameters
-from recnb.llm.ranking_prompts import Words
+from recnb.llm.ranking_prompts import RankingPrompts, Words
 from recnb.llm.settings import LossWeights, TuneStage
 from recnb.llm.training_cases import training_cases
 from recnb.llm.tuning import tune
@@ -24,7 +24,7 @@ from recnb.llm.tuning import tune
 if TYPE_CHECKING:
     from recnb.data.held_out import HeldOut
     from recnb.evaluation.candidates import CandidateSets
-    from recnb.llm.ranking_prompts import Prompt, RankingPrompts
+    from recnb.llm.ranking_prompts import Prompt
     from recnb.llm.settings import BackboneConfig, SlotsConfig, TuneConfig
     from recnb.llm.training_cases import TrainingCases
     from recnb.llm.tuning import Examples
@@ -50,7 +50,8 @@ class Bench:
     """What every system may use. No target of the test lies here.
 
     Attributes:
-        prompts: titles and their token ids, with the words that RSLLM asks in; :meth:`saying` has others.
+        titles: (N,) what items are called.
+        prompts: the same as token ids, with the words that RSLLM asks in; :meth:`saying` has others.
         held: training sequences and validation users; its test part is taken out (:func:`without_test`).
         sets: candidates (U, D, C) of the validation users, with targets.
         models: fitted recommenders by name; ``popularity`` and ``sasrec`` are always among them.
@@ -60,6 +61,7 @@ class Bench:
         seed: of everything drawn.
     """
 
+    titles: Sequence[str]
     prompts: RankingPrompts
     held: HeldOut
     sets: CandidateSets
@@ -74,7 +76,7 @@ class Bench:
     @property
     def n_items(self) -> int:
         """N."""
-        return len(self.prompts.titles)
+        return len(self.titles)
 
     @property
     def text_only(self) -> TuneConfig:
@@ -89,7 +91,8 @@ class Bench:
 
     def saying(self, **words: Any) -> RankingPrompts:
         """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Words`)."""
-        return self.prompts.saying(Words(**words))
+        own = self.prompts
+        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Words(**words))
 
     def cases(self, stage: int, examples: int) -> TrainingCases:
         """What a stage trains on, the same cases for every system: as long and as many as in the test."""
