@@ -26,8 +26,8 @@ def item_loss(model: E4SRec, states: Tensor, targets: Tensor, seen: Tensor) -> T
 
 
 def item_vector_contest(model: E4SRec, windows: Tensor, batch_size: int) -> dict[str, Callable[[], float]]:
-    """Forward, backward and optimizer over all targets of full windows (W, T + 1): in one batch, or each behind a prompt
-    of its own, ``batch_size`` at a time. Contestants return the mean loss."""
+    """Forward, backward and optimizer over all targets of full windows (W, T + 1): in one batch, or each behind a
+    prompt of its own, ``batch_size`` at a time. Contestants return the mean loss."""
     step = step_at_rate_0(model)
     prompts = [part for stop in range(1, windows.shape[1]) for part in windows[:, : stop + 1].split(batch_size)]
     n_targets = sum(map(len, prompts))
@@ -43,8 +43,10 @@ def item_vector_contest(model: E4SRec, windows: Tensor, batch_size: int) -> dict
 
 
 def synthetic_e4srec(causal: Any, n_items: int, length: int, beginning: int, seed: int) -> E4SRec:
-    """E4SRec over random item vectors (N, 64) and an instruction of ``beginning`` random tokens, nothing dropped out."""
+    """E4SRec over random item vectors (N, 64) and an instruction of so many random tokens, nothing dropped out."""
     rng = np.random.default_rng(seed)
-    table, words = rng.standard_normal((n_items, 64), np.float32), rng.integers(1, causal.config.vocab_size, beginning)
-    config = E4srecConfig(dropout=0.0)
-    return E4SRec(n_items, config, length, causal=causal, beginning=words, table=table, body="pretrained")
+    words = rng.integers(1, causal.config.vocab_size, beginning)
+    return E4SRec(
+        n_items, E4srecConfig(dropout=0.0), length, causal=causal, beginning=words, titles=[words], body="pretrained",
+        table=rng.standard_normal((n_items, 64), np.float32),
+    )  # fmt: skip
