@@ -6,8 +6,8 @@ the bench, and returns its rows, controls among them. Shown in ``notebooks/galle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from recnb.errors import RecipeError, nearest
+from recnb.llm.ranker import adapt, trained_parameters
+from recnb.llm.ranking_prompts import RankingPrompts, Words
+from recnb.llm.settings import LossWeights, TuneStage
+from recnb.llm.training_cases import training_cases
+from recnb.llm.tuning import tune
 
 if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
+    from recnb.data.held_out import HeldOut
     from recnb.evaluation.candidates import CandidateSets
-    from recnb.llm.ranking_prompts import Prompt, RankingPrompts
-    from recnb.llm.settings import SlotsConfig, TuneConfig
+    from recnb.llm.ranking_prompts import Prompt
+    from recnb.llm.settings import BackboneConfig, SlotsConfig, TuneConfig
+    from recnb.llm.training_cases import TrainingCases
+    from recnb.llm.tuning import Examples
     from recnb.recommenders.interface import Scorer
 
 Answer = Literal["title", "letter", "yes or no", "order", "vector", "item head", "index"]
@@ -40,36 +47,70 @@ class Learned:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every system may use. Nothing of the test lies here.
+    """What every system may use. No target of the test lies here.
 
     Attributes:
-        prompts: titles, templates and token ids.
-        train: sequences (validation and test items are not in them).
-        histories, sets: (U, T) of the validation users, and their candidates (U, D, C) with targets.
+        titles: (N,) what items are called.
+        prompts: the same as token ids, with the words that RSLLM asks in; :meth:`saying` has others.
+        held: training sequences and validation users; its test part is taken out (:func:`without_test`).
+        sets: candidates (U, D, C) of the validation users, with targets.
         models: fitted recommenders by name; ``popularity`` and ``sasrec`` are always among them.
         load: makes a fresh copy of the language model, in evaluation mode.
-        slots, tune: settings of vectors in prompts, and of training.
+        llm, slots, tune: settings of the model, of vectors in prompts, and of training.
         keep: folder for trainings that may be broken off, and for what they end with.
         seed: of everything drawn.
-        batch_tokens: about how many tokens a model holds at once.
     """
 
+    titles: Sequence[str]
     prompts: RankingPrompts
-    train: Sequences
-    histories: np.ndarray
+    held: HeldOut
     sets: CandidateSets
     models: Mapping[str, Scorer]
     load: Callable[[], Any]
+    llm: BackboneConfig
     slots: SlotsConfig
     tune: TuneConfig
     keep: Path
     seed: int
-    batch_tokens: int = 4096
 
     @property
     def n_items(self) -> int:
         """N."""
-        return len(self.prompts.titles)
+        return len(self.titles)
+
+    @property
+    def text_only(self) -> TuneConfig:
+        """The same training without a vector or a loss that compares: one stage of all examples on titles."""
+        stage = TuneStage(prompt="text", examples=self.examples, weights=LossWeights(nip=1, tt=0, ut=0))
+        return self.tune.model_copy(update={"stages": [stage]})
+
+    @property
+    def examples(self) -> int:
+        """How many the recipe trains on, all stages together."""
+        return sum(stage.examples for stage in self.tune.stages)
+
+    def saying(self, **words: Any) -> RankingPrompts:
+        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Words`)."""
+        own = self.prompts
+        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Words(**words))
+
+    def cases(self, stage: int, examples: int) -> TrainingCases:
+        """What a stage trains on, the same cases for every system: as long and as many as in the test."""
+        length, size = self.held.histories["valid"].shape[1], self.sets.items.shape[2]
+        return training_cases(self.held, examples, length, size, self.seed + 1000 * stage)
+
+    def tuned(self, name: str, config: TuneConfig, examples_of: Examples) -> tuple[Any, Learned]:
+        """A fresh model, tuned; what is there already of a training of this ``name`` is taken up."""
+        model = adapt(self.load(), self.llm, config, self.seed)
+        learned = Learned(trained_parameters(model), sum(stage.examples for stage in config.stages))
+        tune(model, examples_of, config, seed=self.seed, keep=self.keep / name)
+        return model.eval(), learned
+
+
+def without_test(held: HeldOut) -> HeldOut:
+    """What may lie on the bench: nothing says any more who is tested, after what, on which item."""
+    parts = ("users", "histories", "targets")
+    return replace(held, **{name: {k: v for k, v in getattr(held, name).items() if k != "test"} for name in parts})
 
 
 class Ranker(Protocol):
