@@ -38,9 +38,10 @@ class HeldOut:
 
     Attributes:
         train: a row for each user of ``users["train"]``.
-        users: part -> (U,) int32 user numbers; ``valid`` and ``test``: those who are asked.
-        histories: ``valid``, ``test`` -> (U, T) int32, the latest items that are shown, -1 on the left.
-        targets: ``valid``, ``test`` -> (U,) int32, the item that should come out.
+        users: part -> (U,) int32 user numbers; ``valid`` and ``test``: those who are asked; ``choose``: all validation
+            users, by whom recommenders that score thousands in a second choose their settings.
+        histories: ``valid``, ``choose``, ``test`` -> (U, T) int32, the latest items that are shown, -1 on the left.
+        targets: the same -> (U,) int32, the item that should come out.
         owned: (all users, N) bool, everything a user ever has, whatever it was rated: none of it is a wrong answer.
     """
 
@@ -76,6 +77,8 @@ def hold_out(
         held = _by_person(dataset, users, sequences, max_history)
     else:
         held = _by_item(dataset, users, sequences, _held_places(sequences, config.holdout, seed), max_history)
+    by_part: dict[str, Any] = {name: {**getattr(held, name), "choose": getattr(held, name)["valid"]} for name in _BY_PART}
+    held = replace(held, **by_part)
     for number, (part, most) in enumerate({"valid": config.validation_users, "test": config.test_users}.items()):
         held = _drawn(held, part, most, seed + number)
     if empty := [part for part, asked in held.users.items() if not len(asked)]:

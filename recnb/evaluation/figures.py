@@ -87,6 +87,58 @@ def popularity_bias(statistics: pd.DataFrame, targets_head: float) -> Figure:
     return figure
 
 
+# --- candidate sets --------------------------------------------------------------------------------------------------
+
+
+def set_drawn(had: np.ndarray, target: int, sets: np.ndarray, n_items: int) -> Figure:
+    """One user's catalogue as a strip of N squares, and below it what each of D sets (D, C) takes of it."""
+    figure, axis = plt.subplots(figsize=(0.62 * n_items + 2.2, 0.5 * (len(sets) + 1) + 0.9))
+    for item in range(n_items):
+        colour = PALETTE[2] if item == target else "0.75" if item in had else "white"
+        axis.scatter(item, 0, marker="s", s=330, color=colour, edgecolors="0.4")
+        axis.text(item, 0, str(item), ha="center", va="center")
+    for row, items in enumerate(sets, start=1):
+        colours = [PALETTE[2] if item == target else PALETTE[0] for item in items]
+        axis.scatter(items, np.full(len(items), row), marker="s", s=160, color=colours)
+    labels = ["catalogue", *(f"set {row}" for row in range(len(sets)))]
+    axis.set(xticks=[], yticks=range(len(labels)), yticklabels=labels, ylim=(len(sets) + 0.6, -0.7))
+    axis.set_xlabel("green: the target, grey: what the user has, blue: drawn")
+    axis.grid(visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def shares(panels: Mapping[str, pd.DataFrame], chance: float) -> Figure:
+    """Shares with their intervals, a panel each; dashed: what guessing gives.
+
+    ``panels``: label of an axis -> frame with columns mean, low, high, one named row per system, the same in all.
+    """
+    names = list(next(iter(panels.values())).index)
+    size = (max(7.5, 3.9 * len(panels)), 0.42 * len(names) + 1.5)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, sharex=True, squeeze=False)
+    for axis, (label, rows) in zip(axes[0], panels.items(), strict=True):
+        axis.errorbar(rows["mean"], range(len(rows)), xerr=_reach(rows), fmt="o", lw=2.5, color=PALETTE[0])
+        axis.axvline(chance, color="0.4", ls="--")
+        axis.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set_xlim(left=0)
+    figure.tight_layout()
+    return figure
+
+
+def redraws(outcomes: Mapping[str, np.ndarray], xlabel: str) -> Figure:
+    """How far one ranking's metric moves when its sets are drawn again: label -> (R,) outcomes of R redraws."""
+    figure, axis = plt.subplots(figsize=(7, 3.4))
+    everything = np.concatenate(list(outcomes.values()))
+    bins = np.linspace(everything.min(), everything.max() + 1e-9, 31)
+    for number, (label, values) in enumerate(outcomes.items()):
+        axis.hist(values, bins=bins, alpha=0.6, color=PALETTE[number], label=label)
+        axis.axvline(values.mean(), color=PALETTE[number], lw=2)
+    axis.set(xlabel=xlabel, ylabel="redraws")
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(outcomes))
+    figure.tight_layout()
+    return figure
+
+
 def _reach(rows: pd.DataFrame) -> list[pd.Series]:
     """How far an interval goes to both sides of its mean."""
     return [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
