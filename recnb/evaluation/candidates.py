@@ -66,7 +66,8 @@ def draw_candidates(
         items = np.repeat(best[:, None], draws, axis=1)
     else:
         weights = np.ones(owned.shape[1]) if rule == "uniform" else np.asarray(popularity, dtype=np.float64)
-        others = [_best(_keys(owned, targets, weights, _rng(seed, rule, draw)), size - 1, rule) for draw in range(draws)]
+        rngs = [_rng(seed, rule, draw) for draw in range(draws)]
+        others = [_best(_keys(owned, targets, weights, rng), size - 1, rule) for rng in rngs]
         same = np.broadcast_to(targets[:, None, None], (len(targets), draws, 1))
         items = np.concatenate([same, np.stack(others, axis=1)], axis=2)
     shown = [_rng(seed, rule, draw, 1).permuted(items[:, draw], axis=1) for draw in range(draws)]
@@ -83,8 +84,8 @@ def _keys(
 ) -> Iterator[np.ndarray]:
     """Chunks (B, N) whose largest k are k draws without replacement, in proportion to ``weights`` (N,).
 
-    Log weight plus Gumbel noise (Vieira 2014, the Gumbel-top-k trick); -inf for what a user has and for
-    the target.
+    Log weight plus Gumbel noise (Vieira 2014, the Gumbel-top-k trick); -inf for what a user has and for the
+    target.
     """
     with np.errstate(divide="ignore"):
         logits = np.log(weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,17 +108,33 @@ def set_drawn(had: np.ndarray, target: int, sets: np.ndarray, n_items: int) -> F
     return figure
 
 
-def shares(panels: Mapping[str, pd.DataFrame], chance: float) -> Figure:
-    """Shares with their intervals, a panel each; dashed: what guessing gives.
+def few_people(hits: int, low: float, high: float, people: int) -> Figure:
+    """Everybody who was asked as a dot: ``hits`` of them right, and how many the ends ``low`` and ``high`` (shares) of
+    an interval would be."""
+    place, ends = np.arange(people), (round(low * people), round(high * people))
+    colours = np.array(["0.88"] * people, dtype=object)
+    colours[: ends[1]], colours[: ends[0]] = "#56b4e9", "#0173b2"
+    figure, axis = plt.subplots(figsize=(7, 2.1))
+    axis.scatter(place // 5, place % 5, s=110, color=list(colours))
+    axis.scatter((hits - 1) // 5, (hits - 1) % 5, s=230, facecolors="none", edgecolors="black", linewidths=1.8)
+    axis.set(xticks=[], yticks=[], ylim=(4.7, -0.7))
+    axis.set_xlabel(f"ring: {hits} of {people} right; dark: {ends[0]}, dark and light: {ends[1]}, the interval's ends")
+    axis.grid(visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def shares(panels: Mapping[str, pd.DataFrame], chance: Sequence[float]) -> Figure:
+    """Shares with their intervals, a panel each; dashed: what guessing gives there.
 
     ``panels``: label of an axis -> frame with columns mean, low, high, one named row per system, the same in all.
     """
     names = list(next(iter(panels.values())).index)
     size = (max(7.5, 3.9 * len(panels)), 0.42 * len(names) + 1.5)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, sharex=True, squeeze=False)
-    for axis, (label, rows) in zip(axes[0], panels.items(), strict=True):
+    for axis, (label, rows), guess in zip(axes[0], panels.items(), chance, strict=True):
         axis.errorbar(rows["mean"], range(len(rows)), xerr=_reach(rows), fmt="o", lw=2.5, color=PALETTE[0])
-        axis.axvline(chance, color="0.4", ls="--")
+        axis.axvline(guess, color="0.4", ls="--")
         axis.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     axes[0, 0].set_xlim(left=0)
     figure.tight_layout()
@@ -129,9 +145,9 @@ def redraws(outcomes: Mapping[str, np.ndarray], xlabel: str) -> Figure:
     """How far one ranking's metric moves when its sets are drawn again: label -> (R,) outcomes of R redraws."""
     figure, axis = plt.subplots(figsize=(7, 3.4))
     everything = np.concatenate(list(outcomes.values()))
-    bins = np.linspace(everything.min(), everything.max() + 1e-9, 31)
+    bins = np.linspace(everything.min(), everything.max() + 1e-9, 16)
     for number, (label, values) in enumerate(outcomes.items()):
-        axis.hist(values, bins=bins, alpha=0.6, color=PALETTE[number], label=label)
+        axis.hist(values, bins=list(bins), alpha=0.6, color=PALETTE[number], label=label)
         axis.axvline(values.mean(), color=PALETTE[number], lw=2)
     axis.set(xlabel=xlabel, ylabel="redraws")
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(outcomes))

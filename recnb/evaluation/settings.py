@@ -13,7 +13,8 @@ Rule = Literal["uniform", "popularity", "retrieved"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 CANDIDATES = StageSpec(
     "03_candidates", ("data", "split", "models", "candidates"), ("01_data",), "rsllm/03_candidates",
-    ("cases", "candidates.json", "models"), ("candidates_*.npy", "ratings.npy"), trains=True, eases=("data.max_history",),
+    ("cases", "candidates.json", "models"), ("candidates_*.npy", "ratings.npy"), trains=True,
+    eases=("data.max_history",),
 )  # fmt: skip
 
 
