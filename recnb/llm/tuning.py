@@ -196,8 +196,8 @@ class _Stage:
         groups = [{"params": self.weights}, {"params": self.projector, "weight_decay": DECAY}]
         if not self.weights and (self.stage.prompt == "text" or not self.projector):
             raise RecipeError(
-                f"tune.stages[{number}]: nothing to train: with tune.layers 0 the language model stays as it is, and a "
-                f"prompt of kind {self.stage.prompt} asks no projector here; expected layers above 0, or hybrid or slots"
+                f"tune.stages[{number}]: nothing to train: tune.layers 0 leaves the language model as it is, and no "
+                f"projector is trained on prompt: {self.stage.prompt}; expected layers above 0, or hybrid or slots"
             )
         self.optimizer = torch.optim.Adam([group for group in groups if group["params"]], config.learning_rate)
 
@@ -249,9 +249,9 @@ class _Stage:
         return {"stage": self.number + 1, "step": step + 1, "hybrid": float(kind != "text"), **told}
 
     def _descend(self, step: int, loss: Any) -> None:
-        if not bool(torch.isfinite(loss.detach())):
+        if not math.isfinite(value := float(loss.detach())):
             raise RecnbError(
-                f"stage {self.number + 1}, step {step + 1}: the loss is {float(loss)}; lower tune.learning_rate "
+                f"stage {self.number + 1}, step {step + 1}: the loss is {value}; lower tune.learning_rate "
                 f"({self.config.learning_rate})"
             )
         for group in self.optimizer.param_groups:
