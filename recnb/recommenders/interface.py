@@ -105,3 +105,10 @@ def tied_ranks(
     rows = [slice(start, start + users) for start in range(0, len(histories), users)]
     best, worst = zip(*(rank_bounds(baseline.scores(histories[r]), targets[r]) for r in rows), strict=True)
     return np.concatenate(best), np.concatenate(worst)
+
+
+def scores_among(baseline: Scorer, histories: np.ndarray, items: np.ndarray, users: int = 1024) -> np.ndarray:
+    """(U, D, C) a baseline's scores of candidates (U, D, C) alone, ``users`` at a time: (U, N) is never held at once."""
+    rows = [slice(start, start + users) for start in range(0, len(histories), users)]
+    parts = [np.take_along_axis(np.asarray(baseline.scores(histories[r]))[:, None], items[r], axis=2) for r in rows]
+    return np.concatenate(parts)
