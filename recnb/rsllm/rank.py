@@ -15,12 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recnb.errors import ArtifactError
 from recnb.index.trie import Trie
 from recnb.llm.beam import recommend
 from recnb.llm.ranker import load_ranker
 from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
-from recnb.llm.scoring import ground, match_titles, pooled_states, score_answers, write
+from recnb.llm.scoring import match_titles, pooled_states, score_answers, write
 from recnb.llm.settings import BackboneConfig, DecodeConfig, TuneConfig
+from recnb.llm.slots import words_of
 
 Reduce = Literal["sum", "mean", "contrast"]
 Change = Callable[[Prompt], np.ndarray]  # a prompt -> the ids that are read in its place
@@ -120,7 +122,9 @@ class Reader:
 
     def retrieval(self, histories: np.ndarray) -> NDArray[np.float32]:
         """(U, N) cosine of user and title: what L_UT trains. One prefill a user, whatever N."""
-        return ground(self.users(histories), self.titles)
+        users, titles = (part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12)
+                         for part in (self.users(histories), self.titles))  # fmt: skip
+        return users @ titles.T
 
     def open_lists(self, histories: np.ndarray, width: int) -> NDArray[np.int64]:
         """(U, W) the best titles of the whole catalogue behind the open prompt: beam search in the trie of all titles.
@@ -151,5 +155,11 @@ def open_reader(llm: BackboneConfig, folder: Path, config: TuneConfig, prompts: 
 
     Args:
         folder: ``arms/<name>``; config: how it was trained.
+
+    Raises:
+        ArtifactError: it lies not there, was tuned on another backbone, or has another number of rows than the prompts.
     """
-    return Reader(load_ranker(llm, folder, device), prompts, kind_of(config))
+    model = load_ranker(llm, folder, device)
+    if (rows := len(words_of(model).weight)) != prompts.rows:
+        raise ArtifactError(f"{folder}: a table of {rows:,} rows, and prompts of {prompts.rows:,}: tune it again")
+    return Reader(model, prompts, kind_of(config))

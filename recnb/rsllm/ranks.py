@@ -13,6 +13,7 @@ from recnb.artifacts import Artifacts
 from recnb.data.held_out import read_held_out
 from recnb.data.schema import item_text, read_dataset
 from recnb.evaluation.candidates import CandidateSets, ranks_of
+from recnb.llm.ranking_prompts import prompts_for
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import scores_among
 from recnb.rsllm.rank import open_reader
@@ -32,9 +33,8 @@ def model_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) ->
         (U,) int64 from 0; a tie takes the lower place.
     """
     histories, sets = _asked(stage, users)
-    reader = open_reader(
-        recipe.llm, stage.path("06_tune", "arms") / MAIN, recipe.tune, prompts_of(stage), stage.runtime.device
-    )
+    prompts = prompts_for(recipe.llm, read_dataset(stage).items["title"].tolist(), recipe.prompts)
+    reader = open_reader(recipe.llm, stage.path("06_tune", "arms") / MAIN, recipe.tune, prompts, stage.runtime.device)
     return _lower(ranks_of(reader.likelihood(histories, sets.items, recipe.evaluate.reduce), sets))
 
 

@@ -41,7 +41,7 @@ class EvaluateConfig(Section):
         "sum", description="likelihood of a title: sum or mean of its tokens; contrast: less that after no history"
     )
     close_users: Positive = Field(
-        100, description="test users looked at closely: constrained and free text, all titles, lists turned round, checks"
+        100, description="test users looked at closely: written answers, all titles, lists turned round, checks"
     )
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
