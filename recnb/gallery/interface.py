@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recnb.recommenders.interface import Scorer
 
 Answer = Literal["title", "letter", "yes or no", "order", "vector", "item head", "index"]
-_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports"}  # files that are no system
+_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports", "chat"}  # no rows
 SYSTEMS: tuple[str, ...] = tuple(
     sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in _OWN)
 )
@@ -109,8 +109,11 @@ class Bench:
 
 def without_test(held: HeldOut) -> HeldOut:
     """What may lie on the bench: nothing says any more who is tested, after what, on which item."""
-    parts = ("users", "histories", "targets")
-    return replace(held, **{name: {k: v for k, v in getattr(held, name).items() if k != "test"} for name in parts})
+    users, histories, targets = (
+        {part: found for part, found in each.items() if part != "test"}
+        for each in (held.users, held.histories, held.targets)
+    )
+    return replace(held, users=users, histories=histories, targets=targets)
 
 
 class Ranker(Protocol):
