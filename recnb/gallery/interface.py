@@ -16,7 +16,7 @@ import numpy as np
 
 from recnb.errors import RecipeError, nearest
 from recnb.llm.ranker import adapt, trained_parameters
-from recnb.llm.ranking_prompts import RankingPrompts, Words
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.settings import LossWeights, TuneStage
 from recnb.llm.training_cases import training_cases
 from recnb.llm.tuning import tune
@@ -90,9 +90,9 @@ class Bench:
         return sum(stage.examples for stage in self.tune.stages)
 
     def saying(self, **words: Any) -> RankingPrompts:
-        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Words`)."""
+        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Wording`)."""
         own = self.prompts
-        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Words(**words))
+        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Wording(**words))
 
     def cases(self, stage: int, examples: int) -> TrainingCases:
         """What a stage trains on, the same cases for every system: as long and as many as in the test."""
