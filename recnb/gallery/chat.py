@@ -48,13 +48,13 @@ class Reply:
 
 def request_prompt(prompts: RankingPrompts, history: np.ndarray, items: np.ndarray, request: str) -> Prompt:
     """History (T,), list (C,), and what is asked for, if anything is; spans as everywhere, and ``request``."""
-    head, listed = (prompts.said(f"{words}\n") for words in (prompts.words.head, prompts.words.listed))
+    head, listed = (prompts.said(f"{words}\n") for words in (prompts.wording.head, prompts.wording.listed))
     parts = [("", head), ("history", prompts.history(history, "text"))]
     parts += [("", listed), ("candidates", prompts.lines(items, "text", "candidates"))]
     if request:
         said = np.array(prompts.plain.encode([f" {plain(request, MOST)}"])[0], np.int64)
         parts += [("question", prompts.said("The visitor asks for:")), ("request", said), ("", prompts.newline)]
-    return prompts.join([*parts, ("question", prompts.said(prompts.words.question))])
+    return prompts.join([*parts, ("question", prompts.said(prompts.wording.question))])
 
 
 def chat(

@@ -44,7 +44,7 @@ class LLMRank:
     def prompt(self, history: np.ndarray, candidates: np.ndarray) -> Prompt:
         """The list behind the history; the latest item in the question, and ``held_back`` from the history or not."""
         shown = history[: len(history) - self.held_back]
-        latest = int(history[-1]) if "{item}" in self.prompts.words.question else None
+        latest = int(history[-1]) if "{item}" in self.prompts.wording.question else None
         return self.prompts.build(shown, candidates, item=latest)
 
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
