@@ -129,7 +129,7 @@ def intervals(each: Mapping[str, Outcomes], resamples: int, seed: int) -> pd.Dat
 def differences(
     each: Mapping[str, Outcomes], against: str, metric: str, rules: Iterable[str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Every other row minus ``against``, users paired: system, rule, diff, low, high, p; best by the last rule first."""
+    """Every other row minus ``against``, users paired: system, rule, diff, low, high, p; sorted by the last rule."""
     bar, rules = each[against], list(rules)
     rows = [
         {"system": name, "rule": rule, **paired_bootstrap(own[rule][metric], bar[rule][metric], resamples, seed)}
