@@ -1,5 +1,11 @@
 from . import figures as figures
 from .files import read_items as read_items
+from .held_out import (
+    HeldOut as HeldOut,
+    hold_out as hold_out,
+    read_held_out as read_held_out,
+    write_held_out as write_held_out,
+)
 from .locate import source_files as source_files
 from .prepare import k_core_mask as k_core_mask
 from .schema import (
@@ -22,7 +28,7 @@ from .sessions import (
     samples_of as samples_of,
     write_sessions as write_sessions,
 )
-from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig
+from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig, SplitConfig as SplitConfig
 from .sources import load_dataset as load_dataset
 from .split import (
     Validation as Validation,

@@ -15,6 +15,7 @@ from .beam import (
 )
 from .continuations import Continuations as Continuations, Forks as Forks, continuations as continuations
 from .lora import add_adapter as add_adapter, save_adapter as save_adapter
+from .packed import Told as Told, told_answers as told_answers
 from .plain_text import PlainText as PlainText
 from .pretrained import (
     load_causal_lm as load_causal_lm,
@@ -22,8 +23,34 @@ from .pretrained import (
     locate as locate,
 )
 from .prior import Prior as Prior
+from .ranking_prompts import (
+    Prompt as Prompt,
+    RankingPrompts as RankingPrompts,
+    Wording as Wording,
+    chat_frame as chat_frame,
+    unique_titles as unique_titles,
+    without_brackets as without_brackets,
+)
 from .score import score_items as score_items, score_tokens as score_tokens
+from .scoring import (
+    beginnings as beginnings,
+    exact_titles as exact_titles,
+    ground as ground,
+    match_titles as match_titles,
+    pooled_states as pooled_states,
+    score_answers as score_answers,
+    score_words as score_words,
+    write as write,
+)
 from .settings import AdapterConfig as AdapterConfig, BackboneConfig as BackboneConfig, DecodeConfig as DecodeConfig
+from .slots import (
+    SlotEmbedding as SlotEmbedding,
+    add_slots as add_slots,
+    load_slots as load_slots,
+    save_slots as save_slots,
+    title_norm as title_norm,
+    words_of as words_of,
+)
 from .text import (
     PLAIN_SENTENCES as PLAIN_SENTENCES,
     comprehension as comprehension,
