@@ -17,7 +17,7 @@ import numpy as np
 from recnb.errors import RecipeError, nearest
 from recnb.gallery.recipe import GalleryConfig
 from recnb.llm.ranker import adapt, trained_parameters
-from recnb.llm.ranking_prompts import RankingPrompts, Words
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.settings import LossWeights, TuneStage
 from recnb.llm.slots import add_slots
 from recnb.llm.training_cases import training_cases
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from recnb.recommenders.interface import Scorer
 
 Answer = Literal["title", "letter", "yes or no", "order", "vector", "item head", "index"]
-_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports"}  # files that are no system
+_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports", "chat"}  # no rows
 SYSTEMS: tuple[str, ...] = tuple(
     sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in _OWN)
 )
@@ -98,9 +98,9 @@ class Bench:
         return sum(stage.examples for stage in self.tune.stages)
 
     def saying(self, **words: Any) -> RankingPrompts:
-        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Words`)."""
+        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Wording`)."""
         own = self.prompts
-        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Words(**words))
+        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Wording(**words))
 
     def cases(self, stage: int, examples: int) -> TrainingCases:
         """What a stage trains on, the same cases for every system: as long and as many as in the test."""
@@ -122,8 +122,11 @@ class Bench:
 
 def without_test(held: HeldOut) -> HeldOut:
     """What may lie on the bench: nothing says any more who is tested, after what, on which item."""
-    parts = ("users", "histories", "targets")
-    return replace(held, **{name: {k: v for k, v in getattr(held, name).items() if k != "test"} for name in parts})
+    users, histories, targets = (
+        {part: found for part, found in each.items() if part != "test"}
+        for each in (held.users, held.histories, held.targets)
+    )
+    return replace(held, users=users, histories=histories, targets=targets)
 
 
 class Ranker(Protocol):
