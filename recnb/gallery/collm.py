@@ -17,7 +17,7 @@ from recnb.gallery.interface import Bench, Learned, Ranker
 from recnb.gallery.llara import vectors_of_others
 from recnb.gallery.tallrec import QUESTION, TALLRec, questions, tuned
 from recnb.llm.ranker import trained_parameters
-from recnb.llm.ranking_prompts import RankingPrompts, Words
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.slots import SlotEmbedding, add_slots
 from recnb.llm.tuning import Example, tune
 from recnb.recommenders.sasrec import SASRec
@@ -52,7 +52,7 @@ def rankers(bench: Bench) -> list[Ranker]:
     """CoLLM, and the same model with the vectors of other items."""
     own, cases, sasrec = bench.prompts, bench.cases(0, bench.examples), cast(SASRec, bench.models["sasrec"])
     config = own.config.model_copy(update={"slots": ["user"]})  # and at the item that is asked about
-    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Words(open=QUESTION))
+    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Wording(open=QUESTION))
 
     def examples_of(stage: int, kind: Kind) -> list[Example]:
         return questions(prompts, cases, bench.examples, kind)

@@ -74,7 +74,7 @@ def rankers(bench: Bench) -> list[Similar]:
     length = asked[0].shape[1]
     latest = held.train.pad(config.windows * length + 1 if config.windows else int(held.train.lengths.max()))
     train = Sequences(np.append(0, (latest >= 0).sum(1).cumsum()), latest[latest >= 0])
-    words = np.concatenate([prompts.lead, prompts.said(f"{prompts.before}{prompts.words.head}\n")])
+    words = np.concatenate([prompts.lead, prompts.said(f"{prompts.before}{prompts.wording.head}\n")])
     rows, given = [], {"beginning": words, "table": sasrec.item_table(), "titles": prompts.title_ids}
     for body in config.bodies:
         made: Any = partial(E4SRec, causal=bench.load(), body=body, **given)

@@ -24,7 +24,7 @@ def rankers(bench: Bench) -> list[Ranker]:
         return [Example(bench.prompts.build(history), bench.prompts.answers[item], item) for history, item in rows]
 
     before = title_vectors(bench.load(), bench.prompts)
-    model, learned = bench.tuned("open", bench.text_only, examples_of)
+    model, learned = bench.tuned("bigrec", bench.text_only, examples_of)  # whose training is the same: done once
     after, decay = title_vectors(model, bench.prompts), DECAYS["llmseqsim"]
     return [
         Similar("llm2rec/before", VectorSimilarity(before - before.mean(0), decay)),
