@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,8 @@ import pandas as pd
 from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_of
 from recnb.evaluation.intervals import mean_interval, paired_bootstrap
 from recnb.evaluation.metrics import expected_per_user, rank_bounds
-from recnb.gallery.interface import Answer, Bench, Learned, Ranker, Retriever, of_candidates, without_test
+from recnb.gallery.cost import Cost, costed
+from recnb.gallery.interface import Answer, Bench, Ranker, Retriever, of_candidates, without_test
 from recnb.gallery.llmseqsim import Similar
 from recnb.llm.backbone import build_tokenizer
 from recnb.llm.ranker import open_backbone
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from recnb.gallery.recipe import Gallery
     from recnb.recommenders.interface import Scorer
 
-WHOLE = "whole catalogue"
+WHOLE = "catalogue"
 Outcomes = dict[str, dict[str, np.ndarray]]  # rule or WHOLE -> metric -> (U,)
 
 
@@ -50,18 +50,17 @@ class Entry:
     """What a row answered.
 
     Attributes:
-        name, answer, learned: of the row.
+        name, answer: of the row.
         scores: rule -> (U, D, C).
         whole: (U, N) of the catalogue; None: the row only scores candidates.
-        seconds: of its answers, a user, all sets of all rules together.
+        cost: of its answers, a user, all sets of all rules together.
     """
 
     name: str
     answer: Answer
-    learned: Learned
     scores: dict[str, np.ndarray]
     whole: np.ndarray | None
-    seconds: float
+    cost: Cost
 
 
 def lay_bench(
@@ -92,13 +91,13 @@ def plain_rows(models: Mapping[str, Scorer], n_items: int, seed: int) -> list[Ra
 
 def ask(row: Ranker, histories: np.ndarray, sets: Mapping[str, CandidateSets]) -> Entry:
     """Let a row score all sets (rule -> sets) after histories (U, T); a retriever scores the catalogue, once."""
-    start, whole = perf_counter(), None
+    users, whole = len(histories), None
     if isinstance(row, Retriever):
-        whole = np.asarray(row.catalogue(histories))
+        whole, cost = costed(row, lambda: np.asarray(row.catalogue(histories)), users)
         scores = {rule: of_candidates(whole, each.items) for rule, each in sets.items()}
     else:
-        scores = {rule: row.scores(histories, each.items) for rule, each in sets.items()}
-    return Entry(row.name, row.answer, row.learned, scores, whole, (perf_counter() - start) / len(histories))
+        scores, cost = costed(row, lambda: {r: row.scores(histories, one.items) for r, one in sets.items()}, users)
+    return Entry(row.name, row.answer, scores, whole, cost)
 
 
 def outcomes(entry: Entry, sets: Mapping[str, CandidateSets], cutoffs: Sequence[int]) -> Outcomes:
