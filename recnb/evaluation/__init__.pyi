@@ -1,4 +1,11 @@
 from . import figures as figures
+from .candidate_file import read_candidates as read_candidates
+from .candidates import (
+    CandidateSets as CandidateSets,
+    candidate_metrics as candidate_metrics,
+    draw_candidates as draw_candidates,
+    ranks_of as ranks_of,
+)
 from .intervals import (
     UNKNOWN as UNKNOWN,
     Spread as Spread,

@@ -9,8 +9,29 @@ from pydantic import Field
 from recnb.data.settings import DATA, DataConfig, SplitConfig
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
-from recnb.recommenders.settings import BaselinesConfig
-from recnb.settings import Positive, Recipe, Section, StageSpec
+from recnb.recommenders.settings import BaselinesConfig, SequentialConfig
+from recnb.settings import Positive, Rate, Recipe, Section, Share, StageSpec
+
+Body = Literal["pretrained", "frozen", "random", "none"]
+
+
+class E4srecConfig(SequentialConfig):
+    """one_table: E4SRec; its width is that of SASRec's table."""
+
+    dropout: Share = Field(0.1, description="on slots and LoRA's input")
+    epochs: Positive = Field(3, description="at most; early stopping decides (release: 3)")
+    batch_size: Positive = Field(16, description="windows of T items per step")
+    learning_rate: Rate = Field(1e-3, description="AdamW's (release: 3e-4, for a body of 70B weights)")
+    repeat_bias: bool = Field(True, description="learn one number that is added to the scores of items in the window")
+    rank: Positive = Field(16, description="of LoRA, on the MLP's projections (release: 16)")
+    alpha: Positive = Field(16, description="LoRA's scale (release: 16)")
+    windows: int = Field(
+        1, ge=0, description="latest windows of T items that each person's training sequence gives; 0: all of it"
+    )
+    bodies: list[Body] = Field(
+        ["pretrained", "random", "none"], min_length=1,
+        description="what reads the vectors: the model; without LoRA; its weights drawn anew; nothing at all",
+    )  # fmt: skip
 
 
 class GalleryConfig(Section):
@@ -20,6 +41,7 @@ class GalleryConfig(Section):
         ["llmrank", "llamarec", "llmseqsim"], min_length=1, description="files of recnb/gallery, by name"
     )
     exports: list[str] = Field([], description="folders of exported models (`recnb export`) that enter the same table")
+    e4srec: E4srecConfig = E4srecConfig()
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
 

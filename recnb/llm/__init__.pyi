@@ -23,6 +23,15 @@ from .pretrained import (
     locate as locate,
 )
 from .prior import Prior as Prior
+from .ranking_prompts import (
+    Prompt as Prompt,
+    RankingPrompts as RankingPrompts,
+    Wording as Wording,
+    chat_frame as chat_frame,
+    prompts_for as prompts_for,
+    unique_titles as unique_titles,
+    without_brackets as without_brackets,
+)
 from .score import score_items as score_items, score_tokens as score_tokens
 from .scoring import (
     beginnings as beginnings,
@@ -35,6 +44,14 @@ from .scoring import (
     write as write,
 )
 from .settings import AdapterConfig as AdapterConfig, BackboneConfig as BackboneConfig, DecodeConfig as DecodeConfig
+from .slots import (
+    SlotEmbedding as SlotEmbedding,
+    add_slots as add_slots,
+    load_slots as load_slots,
+    save_slots as save_slots,
+    title_norm as title_norm,
+    words_of as words_of,
+)
 from .text import (
     PLAIN_SENTENCES as PLAIN_SENTENCES,
     comprehension as comprehension,
