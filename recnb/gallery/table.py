@@ -80,7 +80,9 @@ def lay_bench(
     prompts = RankingPrompts(tokenizer, titles, rows, recipe.prompts)
     sets = CandidateSets(valid, held.targets["valid"], "uniform")
     settings = recipe.llm, recipe.slots, recipe.tune
-    return Bench(titles, prompts, without_test(held), sets, models, load, *settings, keep, recipe.seed)
+    return Bench(
+        titles, prompts, without_test(held), sets, models, load, *settings, keep, recipe.seed, recipe.gallery
+    )
 
 
 def plain_rows(models: Mapping[str, Scorer], n_items: int, seed: int) -> list[Ranker]:
