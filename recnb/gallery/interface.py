@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from recnb.llm.tuning import Examples
     from recnb.recommenders.interface import Scorer
 
-Answer = Literal["title", "letter", "yes or no", "order", "vector", "item head", "index"]
+Answer = Literal["title", "letter", "yes or no", "vector", "item head", "index", "no language model"]
 _OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports", "chat"}  # no rows
 SYSTEMS: tuple[str, ...] = tuple(
     sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in _OWN)

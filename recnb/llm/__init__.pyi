@@ -28,6 +28,7 @@ from .ranking_prompts import (
     RankingPrompts as RankingPrompts,
     Wording as Wording,
     chat_frame as chat_frame,
+    prompts_for as prompts_for,
     unique_titles as unique_titles,
     without_brackets as without_brackets,
 )

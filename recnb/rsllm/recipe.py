@@ -40,7 +40,9 @@ class EvaluateConfig(Section):
     reduce: Literal["sum", "mean", "contrast"] = Field(
         "sum", description="likelihood of a title: sum or mean of its tokens; contrast: less that after no history"
     )
-    free_users: Positive = Field(100, description="users for whom free text is written")
+    close_users: Positive = Field(
+        100, description="test users looked at closely: written answers, all titles, lists turned round, checks"
+    )
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
     published: str = Field("", description="key of the published rows beside ours (recnb/rsllm/published.yaml)")

@@ -245,6 +245,8 @@ def test_din_weighs_each_item_of_the_history_for_each_candidate() -> None:
     """The slow twin: one pair at a time."""
     model = untrained("din")
     history, table = [1, 2, 3, 3, 6], model.items.weight.detach()[:N]
+    torch.nn.init.normal_(model.key.weight)
+    torch.nn.init.normal_(model.query.weight)
     with torch.no_grad():
         scores = model.scores(np.array([[-1] * 3 + history]))[0]
         for item in range(N):
