@@ -1,3 +1,4 @@
+from .answer_tree import AnswerTree as AnswerTree
 from .backbone import (
     build_backbone as build_backbone,
     build_tokenizer as build_tokenizer,
