@@ -4,6 +4,7 @@ from .held_out import (
     HeldOut as HeldOut,
     hold_out as hold_out,
     read_held_out as read_held_out,
+    read_windows as read_windows,
     write_held_out as write_held_out,
 )
 from .locate import source_files as source_files
@@ -29,7 +30,7 @@ from .sessions import (
     write_sessions as write_sessions,
 )
 from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig, SplitConfig as SplitConfig
-from .sources import load_dataset as load_dataset
+from .sources import load_dataset as load_dataset, load_ratings as load_ratings
 from .split import (
     Validation as Validation,
     histories as histories,

@@ -6,23 +6,28 @@ in the order in which they came. Shown in ``rsllm/03_candidates``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from recnb.artifacts import read_artifact, write_artifact
+from recnb.data.files import read_files
+from recnb.data.locate import source_files
+from recnb.data.prepare import build_dataset
 from recnb.data.schema import SHORTEST, Dataset, Sequences
+from recnb.data.tables import read_csv
 from recnb.errors import DataError
 
 if TYPE_CHECKING:
     from recnb.data.settings import SplitConfig
 
 Part = Literal["train", "valid", "test"]
+_PARTS: tuple[Part, ...] = get_args(Part)
 _BY_PART = ("users", "histories", "targets")
 _ARRAYS = "held_out.safetensors"
 
@@ -33,9 +38,10 @@ class HeldOut:
 
     Attributes:
         train: a row for each user of ``users["train"]``.
-        users: part -> (U,) int32 user numbers; ``valid`` and ``test``: those who are asked.
-        histories: ``valid``, ``test`` -> (U, T) int32, the latest items that are shown, -1 on the left.
-        targets: ``valid``, ``test`` -> (U,) int32, the item that should come out.
+        users: part -> (U,) int32 user numbers; ``valid`` and ``test``: those who are asked; ``choose``: all validation
+            users, by whom recommenders that score thousands in a second choose their settings.
+        histories: ``valid``, ``choose``, ``test`` -> (U, T) int32, the latest items that are shown, -1 on the left.
+        targets: the same -> (U,) int32, the item that should come out.
         owned: (all users, N) bool, everything a user ever has, whatever it was rated: none of it is a wrong answer.
     """
 
@@ -60,10 +66,10 @@ def hold_out(
     Args:
         max_history: T.
         seed: draws the users who are asked where ``config`` wants fewer than all, and random held-out items.
-        ratings: (n,) of the events, for ``config.min_rating``.
+        ratings: (n,) of the events (:func:`recnb.data.sources.load_ratings`), for ``config.min_rating``.
 
     Raises:
-        DataError: ratings are asked for and there are none, times are asked for and there are none, or a part is empty.
+        DataError: the split needs ratings or times and there are none, or a part is empty.
     """
     kept = _rated(dataset, config.min_rating, ratings)
     users, sequences = _long_enough(dataset, kept)
@@ -71,6 +77,7 @@ def hold_out(
         held = _by_person(dataset, users, sequences, max_history)
     else:
         held = _by_item(dataset, users, sequences, _held_places(sequences, config.holdout, seed), max_history)
+    held = _with(held, "choose", lambda arrays: arrays["valid"])
     for number, (part, most) in enumerate({"valid": config.validation_users, "test": config.test_users}.items()):
         held = _drawn(held, part, most, seed + number)
     if empty := [part for part, asked in held.users.items() if not len(asked)]:
@@ -83,8 +90,7 @@ def _rated(dataset: Dataset, least: float, ratings: NDArray[np.float32] | None) 
     if not least:
         return np.ones(dataset.n_interactions, dtype=bool)
     if ratings is None:
-        said = "expected data.ratings: true, or split.min_rating: 0"
-        raise DataError(f"{dataset.name}: split.min_rating = {least:g}, and its ratings were not kept; {said}")
+        raise DataError(f"{dataset.name} has no ratings: expected split.min_rating: 0, found {least:g}")
     return ratings >= least
 
 
@@ -114,7 +120,7 @@ def _by_item(
     train, but_one = _without(sequences, np.concatenate([test, valid])), _without(sequences, test)
     return HeldOut(
         train,
-        dict.fromkeys(("train", "valid", "test"), users.astype(np.int32)),
+        dict.fromkeys(_PARTS, users.astype(np.int32)),
         {"valid": train.pad(length), "test": but_one.pad(length)},
         {"valid": sequences.items[valid], "test": sequences.items[test]},
         _owned(dataset),
@@ -140,7 +146,7 @@ def _by_person(dataset: Dataset, users: NDArray[np.int64], sequences: Sequences,
         raise DataError(f"{dataset.name} has an order of events and no times: llara-split orders people by their first")
     arrival = np.argsort(dataset.times[dataset.offsets[:-1]][users], kind="stable")
     first, second = int(0.8 * len(users)), int(0.8 * len(users)) + int(0.1 * len(users))
-    rows = dict(zip(("train", "valid", "test"), np.split(arrival, [first, second]), strict=True))
+    rows: dict[str, NDArray[np.int64]] = dict(zip(_PARTS, np.split(arrival, [first, second]), strict=True))
     return _of_people(users, sequences, rows, _owned(dataset), length)
 
 
@@ -157,6 +163,29 @@ def _of_people(
         {part: each.items[each.offsets[1:] - 1] for part, each in asked.items()},
         owned,
     )
+
+
+def read_windows(folder: Path, max_history: int) -> tuple[Dataset, HeldOut]:
+    """Somebody's published parts: ``interactions.csv[.gz]`` whose ``split`` says of each user train, valid or test.
+
+    LLaRA's LastFM and Steam lie in this form. Of a validation or test user often one window is all that is known, so
+    that is all that is owned; Steam has no training sequences.
+
+    Raises:
+        DataError: as of :func:`recnb.data.files.read_files`; a split of another name, or two of one user.
+    """
+    interactions, items = source_files("files", folder)
+    dataset = build_dataset(read_files(interactions, items, {}), 0)
+    told = read_csv(interactions, ("user_id", "split"))
+    wrong = ~told["split"].isin(_PARTS) | (told.groupby("user_id")["split"].transform("first") != told["split"])
+    if wrong.any():
+        said = f"line {wrong.idxmax()}: split '{told['split'][wrong.idxmax()]}'"
+        raise DataError(f"{interactions}: {said}; expected one of {', '.join(_PARTS)}, the same for all of a user")
+    part = told.drop_duplicates("user_id").set_index("user_id")["split"][dataset.user_ids].to_numpy()
+    rows: dict[str, NDArray[np.int64]] = {name: np.flatnonzero(part == name) for name in _PARTS}
+    sequences = Sequences(dataset.offsets, dataset.sequence)
+    held = _of_people(np.arange(dataset.n_users), sequences, rows, _owned(dataset), max_history)
+    return dataset, _with(held, "choose", lambda arrays: arrays["valid"])
 
 
 def _rows(sequences: Sequences, rows: NDArray[np.int64]) -> Sequences:
@@ -182,9 +211,13 @@ def _drawn(held: HeldOut, part: str, most: int, seed: int) -> HeldOut:
     if not most or most >= len(users):
         return held
     chosen = np.sort(np.random.default_rng([seed, 29]).permutation(len(users))[:most])
-    by_part = {name: getattr(held, name) for name in _BY_PART}
-    fewer: dict[str, Any] = {name: {**each, part: each[part][chosen]} for name, each in by_part.items()}
-    return replace(held, **fewer)
+    return _with(held, part, lambda arrays: arrays[part][chosen])
+
+
+def _with(held: HeldOut, part: str, make: Callable[[Mapping[str, NDArray[np.int32]]], NDArray[np.int32]]) -> HeldOut:
+    """Another part, made of users, histories and targets by part."""
+    made: dict[str, Any] = {name: {**getattr(held, name), part: make(getattr(held, name))} for name in _BY_PART}
+    return replace(held, **made)
 
 
 def write_held_out(held: HeldOut, folder: Path) -> None:

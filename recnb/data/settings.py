@@ -92,6 +92,10 @@ class SplitConfig(Section):
     validation_users: int = Field(0, ge=0, description="validate on this many users, drawn once; 0: all")
     test_users: int = Field(0, ge=0, description="test on this many users, drawn once; 0: all")
 
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The source again: ratings stand in it alone."""
+        return recipe.data.files(root, recipe)
+
 
 class SessionsConfig(Section):
     """03_sessions: how events become sessions, and sessions become samples of three parts."""

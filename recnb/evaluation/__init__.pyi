@@ -1,4 +1,5 @@
 from . import figures as figures
+from .candidate_file import read_candidates as read_candidates
 from .candidates import (
     CandidateSets as CandidateSets,
     candidate_metrics as candidate_metrics,

@@ -7,7 +7,7 @@ Question: does the pretrained body matter? Controls: the same body with random w
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any, cast
 
 import numpy as np
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recnb.data.schema import Sequences
-from recnb.gallery.interface import Bench, CatalogueRow, Learned
+from recnb.gallery.interface import Bench, Learned
+from recnb.gallery.llmseqsim import Similar
 from recnb.gallery.recipe import Body, E4srecConfig
+from recnb.llm.ranker import trained_parameters
 from recnb.llm.settings import SlotsConfig
 from recnb.llm.slots import add_slots
 from recnb.recommenders.next_item import NextItemEncoder, train_sequential
@@ -33,8 +35,6 @@ class E4SRec(NextItemEncoder):
     ``causal`` is changed in place. Bodies: ``pretrained``: LoRA on its MLP; ``random``: the same, its weights drawn;
     ``frozen``: no LoRA; ``none``: a slot is its own state. ``beginning`` (P,) and ``titles`` are token ids.
     """
-
-    title = "E4SRec"
 
     def __init__(self, n_items: int, config: E4srecConfig, length: int, *, causal: Any, beginning: np.ndarray,
                  table: np.ndarray, titles: list[np.ndarray], body: Body) -> None:  # fmt: skip
@@ -64,24 +64,22 @@ class E4SRec(NextItemEncoder):
         trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
         return {name: part for name, part in super().state_dict(*args, **kwargs).items() if name in trained}
 
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Take back what :meth:`state_dict` gave."""
-        return super().load_state_dict(state_dict, strict=False, assign=assign)
+    load_state_dict = partialmethod(NextItemEncoder.load_state_dict, strict=False)  # takes that back
 
 
-def rankers(bench: Bench) -> list[CatalogueRow]:
-    """A row per body; every person's latest windows are trained on."""
-    config, length, prompts = bench.gallery.e4srec, bench.histories.shape[1], bench.prompts
-    latest = bench.train.pad(config.windows * length + 1 if config.windows else int(bench.train.lengths.max()))
+def rankers(bench: Bench) -> list[Similar]:
+    """A row per body; of every person the latest windows are trained on."""
+    config, held, prompts = bench.gallery.e4srec, bench.held, bench.prompts
+    asked, sasrec = (held.histories["valid"], held.targets["valid"]), cast(SASRec, bench.models["sasrec"])
+    length = asked[0].shape[1]
+    latest = held.train.pad(config.windows * length + 1 if config.windows else int(held.train.lengths.max()))
     train = Sequences(np.append(0, (latest >= 0).sum(1).cumsum()), latest[latest >= 0])
-    words, sasrec = prompts.said(f"{prompts.before}{prompts.words.head}\n"), cast(SASRec, bench.models["sasrec"])
-    rows = []
+    words = np.concatenate([prompts.lead, prompts.said(f"{prompts.before}{prompts.wording.head}\n")])
+    rows, given = [], {"beginning": words, "table": sasrec.item_table(), "titles": prompts.title_ids}
     for body in config.bodies:
-        made: Any = partial(E4SRec, causal=bench.load(), beginning=np.concatenate([prompts.lead, words]),
-                            table=sasrec.item_table(), titles=prompts.title_ids, body=body)  # fmt: skip
-        model = train_sequential(train, bench.n_items, config, length, seed=bench.seed, encoder=made,
-                                 validation=(bench.histories, bench.sets.targets), keep=bench.keep / f"e4srec-{body}.pt")
-        name = "e4srec" if body == "pretrained" else f"e4srec/{body} body"
-        learned = Learned.of(model, len(model.log) * (len(train.items) - len(train)))
-        rows.append(CatalogueRow(name, "item head", learned, model))
+        made: Any = partial(E4SRec, causal=bench.load(), body=body, **given)
+        same: Any = {"seed": bench.seed, "validation": asked, "keep": bench.keep / f"e4srec-{body}.pt"}
+        model = train_sequential(train, bench.n_items, config, length, encoder=made, **same)
+        learned = Learned(trained_parameters(model), len(model.log) * (len(train.items) - len(train)))
+        rows.append(Similar("e4srec" + f"/{body}" * (body != "pretrained"), model, "item head", learned))
     return rows

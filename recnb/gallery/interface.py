@@ -7,7 +7,7 @@ the bench, and returns its rows, controls among them. Shown in ``notebooks/galle
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from recnb.errors import RecipeError, nearest
+from recnb.gallery.recipe import GalleryConfig
 from recnb.llm.ranker import adapt, trained_parameters
-from recnb.llm.ranking_prompts import RankingPrompts, Words
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.settings import LossWeights, TuneStage
+from recnb.llm.slots import add_slots
 from recnb.llm.training_cases import training_cases
 from recnb.llm.tuning import tune
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from recnb.llm.tuning import Examples
     from recnb.recommenders.interface import Scorer
 
-Answer = Literal["title", "letter", "yes or no", "order", "vector", "item head", "index"]
-_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports"}  # files that are no system
+Answer = Literal["title", "letter", "yes or no", "vector", "item head", "index", "no language model"]
+_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports", "chat"}  # no rows
 SYSTEMS: tuple[str, ...] = tuple(
     sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in _OWN)
 )
@@ -59,6 +61,7 @@ class Bench:
         llm, slots, tune: settings of the model, of vectors in prompts, and of training.
         keep: folder for trainings that may be broken off, and for what they end with.
         seed: of everything drawn.
+        gallery: settings of systems that have their own.
     """
 
     titles: Sequence[str]
@@ -72,6 +75,7 @@ class Bench:
     tune: TuneConfig
     keep: Path
     seed: int
+    gallery: GalleryConfig = field(default_factory=GalleryConfig)
 
     @property
     def n_items(self) -> int:
@@ -81,7 +85,11 @@ class Bench:
     @property
     def text_only(self) -> TuneConfig:
         """The same training without a vector or a loss that compares: one stage of all examples on titles."""
-        stage = TuneStage(prompt="text", examples=self.examples, weights=LossWeights(nip=1, tt=0, ut=0))
+        return self.one_stage("text")
+
+    def one_stage(self, prompt: Literal["text", "hybrid", "slots", "curriculum"]) -> TuneConfig:
+        """A training on all examples in one kind of prompt, by the loss on the answer alone."""
+        stage = TuneStage(prompt=prompt, examples=self.examples, weights=LossWeights(nip=1, tt=0, ut=0))
         return self.tune.model_copy(update={"stages": [stage]})
 
     @property
@@ -90,18 +98,23 @@ class Bench:
         return sum(stage.examples for stage in self.tune.stages)
 
     def saying(self, **words: Any) -> RankingPrompts:
-        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Words`)."""
+        """Prompts that say something else (:class:`recnb.llm.ranking_prompts.Wording`)."""
         own = self.prompts
-        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Words(**words))
+        return RankingPrompts(own.tokenizer, self.titles, own.rows, own.config, Wording(**words))
 
     def cases(self, stage: int, examples: int) -> TrainingCases:
         """What a stage trains on, the same cases for every system: as long and as many as in the test."""
         length, size = self.held.histories["valid"].shape[1], self.sets.items.shape[2]
         return training_cases(self.held, examples, length, size, self.seed + 1000 * stage)
 
-    def tuned(self, name: str, config: TuneConfig, examples_of: Examples) -> tuple[Any, Learned]:
-        """A fresh model, tuned; what is there already of a training of this ``name`` is taken up."""
+    def tuned(
+        self, name: str, config: TuneConfig, examples_of: Examples, table: np.ndarray | None = None
+    ) -> tuple[Any, Learned]:
+        """A fresh model, tuned, with slots for a ``table`` (N, d_rec); what is there already of a training of this
+        ``name`` is taken up."""
         model = adapt(self.load(), self.llm, config, self.seed)
+        if table is not None:
+            add_slots(model, table, self.slots, self.prompts.title_ids, self.seed)
         learned = Learned(trained_parameters(model), sum(stage.examples for stage in config.stages))
         tune(model, examples_of, config, seed=self.seed, keep=self.keep / name)
         return model.eval(), learned
@@ -109,8 +122,11 @@ class Bench:
 
 def without_test(held: HeldOut) -> HeldOut:
     """What may lie on the bench: nothing says any more who is tested, after what, on which item."""
-    parts = ("users", "histories", "targets")
-    return replace(held, **{name: {k: v for k, v in getattr(held, name).items() if k != "test"} for name in parts})
+    users, histories, targets = (
+        {part: found for part, found in each.items() if part != "test"}
+        for each in (held.users, held.histories, held.targets)
+    )
+    return replace(held, users=users, histories=histories, targets=targets)
 
 
 class Ranker(Protocol):

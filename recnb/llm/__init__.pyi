@@ -1,3 +1,4 @@
+from . import figures as figures
 from .backbone import (
     build_backbone as build_backbone,
     build_tokenizer as build_tokenizer,
@@ -28,6 +29,7 @@ from .ranking_prompts import (
     RankingPrompts as RankingPrompts,
     Wording as Wording,
     chat_frame as chat_frame,
+    prompts_for as prompts_for,
     unique_titles as unique_titles,
     without_brackets as without_brackets,
 )

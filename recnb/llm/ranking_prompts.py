@@ -18,10 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import AutoConfig
 
 from recnb.errors import DataError, RecnbError
+from recnb.llm.backbone import build_tokenizer
 from recnb.llm.plain_text import PlainText
-from recnb.llm.settings import PromptsConfig
+from recnb.llm.pretrained import converted
+from recnb.llm.settings import BackboneConfig, PromptsConfig
 from recnb.style import plain
 
 Kind = Literal["text", "hybrid", "slots"]
@@ -250,6 +253,23 @@ class RankingPrompts:
     def yes_no(self) -> NDArray[np.int64]:
         """(2,) ids of the answers Yes and No."""
         return self.following(["Yes", "No"])
+
+
+def prompts_for(
+    llm: BackboneConfig, titles: Sequence[str], config: PromptsConfig, wording: Wording | None = None
+) -> RankingPrompts:
+    """The prompts of a recipe's language model: its own tokenizer, or one learned on titles and wording (scratch).
+
+    The model itself is not loaded: V is what its configuration says, or as many rows as the tokenizer has tokens.
+    """
+    said = vars(wording or Wording())
+    words = [str(text).replace("{things}", config.noun) for text in said.values()]
+    tokenizer = build_tokenizer(llm, [*(f" {plain(title, UNCUT)}" for title in titles), *words * 8])
+    rows = len(tokenizer)
+    if llm.kind == "pretrained":
+        page = AutoConfig.from_pretrained(converted(llm.model), local_files_only=True)
+        rows = max(rows, page.get_text_config(decoder=True).vocab_size)
+    return RankingPrompts(tokenizer, titles, rows, config, wording)
 
 
 def unique_titles(titles: Sequence[str], full: Sequence[str] | None = None) -> list[str]:

@@ -23,6 +23,7 @@ from .interface import (
     Lister as Lister,
     Scorer as Scorer,
     ranked_lists as ranked_lists,
+    scores_among as scores_among,
     tied_ranks as tied_ranks,
     top_items as top_items,
 )

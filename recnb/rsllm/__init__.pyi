@@ -1,1 +1,17 @@
+from . import figures as figures
+from .checks import (
+    averaged as averaged,
+    believed as believed,
+    checked as checked,
+    diversity as diversity,
+    first_items as first_items,
+    moved as moved,
+    other_histories as other_histories,
+    other_vectors as other_vectors,
+    places_of as places_of,
+    shuffled_histories as shuffled_histories,
+    without_each as without_each,
+)
+from .paper import departures as departures
+from .rank import Reader as Reader, Written as Written, kind_of as kind_of, open_reader as open_reader
 from .recipe import MAIN as MAIN, RSLLM as RSLLM

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sandbox import ROOT
 from small import catalogue
 
-from recnb.data.held_out import HeldOut, hold_out, read_held_out, write_held_out
+from recnb.data.held_out import HeldOut, hold_out, read_held_out, read_windows, write_held_out
 from recnb.data.schema import Dataset
-from recnb.data.settings import SplitConfig
+from recnb.data.settings import DataConfig, SplitConfig
+from recnb.data.sources import load_dataset, load_ratings
 from recnb.data.split import histories, replace_heldout, training_sequences
 from recnb.errors import DataError
 
+SHARED = ROOT.parent / "shared" / "data"
+here = pytest.mark.skipif(not SHARED.is_dir(), reason="no copy of the public sets beside the project")
 T = 4
 
 
@@ -101,6 +107,8 @@ def test_fewer_users_are_drawn_once_and_the_rest_is_as_it_was(holdout):
     assert len(chosen) == 7 and np.array_equal(np.unique(chosen), chosen)
     assert np.array_equal(some.histories["test"], everyone.histories["test"][chosen])
     assert np.array_equal(some.targets["test"], everyone.targets["test"][chosen])
+    few = hold_out(made(), SplitConfig(holdout=holdout, validation_users=5), T, 0)
+    assert len(few.users["valid"]) == 5 and np.array_equal(few.targets["choose"], everyone.targets["valid"])
     assert np.array_equal(some.users["valid"], everyone.users["valid"])
     assert np.array_equal(some.train.items, everyone.train.items)
 
@@ -144,7 +152,7 @@ def test_it_is_read_as_it_was_written(tmp_path):
 
 def test_what_cannot_be_split_is_said():
     dataset = made()
-    with pytest.raises(DataError, match=r"split\.min_rating = 3, and its ratings were not kept; expected data\.ratings"):
+    with pytest.raises(DataError, match=r"made has no ratings: expected split\.min_rating: 0, found 3"):
         hold_out(dataset, SplitConfig(min_rating=3), T, 0)
     with pytest.raises(DataError, match="no times: llara-split orders people"):
         hold_out(dataclasses.replace(dataset, provenance={"clock": "order"}), SplitConfig(name="llara-split"), T, 0)
@@ -152,3 +160,57 @@ def test_what_cannot_be_split_is_said():
         hold_out(dataset, SplitConfig(min_rating=6), T, 0, np.ones(dataset.n_interactions, np.float32))
     with pytest.raises(DataError, match="of 5 users leaves nobody for valid"):
         hold_out(made(users=5), SplitConfig(name="llara-split"), T, 0)
+
+
+# --- the real sets ---------------------------------------------------------------------------------------------------
+
+
+@here
+def test_llaras_people_are_found_in_movielens():
+    """754 / 94 / 95 people, 68,389 training events, 66,127 windows with three items of history or more."""
+    config = DataConfig(source="movielens-100k", path=str(SHARED / "ml-100k"))
+    dataset, ratings = (load(config, Path(), 0) for load in (load_dataset, load_ratings))
+    held = hold_out(dataset, SplitConfig(name="llara-split", min_rating=3), 10, 0, ratings)
+    counts = {part: len(users) for part, users in held.users.items()}
+    assert counts == {"train": 754, "valid": 94, "choose": 94, "test": 95}
+    assert len(held.train.items) == 68_389 and (held.train.lengths - 3).clip(0).sum() == 66_127
+    raw = pd.read_csv(SHARED / "ml-100k" / "interactions.csv.gz")
+    arrived = raw.groupby("user_id", sort=False)["timestamp"].min().sort_values(kind="stable").index
+    assert set(dataset.user_ids[held.users["test"]]) == set(arrived[-95:].astype(str))
+    for user, target in list(zip(held.users["test"], held.targets["test"], strict=True))[:20]:
+        own = raw[(raw.user_id == int(dataset.user_ids[user])) & (raw.rating >= 3)]
+        assert dataset.items["item_id"][target] == str(own.item_id.iloc[-1])
+
+
+@here
+def test_published_windows_are_asked_as_they_are():
+    lastfm, held = read_windows(SHARED / "lastfm-llara", 10)
+    counts = {part: len(users) for part, users in held.users.items()}
+    assert counts == {"train": 976, "valid": 122, "choose": 122, "test": 122}
+    assert lastfm.n_items == 4606 and len(held.train.items) == 50_800
+    raw = pd.read_csv(SHARED / "lastfm-llara" / "interactions.csv.gz")
+    for row, (shown, target) in enumerate(zip(held.histories["test"], held.targets["test"], strict=True)):
+        own = raw[raw.user_id == int(lastfm.user_ids[held.users["test"][row]])].item_id.tolist()
+        assert [int(lastfm.items["item_id"][item]) for item in (*shown[shown >= 0], target)] == own
+    _, steam = read_windows(SHARED / "steam-llara-partial", 10)
+    assert len(steam.train) == 0 and len(steam.users["test"]) > 1_180
+
+
+def windows(folder: Path, splits: str = "ttttttvvv", name: str = "split") -> Path:
+    words = {"t": "train", "v": "valid", "x": "trian"}
+    lines = [f"u{row // 3},i{row},{row},{words[letter]}" for row, letter in enumerate(splits)]
+    (folder / "interactions.csv").write_text("\n".join([f"user_id,item_id,order,{name}", *lines]))
+    titles = [f"i{row},Title {row}" for row in range(9)]
+    (folder / "items.csv").write_text("\n".join(["item_id,title", *titles]))
+    return folder
+
+
+def test_windows_without_parts_are_refused(tmp_path):
+    _, held = read_windows(windows(tmp_path), 2)
+    assert held.train.items.tolist() == [0, 1, 2, 3, 4, 5] and held.histories["valid"].tolist() == [[6, 7]]
+    with pytest.raises(DataError, match="no column 'split'; found .* nearest: 'spilt'"):
+        read_windows(windows(tmp_path, name="spilt"), 2)
+    with pytest.raises(DataError, match="line 4: split 'trian'; expected one of train, valid, test"):
+        read_windows(windows(tmp_path, "ttxtttvvv"), 2)
+    with pytest.raises(DataError, match="line 10: split 'train'; .* the same for all of a user"):
+        read_windows(windows(tmp_path, "ttttttvvt"), 2)

@@ -1,0 +1,103 @@
+"""RSLLM drawn: rows with intervals under each rule, readings of one model, hits by the target's place in the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from recnb.style import PALETTE, plain
+
+
+def rows_by_rule(intervals: pd.DataFrame, metric: str, ours: str, bar: str) -> Figure:
+    """Each system's mean with its interval over users, a panel per rule, the best of the first one on top.
+
+    ``intervals``: columns system, rule, mean, low, high; ``ours`` is blue, ``bar`` orange with a dashed line.
+    """
+    rules = list(dict.fromkeys(intervals.rule))
+    first = intervals[intervals.rule == rules[0]].sort_values("mean", ascending=False)
+    order = first.system.tolist()
+    size = (1.6 + 3.2 * len(rules), 0.34 * len(order) + 1.2)
+    figure, axes = plt.subplots(1, len(rules), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    colours = {ours: PALETTE[0], bar: PALETTE[1]}
+    for axis, rule in zip(axes[0], rules, strict=True):
+        rows = intervals[intervals.rule == rule].set_index("system")
+        for place, name in enumerate(order):
+            if name in rows.index:
+                mean, low, high = rows.loc[name, ["mean", "low", "high"]]
+                axis.plot([low, high], [place, place], color=colours.get(name, "0.45"), lw=2.5)
+                axis.plot(mean, place, "o", color=colours.get(name, "0.45"))
+        if bar in rows.index:
+            axis.axvline(rows["mean"][bar], color=PALETTE[1], ls="--", lw=1)
+        axis.set(title=f"others: {rule}", xlabel=f"{metric} (95 % interval)", xlim=(0, None))
+        axis.set(yticks=range(len(order)), yticklabels=[plain(name) for name in order], ylim=(len(order) - 0.5, -0.5))
+    return figure
+
+
+def readings(table: pd.DataFrame, chance: float) -> Figure:
+    """HR@1 of the readings of one model over the same users, and the share of answers that name one candidate.
+
+    ``table``: a row per reading with mean, low, high, valid; ``chance``: what drawing lots would give.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 0.5 * len(table) + 1.6), layout="constrained")
+    places = np.arange(len(table))
+    reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
+    axis.barh(places + 0.18, table["valid"], 0.34, color="0.85", label="names one candidate")
+    axis.barh(places - 0.18, table["mean"], 0.34, xerr=reach, color=PALETTE[0], label="HR@1 (95 % interval)",
+              error_kw={"elinewidth": 1.2, "ecolor": "0.2"})  # fmt: skip
+    axis.axvline(chance, color=PALETTE[3], ls="--", lw=1.2, label="drawing lots")
+    axis.set(yticks=places, yticklabels=table.index, ylim=(len(table) - 0.5, -0.5), xlim=(0, 1.02), xlabel="share")
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9)
+    return figure
+
+
+def hits_by_place(tables: Mapping[str, pd.DataFrame], cured: float, size: int) -> Figure:
+    """HR@1 by the place at which the target is printed, a line per model; LLMRank's test of order bias.
+
+    ``tables``: model -> rows with place (from 0), mean, low, high; ``cured``: HR@1 of the first with all orders
+    averaged; ``size``: C.
+    """
+    figure, axis = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
+    for number, (name, table) in enumerate(tables.items()):
+        reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
+        axis.errorbar(table["place"] + 1 + 0.1 * number, table["mean"], yerr=reach, marker="os^D"[number % 4],
+                      capsize=3, color=PALETTE[number % len(PALETTE)], label=plain(name))  # fmt: skip
+    axis.axhline(cured, color=PALETTE[0], ls="--", lw=1.2, label="all orders averaged")
+    axis.axhline(1 / size, color="0.5", ls=":", lw=1.2, label="drawing lots")
+    axis.set(xlabel="place of the target in the printed list", ylabel="HR@1 (95 % interval)", ylim=(0, None))
+    axis.set_xticks(next(iter(tables.values()))["place"] + 1)
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def ranked_case(history: list[str], items: list[str], scores: Mapping[str, list[float]], target: str) -> Figure:
+    """One user: the history, and beside each other the candidates in the order of each model, the target framed.
+
+    ``scores``: model -> score of each of the ``items``.
+    """
+    figure, axes = plt.subplots(
+        1, len(scores) + 1, figsize=(2.9 * (len(scores) + 1), 0.25 * len(items) + 0.9), layout="constrained"
+    )
+    orders = {name: [items[i] for i in np.argsort(-np.asarray(own), kind="stable")] for name, own in scores.items()}
+    for axis, (title, shown) in zip(axes, {"history, oldest first": history, **orders}.items(), strict=True):
+        for place, text in enumerate(shown):
+            frame = {"boxstyle": "round,pad=0.2", "fc": "#fff3d6", "ec": PALETTE[1]} if text == target else None
+            said = f"{place + 1}  {plain(text, 30)}"
+            axis.text(0.0, place, said, va="center", fontsize=9, bbox=frame, parse_math=False)
+        axis.set(xlim=(-0.02, 1), ylim=(len(items) - 0.4, -0.6))
+        axis.set_title(plain(title), fontsize=10, loc="left")
+        axis.axis("off")
+    return figure
+
+
+def history_weights(titles: list[str], changes: np.ndarray, label: str) -> Figure:
+    """What each item of a history does for the target: bars of ``changes`` (n,), the oldest item on top."""
+    figure, axis = plt.subplots(figsize=(6.6, 0.3 * len(titles) + 1.0), layout="constrained")
+    axis.barh(range(len(titles)), changes, color=[PALETTE[2] if change > 0 else PALETTE[3] for change in changes])
+    axis.axvline(0, color="0.3", lw=1)
+    axis.set(yticks=range(len(titles)), ylim=(len(titles) - 0.5, -0.5), xlabel=label)
+    axis.set_yticklabels([plain(title, 40) for title in titles], parse_math=False)
+    return figure
