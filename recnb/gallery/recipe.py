@@ -42,6 +42,7 @@ class GalleryConfig(Section):
     )
     exports: list[str] = Field([], description="folders of exported models (`recnb export`) that enter the same table")
     e4srec: E4srecConfig = E4srecConfig()
+    sasrec_seeds: Positive = Field(3, description="trainings of SASRec, the bar: a user's outcome is their mean")
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
 
@@ -52,7 +53,7 @@ STAGES: tuple[StageSpec, ...] = (
     CANDIDATES,
     StageSpec(
         "one_table", _ALL, ("01_data", "03_candidates"), "gallery/one_table",
-        ("metrics.json", "ledger.json", "per_user.parquet"), ("scores_*.npy", "trained"), trains=True,
+        ("metrics.json", "ledger.json", "per_user.parquet"), ("scores_*.npy",), trains=True,
     ),
     StageSpec("chat", _ALL, ("01_data", "03_candidates"), "gallery/chat", ("chat.json",)),
 )  # fmt: skip

@@ -20,9 +20,8 @@ from recnb.evaluation.metrics import expected_per_user, rank_bounds
 from recnb.gallery.cost import Cost, costed
 from recnb.gallery.interface import Answer, Bench, Ranker, Retriever, of_candidates, without_test
 from recnb.gallery.llmseqsim import Similar
-from recnb.llm.backbone import build_tokenizer
 from recnb.llm.ranker import open_backbone
-from recnb.llm.ranking_prompts import RankingPrompts
+from recnb.llm.ranking_prompts import prompts_for
 
 if TYPE_CHECKING:
     from recnb.data.held_out import HeldOut
@@ -74,13 +73,13 @@ def lay_bench(
         valid: (U, D, C) uniform candidates of the validation users; models: fitted on ``held.train``.
         keep: folder for what systems train.
     """
-    tokenizer = build_tokenizer(recipe.llm, list(titles))
-    load = partial(open_backbone, recipe.llm, tokenizer, recipe.seed, device)
-    rows = load().get_input_embeddings().num_embeddings
-    prompts = RankingPrompts(tokenizer, titles, rows, recipe.prompts)
+    prompts = prompts_for(recipe.llm, titles, recipe.prompts)
+    load = partial(open_backbone, recipe.llm, prompts.tokenizer, recipe.seed, device)
     sets = CandidateSets(valid, held.targets["valid"], "uniform")
     settings = recipe.llm, recipe.slots, recipe.tune
-    return Bench(titles, prompts, without_test(held), sets, models, load, *settings, keep, recipe.seed)
+    return Bench(
+        titles, prompts, without_test(held), sets, models, load, *settings, keep, recipe.seed, recipe.gallery
+    )
 
 
 def plain_rows(models: Mapping[str, Scorer], n_items: int, seed: int) -> list[Ranker]:

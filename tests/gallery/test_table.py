@@ -80,5 +80,5 @@ def test_a_bench_is_laid_by_a_recipe(tmp_path):
     bench, held = toy_bench(tmp_path)
     recipe = Gallery(name="toy", llm=bench.llm, tune=bench.tune, seed=SEED)
     laid = lay_bench(recipe, bench.titles, held, sets_of(held, "valid").items, bench.models, tmp_path)
-    assert "test" not in laid.held.targets and laid.prompts.rows == bench.prompts.rows
+    assert "test" not in laid.held.targets and laid.prompts.titles == bench.prompts.titles
     assert fitted("popularity", held, bench.n_items).counts.sum() == len(laid.held.train.items) and T == 8
