@@ -21,6 +21,10 @@ from .intents import (
     same_answers as same_answers,
     synthetic_forks as synthetic_forks,
 )
+from .item_vectors import (
+    item_vector_contest as item_vector_contest,
+    synthetic_e4srec as synthetic_e4srec,
+)
 from .measure import (
     contest as contest,
     curve as curve,
