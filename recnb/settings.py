@@ -135,6 +135,7 @@ class Recipe(Section):
     pictures: ClassVar[tuple[str, ...]] = ()  # figures for the top of the report: how their names start
     judged: ClassVar[Mapping[str, Judged]] = {}  # what a comparison may judge, the usual first
     rows: ClassVar[str] = "users"  # what metrics are means over
+    among: ClassVar[str] = "seen items kept"  # what verdicts and ledger of a report are about
     over: ClassVar[str] = "users"  # what intervals are over: sessions, where rows of one session stand together
 
     @property

@@ -96,6 +96,7 @@ class Gallery(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "one_table"
+    among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
     pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics",)
 

@@ -1,3 +1,4 @@
+from . import figures as figures
 from .backbone import (
     build_backbone as build_backbone,
     build_tokenizer as build_tokenizer,

@@ -10,6 +10,7 @@ from .checks import (
     other_vectors as other_vectors,
     places_of as places_of,
     shuffled_histories as shuffled_histories,
+    without_each as without_each,
 )
 from .paper import departures as departures
 from .rank import Reader as Reader, Written as Written, kind_of as kind_of, open_reader as open_reader

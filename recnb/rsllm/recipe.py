@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
+from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
-from recnb.recommenders.settings import BaselinesConfig
+from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Recipe, Section, StageSpec
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 MAIN = "rsllm"  # the row that the recipe's own settings describe
 
 
@@ -28,6 +31,25 @@ class ArmsConfig(TuneConfig):
         """The recipe's own training, then the others."""
         own = {name: getattr(self, name) for name in TuneConfig.model_fields}
         return {MAIN: TuneConfig(**own)} | {name: TuneConfig(**own | other) for name, other in self.arms.items()}
+
+    @model_validator(mode="after")
+    def _arms_are_arms(self) -> Self:
+        for name, changes in self.arms.items():
+            if not _NAME.fullmatch(name) or name == MAIN:
+                raise ValueError(
+                    f"tune.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
+                    f"folder and a row), and not {MAIN}, which is the recipe's own model"
+                )
+            for key in changes:
+                if key not in TuneConfig.model_fields:
+                    raise ValueError(f"tune.arms.{name}: unknown key '{key}'{nearest(key, TuneConfig.model_fields)}")
+        try:
+            _ = self.every_arm
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise ValueError(f"tune.arms: {where} = {problem['input']!r}: {problem['msg']}") from None
+        return self
 
 
 class EvaluateConfig(Section):
@@ -85,6 +107,13 @@ STAGES: tuple[StageSpec, ...] = (
 )  # fmt: skip
 
 
+_RANKS = "recnb.rsllm.ranks:"
+JUDGED: dict[str, Judged] = {
+    "model": Judged("06_tune", f"{_RANKS}model_ranks", ("evaluate",)),
+    **{name: Judged("03_candidates", f"{_RANKS}baseline_ranks", ("models",)) for name in BASELINES if name != "tiger"},
+}  # fmt: skip
+
+
 class RSLLM(Recipe):
     """A recipe of RSLLM."""
 
@@ -102,11 +131,20 @@ class RSLLM(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "07_rank"
-    judged: ClassVar[dict[str, Judged]] = {}
+    judged: ClassVar[dict[str, Judged]] = JUDGED
+    among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
     pictures: ClassVar[tuple[str, ...]] = (
         "07_rank-metrics", "04_prompts_and_slots-prompt", "07_rank-places", "03_candidates-interval",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _rows_are_beside(self) -> Self:
+        lacking = [name for name in ("popularity", "sasrec") if name not in self.models.baselines]
+        if lacking or "tiger" in self.models.baselines:
+            said = f"without {', '.join(lacking)}" if lacking else "with tiger, which has lists and no scores"
+            raise ValueError(f"models.baselines {said}: expected popularity and sasrec, the bars of every row")
+        return self
 
     @property
     def published(self) -> str:
