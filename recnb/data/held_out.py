@@ -6,7 +6,7 @@ in the order in which they came. Shown in ``rsllm/03_candidates``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -38,9 +38,10 @@ class HeldOut:
 
     Attributes:
         train: a row for each user of ``users["train"]``.
-        users: part -> (U,) int32 user numbers; ``valid`` and ``test``: those who are asked.
-        histories: ``valid``, ``test`` -> (U, T) int32, the latest items that are shown, -1 on the left.
-        targets: ``valid``, ``test`` -> (U,) int32, the item that should come out.
+        users: part -> (U,) int32 user numbers; ``valid`` and ``test``: those who are asked; ``choose``: all validation
+            users, by whom recommenders that score thousands in a second choose their settings.
+        histories: ``valid``, ``choose``, ``test`` -> (U, T) int32, the latest items that are shown, -1 on the left.
+        targets: the same -> (U,) int32, the item that should come out.
         owned: (all users, N) bool, everything a user ever has, whatever it was rated: none of it is a wrong answer.
     """
 
@@ -51,8 +52,15 @@ class HeldOut:
     owned: sparse.csr_matrix
 
     def owned_by(self, part: Part) -> sparse.csr_matrix:
-        """(U, N) bool: ``owned`` of the users of a part."""
-        return self.owned[self.users[part]]
+        """(U, N) bool: what is no wrong answer for the users of a part: ``owned``, and in training what training knows.
+
+        Were held-out items never wrong answers there, a model could learn from that which they are.
+        """
+        users = self.users[part]
+        asked = [self.users[other] for other in ("valid", "test") if other in self.users]
+        if part == "train" and np.isin(users, np.concatenate(asked)).any():
+            return _had(self.train.offsets, self.train.items, self.owned.shape[1])
+        return self.owned[users]
 
 
 def hold_out(
@@ -76,6 +84,7 @@ def hold_out(
         held = _by_person(dataset, users, sequences, max_history)
     else:
         held = _by_item(dataset, users, sequences, _held_places(sequences, config.holdout, seed), max_history)
+    held = _with(held, "choose", lambda arrays: arrays["valid"])
     for number, (part, most) in enumerate({"valid": config.validation_users, "test": config.test_users}.items()):
         held = _drawn(held, part, most, seed + number)
     if empty := [part for part, asked in held.users.items() if not len(asked)]:
@@ -182,7 +191,8 @@ def read_windows(folder: Path, max_history: int) -> tuple[Dataset, HeldOut]:
     part = told.drop_duplicates("user_id").set_index("user_id")["split"][dataset.user_ids].to_numpy()
     rows: dict[str, NDArray[np.int64]] = {name: np.flatnonzero(part == name) for name in _PARTS}
     sequences = Sequences(dataset.offsets, dataset.sequence)
-    return dataset, _of_people(np.arange(dataset.n_users), sequences, rows, _owned(dataset), max_history)
+    held = _of_people(np.arange(dataset.n_users), sequences, rows, _owned(dataset), max_history)
+    return dataset, _with(held, "choose", lambda arrays: arrays["valid"])
 
 
 def _rows(sequences: Sequences, rows: NDArray[np.int64]) -> Sequences:
@@ -194,12 +204,16 @@ def _rows(sequences: Sequences, rows: NDArray[np.int64]) -> Sequences:
 
 
 def _owned(dataset: Dataset) -> sparse.csr_matrix:
-    """(users, N) bool; an item that is had twice counts once."""
-    shape = (dataset.n_users, dataset.n_items)
-    ones = np.ones(dataset.n_interactions, dtype=bool)
-    owned = sparse.csr_matrix((ones, dataset.sequence, dataset.offsets), shape=shape, copy=True)  # sorted in place next
-    owned.sum_duplicates()
-    return owned
+    """(users, N) bool: all that they ever have."""
+    return _had(dataset.offsets, dataset.sequence, dataset.n_items)
+
+
+def _had(offsets: NDArray[np.int64], items: NDArray[np.int32], n_items: int) -> sparse.csr_matrix:
+    """(rows, N) bool; an item that is had twice counts once."""
+    ones, shape = np.ones(len(items), dtype=bool), (len(offsets) - 1, n_items)
+    had = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # the next line sorts in place
+    had.sum_duplicates()
+    return had
 
 
 def _drawn(held: HeldOut, part: str, most: int, seed: int) -> HeldOut:
@@ -208,9 +222,13 @@ def _drawn(held: HeldOut, part: str, most: int, seed: int) -> HeldOut:
     if not most or most >= len(users):
         return held
     chosen = np.sort(np.random.default_rng([seed, 29]).permutation(len(users))[:most])
-    by_part = {name: getattr(held, name) for name in _BY_PART}
-    fewer: dict[str, Any] = {name: {**each, part: each[part][chosen]} for name, each in by_part.items()}
-    return replace(held, **fewer)
+    return _with(held, part, lambda arrays: arrays[part][chosen])
+
+
+def _with(held: HeldOut, part: str, make: Callable[[Mapping[str, NDArray[np.int32]]], NDArray[np.int32]]) -> HeldOut:
+    """Another part, made of users, histories and targets by part."""
+    made: dict[str, Any] = {name: {**getattr(held, name), part: make(getattr(held, name))} for name in _BY_PART}
+    return replace(held, **made)
 
 
 def write_held_out(held: HeldOut, folder: Path) -> None:

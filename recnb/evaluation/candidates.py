@@ -49,7 +49,7 @@ def draw_candidates(
     """Draw every set, in random order.
 
     Args:
-        owned: (U, N) bool, all that a user ever has, the target too: none of the others is among it.
+        owned: (U, N) bool, all that a user ever has: none of the others is among it.
         targets: (U,).
         size: C; draws: D.
         rule: ``uniform``: C - 1 others at random; ``popularity``: one after the other with a probability in proportion
@@ -66,7 +66,8 @@ def draw_candidates(
         items = np.repeat(best[:, None], draws, axis=1)
     else:
         weights = np.ones(owned.shape[1]) if rule == "uniform" else np.asarray(popularity, dtype=np.float64)
-        others = [_best(_keys(owned, weights, _rng(seed, rule, draw)), size - 1, rule) for draw in range(draws)]
+        rngs = [_rng(seed, rule, draw) for draw in range(draws)]
+        others = [_best(_keys(owned, targets, weights, rng), size - 1, rule) for rng in rngs]
         same = np.broadcast_to(targets[:, None, None], (len(targets), draws, 1))
         items = np.concatenate([same, np.stack(others, axis=1)], axis=2)
     shown = [_rng(seed, rule, draw, 1).permuted(items[:, draw], axis=1) for draw in range(draws)]
@@ -78,16 +79,20 @@ def _rng(seed: int, rule: Rule, draw: int, of: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, 31, RULES.index(rule), draw, of])
 
 
-def _keys(owned: sparse.csr_matrix, weights: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _keys(
+    owned: sparse.csr_matrix, targets: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
     """Chunks (B, N) whose largest k are k draws without replacement, in proportion to ``weights`` (N,).
 
-    Log weight plus Gumbel noise (Vieira 2014, the Gumbel-top-k trick); -inf for what a user has.
+    Log weight plus Gumbel noise (Vieira 2014, the Gumbel-top-k trick); -inf for what a user has and for the
+    target.
     """
     with np.errstate(divide="ignore"):
         logits = np.log(weights)
     for rows in _chunks(owned.shape):
         keys = logits + rng.gumbel(size=(rows.stop - rows.start, len(logits)))
         keys[owned[rows].nonzero()] = -np.inf
+        keys[np.arange(len(keys)), targets[rows]] = -np.inf
         yield keys
 
 

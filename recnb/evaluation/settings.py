@@ -13,7 +13,8 @@ Rule = Literal["uniform", "popularity", "retrieved"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 CANDIDATES = StageSpec(
     "03_candidates", ("data", "split", "models", "candidates"), ("01_data",), "rsllm/03_candidates",
-    ("cases", "candidates.json", "models"), ("candidates_*.npy",), trains=True, eases=("data.max_history",),
+    ("cases", "candidates.json", "models"), ("candidates_*.npy", "ratings.npy"), trains=True,
+    eases=("data.max_history",),
 )  # fmt: skip
 
 
@@ -33,7 +34,11 @@ class CandidatesConfig(Section):
         return [root / Path(self.file).expanduser()] if self.file else []
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
-        """They are not here."""
+        """They are not here; or sets are to be retrieved, and by nothing."""
         way = "put it there, or --set candidates.file=null"
         lacking = [path for path in self.files(root, recipe) if not path.is_file()]
-        return [Problem(f"candidates.file = {self.file}: no such file", way) for _ in lacking]
+        found = [Problem(f"candidates.file = {self.file}: no such file", way) for _ in lacking]
+        if not self.file and "retrieved" in self.rules and "sasrec" not in recipe.models.baselines:
+            said = "candidates.rules: retrieved takes SASRec's best, and models.baselines has no sasrec"
+            found.append(Problem(said, "add sasrec there, or leave retrieved out", stage=CANDIDATES.name))
+        return found

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from torch.nn.modules.module import register_module_forward_hook
 from transformers import PreTrainedModel
 
 from recnb.gallery.interface import Ranker
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,14 @@ def positions_read() -> Iterator[Tally]:
         hook.remove()
 
 
-def costed(row: Ranker, histories: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, Cost]:
-    """A row's scores (U, D, C), and what they cost.
+def costed(row: Ranker, answer: Callable[[], T], users: int) -> tuple[T, Cost]:
+    """What ``answer()`` lets a row find for some ``users``, and what it cost.
 
     A row that writes text counts its tokens in an attribute ``written``.
     """
     before, start = getattr(row, "written", 0), time.perf_counter()
     with positions_read() as tally:
-        scores = row.scores(histories, items)
-    seconds, users = time.perf_counter() - start, len(histories)
-    written = (getattr(row, "written", 0) - before) / users
+        found = answer()
+    seconds, written = time.perf_counter() - start, getattr(row, "written", 0) - before
     learned = row.learned
-    return scores, Cost(seconds / users, tally.positions / users, written, learned.parameters, learned.examples)
+    return found, Cost(seconds / users, tally.positions / users, written / users, learned.parameters, learned.examples)

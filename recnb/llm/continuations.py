@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from recnb.errors import RecnbError
 from recnb.llm.backbone import head_logits, inference, pad_left
-from recnb.llm.token_tree import TokenTree
+from recnb.llm.token_tree import SHORTEST_SHARED, SharedPrefix, TokenTree, read_shared
 
 LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 NO_TOKEN = -1
+SPARED = 256  # tokens: what lists begin with is read apart if at least so many are then not read again
 
 
 @dataclass(frozen=True)
@@ -169,16 +170,24 @@ def opened(
 ) -> Iterator[tuple[Any, Opened]]:
     """The causal LM and each batch of lists, read; ``own`` (F,) tokens will be held behind each fork's ending."""
     places, empty = forks.places(), np.zeros(1, np.int64)
+    shared = _shared(model, forks.lists)
+    lists = forks.lists if shared is None else shared.rest_of(forks.lists)
     with inference(model) as causal:
         device = device_of(causal)
         for rows in tqdm(forks.batches(own, batch_tokens), desc="answers", unit="batch", disable=not progress):
             place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w)
-            ids, mask = pad_left([forks.lists[row] for row in rows])
+            ids, mask = pad_left([lists[row] for row in rows])
             tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])
             cuts = torch.from_numpy(np.where(place >= 0, forks.cuts[place], 1))
-            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device))
+            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device), shared)
             tokens, real = (part.view(*place.shape, -1).to(device) for part in (tokens, real.bool()))
             yield causal, Opened(tree, torch.from_numpy(place).to(device), tokens, real)
+
+
+def _shared(model: nn.Module, lists: Sequence[np.ndarray]) -> SharedPrefix | None:
+    """What all lists begin with, read, where that spares enough to be worth a pass of its own."""
+    others = len(lists) - 1
+    return read_shared(model, lists, max(SHORTEST_SHARED, SPARED // others)) if others > 0 else None
 
 
 def device_of(causal: Any) -> torch.device:
@@ -218,13 +227,17 @@ def _written(
 class ForkTree(TokenTree):
     """The lists (B, S), padded on the left, and behind each the tokens of its w forks, in one growing cache.
 
+    ``cuts`` (B, w) count what lists share and is read already; ``ids`` are without it.
+
     Attributes:
         visible: (B, w, S') bool: which cache entries each fork may see: its list up to its cut, and its own tokens.
         next_position: (B, w) position of each fork's next token.
     """
 
-    def __init__(self, causal: Any, ids: Tensor, mask: Tensor, cuts: Tensor) -> None:
-        super().__init__(causal, ids, mask)
+    def __init__(
+        self, causal: Any, ids: Tensor, mask: Tensor, cuts: Tensor, shared: SharedPrefix | None = None
+    ) -> None:
+        super().__init__(causal, ids, mask, shared)
         self.visible = self.visible & (self.key_positions[:, None] < cuts[..., None])
         self.next_position = cuts
 

@@ -11,7 +11,9 @@ from .checks import (
     other_vectors as other_vectors,
     places_of as places_of,
     shuffled_histories as shuffled_histories,
+    without_each as without_each,
 )
+from .elsewhere import Elsewhere as Elsewhere, rank_elsewhere as rank_elsewhere
 from .paper import departures as departures
 from .rank import Reader as Reader, Written as Written, kind_of as kind_of, open_reader as open_reader
 from .recipe import MAIN as MAIN, RSLLM as RSLLM

@@ -44,6 +44,15 @@ def shuffled_histories(histories: np.ndarray, shown: int, seed: int) -> np.ndarr
     return np.take_along_axis(latest, order, axis=1)
 
 
+def without_each(history: np.ndarray, shown: int) -> NDArray[Any]:
+    """(n, T) a history (T,), n times, each time without another one of its latest ``shown`` items, the oldest first."""
+    known = history[history >= 0][-shown:]
+    rows = np.full((len(known), len(history)), -1, history.dtype)
+    for row in range(len(known)):
+        rows[row, len(history) - len(known) + 1 :] = np.delete(known, row)
+    return rows
+
+
 def places_of(size: int) -> NDArray[np.int64]:
     """(5,) places from the first to the last of a list: LLMRank's test (0, 5, 10, 15, 19 of 20)."""
     return np.unique(np.minimum(np.arange(5) * size // 4, size - 1))

@@ -93,6 +93,16 @@ def ranked_case(history: list[str], items: list[str], scores: Mapping[str, list[
     return figure
 
 
+def history_weights(titles: list[str], changes: np.ndarray, label: str) -> Figure:
+    """What each item of a history does for the target: bars of ``changes`` (n,), the oldest item on top."""
+    figure, axis = plt.subplots(figsize=(6.6, 0.3 * len(titles) + 1.0), layout="constrained")
+    axis.barh(range(len(titles)), changes, color=[PALETTE[2] if change > 0 else PALETTE[3] for change in changes])
+    axis.axvline(0, color="0.3", lw=1)
+    axis.set(yticks=range(len(titles)), ylim=(len(titles) - 0.5, -0.5), xlabel=label)
+    axis.set_yticklabels([plain(title, 40) for title in titles], parse_math=False)
+    return figure
+
+
 def slots_met(titles: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figure:
     """Slots of a toy in two dimensions, before and after the warm-up, a line from each to its title; all (N, 2)."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.4), sharex=True, sharey=True, layout="constrained")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
+from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
-from recnb.recommenders.settings import BaselinesConfig
-from recnb.settings import Judged, Positive, Recipe, Section, StageSpec
+from recnb.recommenders.settings import BASELINES, BaselinesConfig
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 MAIN = "rsllm"  # the row that the recipe's own settings describe
 
 
@@ -29,6 +33,25 @@ class ArmsConfig(TuneConfig):
         own = {name: getattr(self, name) for name in TuneConfig.model_fields}
         return {MAIN: TuneConfig(**own)} | {name: TuneConfig(**own | other) for name, other in self.arms.items()}
 
+    @model_validator(mode="after")
+    def _arms_are_arms(self) -> Self:
+        for name, changes in self.arms.items():
+            if not _NAME.fullmatch(name) or name == MAIN:
+                raise ValueError(
+                    f"tune.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
+                    f"folder and a row), and not {MAIN}, which is the recipe's own model"
+                )
+            for key in changes:
+                if key not in TuneConfig.model_fields:
+                    raise ValueError(f"tune.arms.{name}: unknown key '{key}'{nearest(key, TuneConfig.model_fields)}")
+        try:
+            _ = self.every_arm
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise ValueError(f"tune.arms: {where} = {problem['input']!r}: {problem['msg']}") from None
+        return self
+
 
 class EvaluateConfig(Section):
     """07_rank: the readings of one model, and what is believed."""
@@ -43,9 +66,23 @@ class EvaluateConfig(Section):
     close_users: Positive = Field(
         100, description="test users looked at closely: written answers, all titles, lists turned round, checks"
     )
+    elsewhere: dict[str, str] = Field(
+        {}, description="other catalogues, asked with titles alone: what their items are called, and a folder of "
+        "interactions.csv with a split; e.g. {artists: data/lastfm-llara}"
+    )  # fmt: skip
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
     published: str = Field("", description="key of the published rows beside ours (recnb/rsllm/published.yaml)")
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The other catalogues."""
+        return [root / Path(folder).expanduser() for folder in self.elsewhere.values()]
+
+    def problems(self, root: Path, recipe: Any) -> list[Problem]:
+        """They are not here."""
+        way = "put it there, or --set 'evaluate.elsewhere={}'"
+        lacking = [folder for folder in self.elsewhere.values() if not (root / Path(folder).expanduser()).is_dir()]
+        return [Problem(f"evaluate.elsewhere: {folder}: no such folder", way) for folder in lacking]
 
 
 class CasesConfig(Section):
@@ -85,6 +122,13 @@ STAGES: tuple[StageSpec, ...] = (
 )  # fmt: skip
 
 
+_RANKS = "recnb.rsllm.ranks:"
+JUDGED: dict[str, Judged] = {
+    "model": Judged("06_tune", f"{_RANKS}model_ranks", ("evaluate",)),
+    **{name: Judged("03_candidates", f"{_RANKS}baseline_ranks", ("models",)) for name in BASELINES if name != "tiger"},
+}  # fmt: skip
+
+
 class RSLLM(Recipe):
     """A recipe of RSLLM."""
 
@@ -102,11 +146,20 @@ class RSLLM(Recipe):
 
     stages: ClassVar[tuple[StageSpec, ...]] = STAGES
     evaluation: ClassVar[str] = "07_rank"
-    judged: ClassVar[dict[str, Judged]] = {}
+    judged: ClassVar[dict[str, Judged]] = JUDGED
+    among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
     pictures: ClassVar[tuple[str, ...]] = (
         "07_rank-metrics", "04_prompts_and_slots-prompt", "07_rank-places", "03_candidates-interval",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _rows_are_beside(self) -> Self:
+        lacking = [name for name in ("popularity", "sasrec") if name not in self.models.baselines]
+        if lacking or "tiger" in self.models.baselines:
+            said = f"without {', '.join(lacking)}" if lacking else "with tiger, which has lists and no scores"
+            raise ValueError(f"models.baselines {said}: expected popularity and sasrec, the bars of every row")
+        return self
 
     @property
     def published(self) -> str:

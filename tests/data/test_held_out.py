@@ -99,6 +99,18 @@ def test_all_that_a_user_has_is_owned_whatever_its_rating():
     assert held.owned_by("test").shape == (20, 30)
 
 
+def test_a_wrong_answer_in_training_may_be_what_is_held_out():
+    """Else a model could learn it: what training leaves out must not hang on what is held out."""
+    dataset = made()
+    held = hold_out(dataset, SplitConfig(validation_users=2, test_users=2), T, 0)
+    for user, owned in enumerate(held.owned_by("train")):
+        train = held.train.items[held.train.offsets[user] : held.train.offsets[user + 1]]
+        assert set(owned.indices) == set(train.tolist())
+    ratings = np.random.default_rng(1).integers(1, 6, dataset.n_interactions).astype(np.float32)
+    people = hold_out(dataset, SplitConfig(name="llara-split", min_rating=3), T, 0, ratings)
+    assert (people.owned_by("train") != people.owned[people.users["train"]]).nnz == 0  # nothing of theirs is asked
+
+
 @pytest.mark.parametrize("holdout", ["last", "random"])
 def test_fewer_users_are_drawn_once_and_the_rest_is_as_it_was(holdout):
     everyone = hold_out(made(), SplitConfig(holdout=holdout), T, 0)
@@ -107,6 +119,8 @@ def test_fewer_users_are_drawn_once_and_the_rest_is_as_it_was(holdout):
     assert len(chosen) == 7 and np.array_equal(np.unique(chosen), chosen)
     assert np.array_equal(some.histories["test"], everyone.histories["test"][chosen])
     assert np.array_equal(some.targets["test"], everyone.targets["test"][chosen])
+    few = hold_out(made(), SplitConfig(holdout=holdout, validation_users=5), T, 0)
+    assert len(few.users["valid"]) == 5 and np.array_equal(few.targets["choose"], everyone.targets["valid"])
     assert np.array_equal(some.users["valid"], everyone.users["valid"])
     assert np.array_equal(some.train.items, everyone.train.items)
 
@@ -169,7 +183,8 @@ def test_llaras_people_are_found_in_movielens():
     config = DataConfig(source="movielens-100k", path=str(SHARED / "ml-100k"))
     dataset, ratings = (load(config, Path(), 0) for load in (load_dataset, load_ratings))
     held = hold_out(dataset, SplitConfig(name="llara-split", min_rating=3), 10, 0, ratings)
-    assert {part: len(users) for part, users in held.users.items()} == {"train": 754, "valid": 94, "test": 95}
+    counts = {part: len(users) for part, users in held.users.items()}
+    assert counts == {"train": 754, "valid": 94, "choose": 94, "test": 95}
     assert len(held.train.items) == 68_389 and (held.train.lengths - 3).clip(0).sum() == 66_127
     raw = pd.read_csv(SHARED / "ml-100k" / "interactions.csv.gz")
     arrived = raw.groupby("user_id", sort=False)["timestamp"].min().sort_values(kind="stable").index
@@ -182,7 +197,8 @@ def test_llaras_people_are_found_in_movielens():
 @here
 def test_published_windows_are_asked_as_they_are():
     lastfm, held = read_windows(SHARED / "lastfm-llara", 10)
-    assert {part: len(users) for part, users in held.users.items()} == {"train": 976, "valid": 122, "test": 122}
+    counts = {part: len(users) for part, users in held.users.items()}
+    assert counts == {"train": 976, "valid": 122, "choose": 122, "test": 122}
     assert lastfm.n_items == 4606 and len(held.train.items) == 50_800
     raw = pd.read_csv(SHARED / "lastfm-llara" / "interactions.csv.gz")
     for row, (shown, target) in enumerate(zip(held.histories["test"], held.targets["test"], strict=True)):

@@ -145,3 +145,9 @@ def test_scores_that_are_none_are_refused():
         ranks_of(np.zeros((U, D, C - 1)), sets)
     with pytest.raises(ValueError, match="without nan"):
         ranks_of(np.full(sets.items.shape, np.nan), sets)
+
+
+def test_the_target_is_no_other_item_even_where_it_is_not_owned():
+    nobody, targets = sparse.csr_matrix((U, N), dtype=bool), owned_and_targets()[1]
+    sets = draw_candidates(nobody, targets, N, 2, "uniform", 0)
+    assert np.array_equal(np.sort(sets.items, axis=2), np.broadcast_to(np.arange(N), (U, 2, N)))

@@ -32,7 +32,8 @@ class Row:
 
 def test_positions_tokens_and_what_was_learned():
     items = np.arange(10, 22).reshape(3, 1, 4)
-    scores, cost = costed(Row(), np.zeros((3, 2), int), items)
+    row, histories = Row(), np.zeros((3, 2), int)
+    scores, cost = costed(row, lambda: row.scores(histories, items), len(histories))
     assert scores.shape == items.shape
     assert cost.read == 5 + 4 * 2  # the beginning once, then a branch each
     assert (cost.written, cost.parameters, cost.examples) == (3, 11, 22)

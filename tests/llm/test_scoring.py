@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -227,3 +229,17 @@ def test_matching_says_which_title_a_text_names() -> None:
     texts, candidates = [text for text, *_ in cases], np.array([own for _, own, *_ in cases])
     assert exact_titles(texts, titles, candidates).tolist() == [exact for *_, exact, _ in cases]
     assert match_titles(texts, titles, candidates).tolist() == [column for *_, column in cases]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_all_prompts_begin_with_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rng = MODELS[name](), np.random.default_rng(14)
+    prompts = [np.concatenate([np.arange(10, 20), rng.integers(1, V, rng.integers(2, 15))]) for _ in range(40)]
+    candidates, read = some_candidates(14, 40), []
+    module = importlib.import_module("recnb.llm.continuations")  # the face has a function of that name
+    real_read = module.read_shared
+    monkeypatch.setattr(module, "read_shared", lambda *given: read.append(real_read(*given)) or read[-1])
+    found = score_answers(model, prompts, ANSWERS, candidates, batch_tokens=300)
+    assert len(read) == 1 and read[0].ids.tolist() == list(range(10, 20))
+    slow = [[alone(model, p, ANSWERS[a]).sum() for a in own] for p, own in zip(prompts, candidates, strict=True)]
+    assert found == pytest.approx(np.array(slow), abs=2e-4)

@@ -35,6 +35,12 @@ def test_a_shuffled_history_has_the_same_items_and_its_padding_on_the_left() -> 
     assert any(not np.array_equal(checks.shuffled_histories(histories, 4, seed), histories[:, -4:]) for seed in range(3))
 
 
+def test_each_of_the_latest_items_is_left_out_once() -> None:
+    found = checks.without_each(np.array([-1, 9, 4, 5, 6]), 3)
+    assert found.tolist() == [[-1, -1, -1, 5, 6], [-1, -1, -1, 4, 6], [-1, -1, -1, 4, 5]]
+    assert checks.without_each(np.array([-1, -1]), 3).shape == (0, 2)
+
+
 def test_the_target_stands_at_each_place_and_the_others_keep_their_order() -> None:
     items, targets = np.array([[3, 7, 1, 9], [5, 2, 8, 6]]), np.array([1, 5])
     found = checks.moved(items, targets, np.array([0, 2, 3]))
