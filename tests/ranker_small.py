@@ -19,7 +19,7 @@ from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig
 from recnb.llm.slots import add_slots
 
 SEED, T, C = 3, 6, 6
-LLM = BackboneConfig(vocabulary=320, width=32, layers=2, heads=2, feedforward=64)
+LLM = BackboneConfig(vocabulary=600, width=32, layers=2, heads=2, feedforward=64)
 
 
 @cache

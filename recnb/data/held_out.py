@@ -52,8 +52,15 @@ class HeldOut:
     owned: sparse.csr_matrix
 
     def owned_by(self, part: Part) -> sparse.csr_matrix:
-        """(U, N) bool: ``owned`` of the users of a part."""
-        return self.owned[self.users[part]]
+        """(U, N) bool: what is no wrong answer for the users of a part: ``owned``, and in training what training knows.
+
+        Were held-out items never wrong answers there, a model could learn from that which they are.
+        """
+        users = self.users[part]
+        asked = [self.users[other] for other in ("valid", "test") if other in self.users]
+        if part == "train" and np.isin(users, np.concatenate(asked)).any():
+            return _had(self.train.offsets, self.train.items, self.owned.shape[1])
+        return self.owned[users]
 
 
 def hold_out(
@@ -197,12 +204,16 @@ def _rows(sequences: Sequences, rows: NDArray[np.int64]) -> Sequences:
 
 
 def _owned(dataset: Dataset) -> sparse.csr_matrix:
-    """(users, N) bool; an item that is had twice counts once."""
-    shape = (dataset.n_users, dataset.n_items)
-    ones = np.ones(dataset.n_interactions, dtype=bool)
-    owned = sparse.csr_matrix((ones, dataset.sequence, dataset.offsets), shape=shape, copy=True)  # sorted in place next
-    owned.sum_duplicates()
-    return owned
+    """(users, N) bool: all that they ever have."""
+    return _had(dataset.offsets, dataset.sequence, dataset.n_items)
+
+
+def _had(offsets: NDArray[np.int64], items: NDArray[np.int32], n_items: int) -> sparse.csr_matrix:
+    """(rows, N) bool; an item that is had twice counts once."""
+    ones, shape = np.ones(len(items), dtype=bool), (len(offsets) - 1, n_items)
+    had = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # the next line sorts in place
+    had.sum_duplicates()
+    return had
 
 
 def _drawn(held: HeldOut, part: str, most: int, seed: int) -> HeldOut:

@@ -38,6 +38,7 @@ from .sessions import (
     reciprocal_ranks as reciprocal_ranks,
     release_means as release_means,
     release_metrics as release_metrics,
+    sample_ranks as sample_ranks,
     seen_pairs as seen_pairs,
     session_differences as session_differences,
     session_groups as session_groups,

@@ -1,4 +1,5 @@
 from . import figures as figures
+from .answer_tree import AnswerTree as AnswerTree
 from .backbone import (
     build_backbone as build_backbone,
     build_tokenizer as build_tokenizer,
@@ -24,6 +25,7 @@ from .pretrained import (
     locate as locate,
 )
 from .prior import Prior as Prior
+from .ranker import open_backbone as open_backbone
 from .ranking_prompts import (
     Prompt as Prompt,
     RankingPrompts as RankingPrompts,
@@ -44,7 +46,13 @@ from .scoring import (
     score_words as score_words,
     write as write,
 )
-from .settings import AdapterConfig as AdapterConfig, BackboneConfig as BackboneConfig, DecodeConfig as DecodeConfig
+from .settings import (
+    AdapterConfig as AdapterConfig,
+    BackboneConfig as BackboneConfig,
+    DecodeConfig as DecodeConfig,
+    PromptsConfig as PromptsConfig,
+    SlotsConfig as SlotsConfig,
+)
 from .slots import (
     SlotEmbedding as SlotEmbedding,
     add_slots as add_slots,

@@ -1,4 +1,5 @@
 from . import figures as figures
+from .align import title_means as title_means, title_ranks as title_ranks, warm_up as warm_up
 from .checks import (
     averaged as averaged,
     believed as believed,

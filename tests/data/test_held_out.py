@@ -99,6 +99,18 @@ def test_all_that_a_user_has_is_owned_whatever_its_rating():
     assert held.owned_by("test").shape == (20, 30)
 
 
+def test_a_wrong_answer_in_training_may_be_what_is_held_out():
+    """Else a model could learn it: what training leaves out must not hang on what is held out."""
+    dataset = made()
+    held = hold_out(dataset, SplitConfig(validation_users=2, test_users=2), T, 0)
+    for user, owned in enumerate(held.owned_by("train")):
+        train = held.train.items[held.train.offsets[user] : held.train.offsets[user + 1]]
+        assert set(owned.indices) == set(train.tolist())
+    ratings = np.random.default_rng(1).integers(1, 6, dataset.n_interactions).astype(np.float32)
+    people = hold_out(dataset, SplitConfig(name="llara-split", min_rating=3), T, 0, ratings)
+    assert (people.owned_by("train") != people.owned[people.users["train"]]).nnz == 0  # nothing of theirs is asked
+
+
 @pytest.mark.parametrize("holdout", ["last", "random"])
 def test_fewer_users_are_drawn_once_and_the_rest_is_as_it_was(holdout):
     everyone = hold_out(made(), SplitConfig(holdout=holdout), T, 0)
