@@ -112,7 +112,7 @@ def slots_met(titles: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figu
         axis.scatter(*slots.T, color=PALETTE[0], label="slot", zorder=3)
         axis.set(title=name, aspect="equal", xlabel="first direction")
     axes[0].set(ylabel="second direction")
-    axes[0].legend(frameon=False, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside right center")
     return figure
 
 
