@@ -85,7 +85,9 @@ example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has ru
 example-sessions: env ## keep the report of params/sessions.yaml, once it has run, and the ledger of LLM4SBR on Beauty, if it has
 	@mkdir -p reports/example/sessions && cp runs/sessions/08_evaluate/ledger.json reports/example/sessions/
 	@if [ -f runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json ]; then \
-		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; fi
+		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; \
+		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-cpu/08_evaluate/metrics.json')); \
+		print(json.dumps({'claims': found['claims']}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-claims.json; fi
 	$(call KEEP,sessions,reports/example/sessions)
 	@$(BIN)/python -m recnb.report.readme
 

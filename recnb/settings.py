@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from recnb.errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -150,13 +154,21 @@ class Recipe(Section):
 
     @property
     def published(self) -> str:
-        """Key of the published rows that stand beside ours; empty: nothing was published on these data."""
-        return ""
+        """``evaluate.published``: key of the published rows beside ours; empty: nothing was published on these data."""
+        return getattr(getattr(self, "evaluate", None), "published", "")
 
     @property
     def offline(self) -> bool:
-        """Whether notebooks may not ask the hub for a model."""
-        return False
+        """Whether notebooks may not ask the hub for a model: ``data.download`` is off."""
+        return not getattr(getattr(self, "data", None), "download", True)
+
+    @model_validator(mode="after")
+    def _rows_are_published(self) -> Self:
+        if key := self.published:
+            tables = yaml.safe_load(resources.files(self.wing).joinpath("published.yaml").read_text(encoding="utf-8"))
+            if key not in tables:
+                raise ValueError(f"evaluate.published = {key!r}: expected {', '.join(tables)}{nearest(key, tables)}")
+        return self
 
     def shown(self) -> dict[str, Any]:
         """What a comparison keeps of its base recipe for its reader."""

@@ -162,6 +162,13 @@ def make_sessions(dataset: Dataset, config: SessionsConfig, seed: int, folder: P
     order = np.lexsort((_ties(dataset, config.ties, seed), dataset.times, user))
     user, items, times = user[order], dataset.sequence[order], dataset.times[order]
     clicks = pd.DataFrame({"user": user, "item": items, "time": times, "session": _cut(user, times, config)})
+    if config.by != "user" and (longest := np.bincount(clicks["session"]).max()) < config.min_length:
+        pause = np.median(np.diff(times)[np.diff(user) == 0]) / 60
+        raise DataError(
+            f"{dataset.name}: by {config.by} of sessions.minutes = {config.minutes:g} no session has more than "
+            f"{longest} click(s): half of the clicks come {pause:,.0f} minutes after the one before, or later; more "
+            "minutes make longer sessions, and sessions.by: user asks no clock"
+        )
     clicks = _filtered(clicks, dataset.n_items, config)
     if clicks.empty:
         raise DataError(

@@ -320,16 +320,6 @@ class EagerLLM(Recipe):
         "tiger": Judged("03_index", _BASELINE, ("evaluate",)),  # it reads the run's semantic codes
     }
 
-    @property
-    def published(self) -> str:
-        """``evaluate.published``."""
-        return self.evaluate.published
-
-    @property
-    def offline(self) -> bool:
-        """``data.download`` is off."""
-        return not self.data.download
-
     def shown(self) -> dict[str, Any]:
         """The index: where it comes from, and its levels."""
         return {"index": self.index.model_dump(mode="json", include={"source", "levels"})}

@@ -1,4 +1,5 @@
 from . import figures as figures
+from .areas import areas as areas
 from .candidate_file import read_candidates as read_candidates
 from .candidates import (
     CandidateSets as CandidateSets,
@@ -38,6 +39,7 @@ from .sessions import (
     reciprocal_ranks as reciprocal_ranks,
     release_means as release_means,
     release_metrics as release_metrics,
+    sample_ranks as sample_ranks,
     seen_pairs as seen_pairs,
     session_differences as session_differences,
     session_groups as session_groups,

@@ -13,13 +13,24 @@ import numpy as np
 import pandas as pd
 
 from recnb.evaluation.intervals import LEVEL, resampled_means
-from recnb.evaluation.metrics import per_user
+from recnb.evaluation.metrics import per_user, target_ranks
 from recnb.evaluation.verdicts import SESSIONS
 
 CUTOFFS = (5, 10, 20)
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def sample_ranks(lists: np.ndarray, targets: np.ndarray, longest: int) -> np.ndarray:
+    """(M,) :func:`recnb.evaluation.metrics.target_ranks` of lists (M, W), but that a target which is in no list stands
+    behind the ``longest`` cutoff too: in a catalogue of few items that is above W.
+
+    >>> sample_ranks(np.array([[1, 0, -1], [1, 0, -1]]), np.array([0, 2]), longest=20).tolist()
+    [1, 20]
+    """
+    ranks, width = target_ranks(lists, targets), lists.shape[1]
+    return np.where(ranks < width, ranks, max(width, longest))
 
 
 def reciprocal_ranks(ranks: np.ndarray, k: int) -> np.ndarray:

@@ -77,9 +77,10 @@ def rankers(bench: Bench) -> list[Similar]:
     words = np.concatenate([prompts.lead, prompts.said(f"{prompts.before}{prompts.wording.head}\n")])
     rows, given = [], {"beginning": words, "table": sasrec.item_table(), "titles": prompts.title_ids}
     for body in config.bodies:
-        made: Any = partial(E4SRec, causal=bench.load(), body=body, **given)
+        causal = bench.load()
+        made: Any = partial(E4SRec, causal=causal, body=body, **given)
         same: Any = {"seed": bench.seed, "validation": asked, "keep": bench.keep / f"e4srec-{body}.pt"}
-        model = train_sequential(train, bench.n_items, config, length, encoder=made, **same)
+        model = train_sequential(train, bench.n_items, config, length, encoder=made, device=str(causal.device), **same)
         learned = Learned(trained_parameters(model), len(model.log) * (len(train.items) - len(train)))
         rows.append(Similar("e4srec" + f"/{body}" * (body != "pretrained"), model, "item head", learned))
     return rows

@@ -65,10 +65,17 @@ def export_row(model: Export, item_ids: Sequence[str], split: Any) -> ExportRow:
     if lacking := sorted(set(item_ids) - set(model.item_ids)):
         expected = "expected an export of this data set"
         raise ArtifactError(f"gallery.exports: {facts['name']} knows no item {lacking[0]!r}; {expected}")
-    if split.name != "leave-one-out" or split.holdout != "last" or split.min_rating:
-        asked = f"split.name {split.name}, split.holdout {split.holdout}, split.min_rating {split.min_rating:g}"
-        expected = "expected leave-one-out, last and 0, or gallery.exports: []"
-        raise RecipeError(f"gallery.exports: {facts['name']} was trained on what {asked} tests; {expected}")
+    if wrong := seen_in_training(split):
+        raise RecipeError(wrong)
     pairs = facts["data"]["interactions"] - 3 * facts["data"]["users"]  # of neighbours in training
     learned = Learned(facts["training"]["parameters"], facts["training"]["epochs"] * pairs)
     return ExportRow(facts["name"], model, np.array(item_ids, object), learned)
+
+
+def seen_in_training(split: Any) -> str:
+    """What is wrong with asking exports about what a recipe's split holds out; empty: nothing."""
+    if split.name == "leave-one-out" and split.holdout == "last" and not split.min_rating:
+        return ""
+    asked = f"split.name {split.name}, split.holdout {split.holdout}, split.min_rating {split.min_rating:g}"
+    expected = "expected leave-one-out, last and 0, or gallery.exports: []"
+    return f"gallery.exports were trained on what {asked} tests; {expected}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
+from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
 from recnb.recommenders.settings import BaselinesConfig, SequentialConfig
-from recnb.settings import Positive, Rate, Recipe, Section, Share, StageSpec
+from recnb.settings import Positive, Problem, Rate, Recipe, Section, Share, StageSpec
 
 Body = Literal["pretrained", "frozen", "random", "none"]
 
@@ -45,6 +47,25 @@ class GalleryConfig(Section):
     sasrec_seeds: Positive = Field(3, description="trainings of SASRec, the bar: a user's outcome is their mean")
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The exported folders."""
+        return [root / Path(folder).expanduser() for folder in self.exports]
+
+    def problems(self, root: Path, recipe: Any) -> list[Problem]:
+        """A system that there is not; an export that is not here, or was trained on what the recipe tests."""
+        from recnb.gallery.exports import seen_in_training
+        from recnb.gallery.interface import SYSTEMS
+
+        known, write = f"expected {', '.join(SYSTEMS)}", "write it with `recnb export`, or leave it out"
+        found = [
+            Problem(f"gallery.systems: unknown system '{name}'{nearest(name, SYSTEMS)}", known)
+            for name in self.systems if name not in SYSTEMS
+        ]  # fmt: skip
+        lacking = [folder for folder in self.files(root, recipe) if not folder.is_dir()]
+        found += [Problem(f"gallery.exports: {folder}: no such folder", write) for folder in lacking]
+        wrong = seen_in_training(recipe.split) if self.exports else ""
+        return [*found, *([Problem(wrong, "change split, or gallery.exports: []")] if wrong else [])]
 
 
 _ALL = ("data", "split", "models", "candidates", "llm", "prompts", "slots", "tune", "gallery")

@@ -18,13 +18,15 @@ from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_
 from recnb.evaluation.intervals import mean_interval, paired_bootstrap
 from recnb.evaluation.metrics import expected_per_user, rank_bounds
 from recnb.gallery.cost import Cost, costed
-from recnb.gallery.interface import Answer, Bench, Ranker, Retriever, of_candidates, without_test
+from recnb.gallery.interface import Answer, Bench, Learned, Ranker, Retriever, of_candidates, without_test
 from recnb.gallery.llmseqsim import Similar
-from recnb.llm.ranker import open_backbone
+from recnb.llm.ranker import open_backbone, trained_parameters
 from recnb.llm.ranking_prompts import prompts_for
+from recnb.recommenders.next_item import NextItemEncoder
 
 if TYPE_CHECKING:
     from recnb.data.held_out import HeldOut
+    from recnb.data.schema import Sequences as Events
     from recnb.gallery.recipe import Gallery
     from recnb.recommenders.interface import Scorer
 
@@ -82,10 +84,17 @@ def lay_bench(
     )
 
 
-def plain_rows(models: Mapping[str, Scorer], n_items: int, seed: int) -> list[Ranker]:
-    """What stands beside every system: lots, and recommenders without a language model."""
+def plain_rows(models: Mapping[str, Scorer], train: Events, n_items: int, seed: int) -> list[Ranker]:
+    """What stands beside every system: lots, and recommenders without a language model, fitted on ``train``."""
     every = {"random": Chance(n_items, seed), **models}
-    return [Similar(name, model, "no language model") for name, model in every.items()]
+    return [Similar(name, model, "no language model", _learned(model, train)) for name, model in every.items()]
+
+
+def _learned(model: Scorer, train: Events) -> Learned:
+    """Of a neural one: its weights, and a target for each event but the first of a sequence, every epoch."""
+    if not isinstance(model, NextItemEncoder):
+        return Learned()
+    return Learned(trained_parameters(model), len(model.log) * (len(train.items) - len(train)))
 
 
 def ask(row: Ranker, histories: np.ndarray, sets: Mapping[str, CandidateSets]) -> Entry:

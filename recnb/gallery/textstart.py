@@ -53,7 +53,7 @@ def started(bench: Bench, name: str, vectors: np.ndarray, examples: int = 0) -> 
     asked = (bench.held.histories["valid"], bench.held.targets["valid"])
     model = train_sequential(
         bench.held.train, bench.n_items, config, own.length, seed=bench.seed, encoder=made, validation=asked,
-        keep=bench.keep / f"{name.replace('/', '-')}.pt",
+        device=str(own.device), keep=bench.keep / f"{name.replace('/', '-')}.pt",
     )  # fmt: skip
     pairs = len(model.log) * (len(bench.held.train.items) - len(bench.held.train))
     return Similar(name, model, learned=Learned(trained_parameters(model), examples + pairs))

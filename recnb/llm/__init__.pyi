@@ -1,4 +1,5 @@
 from . import figures as figures
+from .answer_tree import AnswerTree as AnswerTree
 from .backbone import (
     build_backbone as build_backbone,
     build_tokenizer as build_tokenizer,

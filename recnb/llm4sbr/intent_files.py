@@ -22,7 +22,7 @@ from recnb.data.schema import left_padded
 from recnb.data.tables import check_columns, read_csv, read_json_lines
 from recnb.errors import DataError, ModelNotFoundError, nearest
 from recnb.llm4sbr.intents import COLUMNS, TYPES, Questions, asker_of, input_keys, no_answers
-from recnb.llm4sbr.prompts import clean_answer
+from recnb.llm4sbr.prompts import clean_answer, known_titles
 from recnb.llm4sbr.settings import VIEWS, IntentsConfig
 
 FROM_FILE = "file"  # the asker of answers that came in a file
@@ -87,8 +87,9 @@ def _same_asker(cache: Path | None, asker: str) -> pd.DataFrame:
 def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], config: IntentsConfig) -> pd.DataFrame:
     """Answers that any language model gave elsewhere.
 
-    Columns: ``items`` (ids of the catalogue, oldest first, a space between them; the latest T count), ``view`` (long,
-    short, merged) and ``text``; or ``key`` in place of ``items``, as :func:`questions_frame` writes it.
+    Columns: ``items`` (ids of the catalogue, oldest first, a space between them, or ``|`` where an id has a space; the
+    latest T count), ``view`` (long, short, merged) and ``text``; or ``key`` in place of ``items``, as
+    :func:`questions_frame` writes it.
 
     Raises:
         DataError: no such file or format, or a line with an unknown item or view; the line is named.
@@ -99,7 +100,8 @@ def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], conf
         line, view = unknown.index[0], str(unknown["view"].iloc[0])
         raise DataError(f"{path}: line {line}: view '{view}', expected {', '.join(VIEWS)}{nearest(view, VIEWS)}")
     said = table["text"].astype(object).where(table["text"].notna(), "")  # null says nothing, and not "None"
-    texts = [clean_answer(str(text), config) for text in said]
+    known = known_titles((line.partition("\t")[2] for line in lines), config)
+    texts = [clean_answer(str(text), config, known) for text in said]
     keys = table["key"] if "key" in table else _keys(table, path, item_ids, lines, config)
     values = (np.asarray(keys, dtype=object), table["view"].to_numpy(object), texts, 0, np.nan)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)
@@ -129,12 +131,12 @@ def _keys(
     table: pd.DataFrame, path: Path, item_ids: Sequence[Any], lines: Sequence[str], config: IntentsConfig
 ) -> NDArray[np.object_]:
     """(rows,) keys of the file's inputs."""
-    named = table["items"].astype(str).str.split().explode()
     known = pd.Index([str(item) for item in item_ids])
-    found = known.get_indexer(pd.Index(named.fillna("")))
+    named = table["items"].astype(str).str.split(_between(known)).explode().fillna("").str.strip()
+    found = known.get_indexer(pd.Index(named))
     if (found < 0).any():
         line, item = named.index[found < 0][0], named.iloc[int((found < 0).argmax())]
-        what = "no items" if pd.isna(item) else f"unknown item '{item}'"
+        what = f"unknown item '{item}'" if item else "no items"
         raise DataError(f"{path}: line {line}: {what}, expected ids of the catalogue{nearest(str(item), known)}")
     counts = named.groupby(level=0, sort=False).size().reindex(table.index).to_numpy()
     ends = np.cumsum(counts)
@@ -142,10 +144,16 @@ def _keys(
     return input_keys(inputs, lines, FROM_FILE)
 
 
+def _between(ids: Sequence[str]) -> str | None:
+    """What stands between ids of the catalogue; none: white space."""
+    return "|" if any(len(item.split()) > 1 for item in ids) else None
+
+
 def questions_frame(questions: Questions, item_ids: Sequence[Any]) -> pd.DataFrame:
     """What there is to ask, for a language model elsewhere: ``key``, ``items`` (ids, oldest first) and ``view``."""
     names = [str(item) for item in item_ids]
-    items = [" ".join(names[item] for item in row if item >= 0) for row in questions.inputs.tolist()]
+    mark = _between(names) or " "
+    items = [mark.join(names[item] for item in row if item >= 0) for row in questions.inputs.tolist()]
     count, views = len(questions.views), list(questions.views) * len(items)
     return pd.DataFrame({"key": np.repeat(questions.keys, count), "items": np.repeat(items, count), "view": views})
 

@@ -22,7 +22,7 @@ from recnb.artifacts import hash_json, hash_once, read_artifact, write_artifact
 from recnb.data.sessions import Samples, Sessions
 from recnb.llm.continuations import continuations
 from recnb.llm.pretrained import locate
-from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, shown_titles
+from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, known_titles, shown_titles
 from recnb.llm4sbr.readings import Reader
 from recnb.llm4sbr.settings import IntentsConfig
 
@@ -183,6 +183,7 @@ def _answering(
 ) -> Callable[[np.ndarray], pd.DataFrame]:
     """A function from rows of the inputs to their answers."""
     prompter = Prompter.build(tokenizer, titles, config)
+    known = known_titles(prompter.titles, config)
     reader, stops = Reader(model, prompter, questions.views, config.batch_tokens), prompter.stops()
 
     def written(inputs: np.ndarray) -> tuple[list[str], Any, np.ndarray]:
@@ -198,7 +199,7 @@ def _answering(
         texts, tokens, scores = (written if config.source == "llm" else chosen)(questions.inputs[rows])
         views = list(questions.views) * len(rows)
         keys = np.repeat(questions.keys[rows], len(questions.views))
-        values = (keys, views, [clean_answer(text, config) for text in texts], tokens, scores.round(3))
+        values = (keys, views, [clean_answer(text, config, known) for text in texts], tokens, scores.round(3))
         return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)
 
     return answer

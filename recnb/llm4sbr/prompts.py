@@ -8,14 +8,18 @@ token with a meaning of its own. Shown in ``notebooks/llm4sbr/04_intents.ipynb``
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from jinja2 import TemplateError
 
+from recnb.errors import RecnbError
 from recnb.llm.continuations import Forks
 from recnb.llm.plain_text import PlainText
 from recnb.llm4sbr.settings import IntentsConfig
@@ -24,9 +28,13 @@ from recnb.style import plain
 WORDS_FILE = Path(__file__).with_name("prompts.yaml")
 WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
 UNCUT = 1_000_000  # characters
-_NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)](?!\d))\s*")
-_OPEN = re.compile(r"\s*\([^()]*$")
-_QUOTES = " \t\"'`*_“”‘’«»"
+_QUOTES = " \"'`*_“”‘’«»"
+_ITEM = re.compile(rf"_\d+(?=[{_QUOTES}]*$)")
+_TIDY: tuple[Callable[[str], str], ...] = (
+    partial(re.compile(r"^(?:[-*•] |\d{1,3}[.)](?!\d)) *").sub, ""),  # a number or mark of a list
+    methodcaller("strip", _QUOTES),
+    partial(re.compile(r"(?<=[^ ]) *\([^()]*$").sub, ""),  # a bracket left open
+)
 
 
 def shown_titles(titles: Sequence[str], config: IntentsConfig) -> list[str]:
@@ -48,20 +56,30 @@ def _bracketed(title: str, config: IntentsConfig) -> str:
     return left or title
 
 
-def clean_answer(text: str, config: IntentsConfig) -> str:
+def known_titles(shown: Iterable[str], config: IntentsConfig) -> frozenset[str]:
+    """Titles as :func:`shown_titles` gives them, without numbers and in lower case: what needs no cleaning."""
+    return frozenset(_unnumbered(title, config).casefold() for title in shown)
+
+
+def _unnumbered(title: str, config: IntentsConfig) -> str:
+    return _ITEM.sub("", title) if config.with_ids else title
+
+
+def clean_answer(text: str, config: IntentsConfig, known: Container[str] = ()) -> str:
     """The first line of what a model wrote, as a title would stand in a prompt.
 
-    Control characters, a leading ``1.``, quotes, an item's number and a bracket that the end of the answer left open
-    are taken away.
+    Control characters and an item's number are taken away; a leading ``1.``, quotes and a bracket that the end of the
+    answer left open until it is one of the :func:`known_titles`: "12. Juli" is a film.
 
     Example:
         >>> clean_answer(' 1. "Heat (1995)" \\n2. Casino', IntentsConfig())
         'Heat (1995)'
     """
     lines = text.lstrip().splitlines()
-    line = _NUMBERED.sub("", plain(lines[0] if lines else "", UNCUT)).strip(_QUOTES)
-    line = re.sub(r"_\d+$", "", line) if config.with_ids else line
-    return _bracketed(_OPEN.sub("", line) or line, config)
+    line = _unnumbered(plain(lines[0] if lines else "", UNCUT), config)
+    for tidy in _TIDY:
+        line = line if line.casefold() in known else tidy(line)
+    return _bracketed(line, config)
 
 
 def aligned_left(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +134,11 @@ class Prompter:
 
     @classmethod
     def build(cls, tokenizer: Any, titles: Sequence[str], config: IntentsConfig) -> Prompter:
-        """Words, chat template and titles for a tokenizer."""
+        """Words, chat template and titles for a tokenizer.
+
+        Raises:
+            RecnbError: a chat template that does not write what a user says.
+        """
         chat = bool(tokenizer.chat_template)
         before, after = _chat_frame(tokenizer) if chat else ("", "")
         words = WORDS["chat" if chat else "base"]
@@ -161,8 +183,8 @@ class Prompter:
 
     def spoken(self) -> list[np.ndarray]:
         """(N,) token ids of each title as the model would answer with it, up to the end of its line or turn."""
-        chat = self.words is WORDS["chat"]
-        ends = [self.tokenizer.eos_token_id] if chat else _encode(self.tokenizer, "\n").tolist()
+        turn = self.tokenizer.eos_token_id if self.words is WORDS["chat"] else None
+        ends = _encode(self.tokenizer, "\n").tolist() if turn is None else [turn]
         texts = self.plain.encode([f" {title}" for title in self.titles])  # a number or a colon stands before it
         return [np.array([*ids, *ends], np.int64) for ids in texts]
 
@@ -190,11 +212,20 @@ def _encode(tokenizer: Any, text: str) -> np.ndarray:
 
 
 def _chat_frame(tokenizer: Any) -> tuple[str, str]:
-    """What a chat template writes before and behind one user turn."""
+    """What a chat template writes before and behind one user turn.
+
+    Raises:
+        RecnbError: it does not write what a user says, or more than once.
+    """
     mark = "LISTANDQUESTION"
     turn = [{"role": "user", "content": mark}]
-    written = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    before, _, after = written.partition(mark)
+    try:
+        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(mark)
+    except (TemplateError, ValueError) as error:
+        raise RecnbError(
+            f"intents.model: its chat template does not write what a user says, once ({error}): choose another model, "
+            "or take the template out of its tokenizer: without one, a model is asked to go on with a list"
+        ) from None
     return before, after
 
 

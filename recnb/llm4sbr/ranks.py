@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recnb.artifacts import Artifacts
 from recnb.data.schema import item_text, read_dataset
 from recnb.data.sessions import Samples, read_sessions, samples_of
-from recnb.evaluation.metrics import target_ranks
+from recnb.evaluation.sessions import sample_ranks
 from recnb.llm4sbr.align import load_arm
 from recnb.llm4sbr.infer import WithTexts, questions
 from recnb.llm4sbr.recipe import LLM4SBR, MAIN
@@ -30,7 +30,7 @@ def model_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) 
         users: this many samples, drawn once, the same for every run; 0: all.
 
     Returns:
-        (M,) int64 from 0; 20 (or N) where the list of so many items does not hold the target.
+        (M,) int64 from 0; 20 where a list of so many items (or N) does not hold the target.
     """
     samples = _samples(stage, recipe, users)
     texts = read_texts(stage, recipe.intents.source, recipe.align.every_arm, recipe.seed)[MAIN]
@@ -38,7 +38,7 @@ def model_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) 
     lists = ranked_lists(
         WithTexts(model, texts), questions(samples, recipe.data.max_history), min(WIDTH, model.backbone.n_items)
     )
-    return target_ranks(lists, samples.targets)
+    return sample_ranks(lists, samples.targets, WIDTH)
 
 
 def baseline_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> np.ndarray:
@@ -52,7 +52,8 @@ def baseline_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 
         samples=samples_of(sessions, "train", *recipe.sessions.samples), device=stage.runtime.device,
         progress=stage.runtime.progress,
     )  # fmt: skip
-    return target_ranks(ranked_lists(fitted, samples.inputs(length), min(WIDTH, dataset.n_items)), samples.targets)
+    lists = ranked_lists(fitted, samples.inputs(length), min(WIDTH, dataset.n_items))
+    return sample_ranks(lists, samples.targets, WIDTH)
 
 
 def whose(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> NDArray[np.int64]:

@@ -121,6 +121,12 @@ class EvaluateConfig(Section):
     mixture_samples: Positive = Field(4000, description="validation samples on which weights are chosen, drawn once")
     published: str = Field("", description="key of the published rows beside ours (recnb/llm4sbr/published.yaml)")
 
+    @model_validator(mode="after")
+    def _published_rows_are_compared_at_ten(self) -> Self:
+        if self.published and 10 not in self.cutoffs:
+            raise ValueError(f"cutoffs = {self.cutoffs}: expected 10 among them, at which published rows are compared")
+        return self
+
 
 class CasesConfig(Section):
     """09_case_studies: which sessions to look at."""
@@ -238,13 +244,3 @@ class LLM4SBR(Recipe):
                     f"{where}.views: nobody is asked for {', '.join(lacking)}: intents.views is {', '.join(views)}"
                 )
         return self
-
-    @property
-    def published(self) -> str:
-        """``evaluate.published``."""
-        return self.evaluate.published
-
-    @property
-    def offline(self) -> bool:
-        """``data.download`` is off."""
-        return not self.data.download

@@ -27,6 +27,7 @@ from .interface import (
     tied_ranks as tied_ranks,
     top_items as top_items,
 )
+from .item_tables import item_table as item_table
 from .losses import NegativeSampler as NegativeSampler, info_nce as info_nce, sampled_softmax as sampled_softmax
 from .mixture import Mixture as Mixture, fit_mixture as fit_mixture
 from .narm import NARM as NARM

@@ -103,6 +103,35 @@ def history_weights(titles: list[str], changes: np.ndarray, label: str) -> Figur
     return figure
 
 
+def slots_met(titles: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figure:
+    """Slots of a toy in two dimensions, before and after the warm-up, a line from each to its title; all (N, 2)."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.4), sharex=True, sharey=True, layout="constrained")
+    for axis, slots, name in zip(axes, (before, after), ("before", "after the warm-up"), strict=True):
+        axis.plot(*np.stack([titles, slots]).transpose(2, 0, 1), color="0.8", lw=1, zorder=1)
+        axis.scatter(*titles.T, color=PALETTE[1], marker="s", label="title", zorder=2)
+        axis.scatter(*slots.T, color=PALETTE[0], label="slot", zorder=3)
+        axis.set(title=name, aspect="equal", xlabel="first direction")
+    axes[0].set(ylabel="second direction")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside right center")
+    return figure
+
+
+def found_titles(ranks: Mapping[str, np.ndarray], n_items: int) -> Figure:
+    """Share of items whose own title is among the k nearest to their slot, for every k, a line per item table.
+
+    ``ranks``: table -> (n,) ranks from 1 among ``n_items``; the dotted line is chance.
+    """
+    figure, axis = plt.subplots(figsize=(6.0, 3.4), layout="constrained")
+    cutoffs = np.arange(1, n_items + 1)
+    for (name, found), colour, style in zip(ranks.items(), PALETTE, ("-", "--", "-.", ":"), strict=False):
+        share = np.searchsorted(np.sort(found), cutoffs, side="right") / len(found)
+        axis.plot(cutoffs, share, color=colour, ls=style, lw=2, label=plain(name))
+    axis.plot(cutoffs, cutoffs / n_items, color="0.5", ls=":", lw=1.2, label="chance")
+    axis.set(xscale="log", xlabel="k nearest titles", ylabel="items whose title is among them", ylim=(0, 1.02))
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
 def shares_of_vectors(shares: Mapping[str, np.ndarray]) -> Figure:
     """Probability that a step shows vectors, by share of the training done; a line per schedule (steps,)."""
     figure, axis = plt.subplots(figsize=(6.6, 2.8), layout="constrained")
@@ -129,7 +158,7 @@ def likeness(panels: Mapping[str, np.ndarray]) -> Figure:
 
 def losses_by_step(logs: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Figure:
     """Each part of the loss over the steps of each arm, means of about thirty pieces, a panel per part; a line ends
-    where a stage does.
+    with its stage.
 
     ``logs``: arm -> rows with ``stage`` and the parts; ``names``: part -> its title.
     """

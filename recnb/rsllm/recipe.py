@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -13,7 +14,7 @@ from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
-from recnb.settings import Judged, Positive, Recipe, Section, StageSpec
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 MAIN = "rsllm"  # the row that the recipe's own settings describe
@@ -65,9 +66,23 @@ class EvaluateConfig(Section):
     close_users: Positive = Field(
         100, description="test users looked at closely: written answers, all titles, lists turned round, checks"
     )
+    elsewhere: dict[str, str] = Field(
+        {}, description="other catalogues, asked with titles alone: what their items are called, and a folder of "
+        "interactions.csv with a split; e.g. {artists: data/lastfm-llara}"
+    )  # fmt: skip
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")
     published: str = Field("", description="key of the published rows beside ours (recnb/rsllm/published.yaml)")
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The other catalogues."""
+        return [root / Path(folder).expanduser() for folder in self.elsewhere.values()]
+
+    def problems(self, root: Path, recipe: Any) -> list[Problem]:
+        """They are not here."""
+        way = "put it there, or --set 'evaluate.elsewhere={}'"
+        lacking = [folder for folder in self.elsewhere.values() if not (root / Path(folder).expanduser()).is_dir()]
+        return [Problem(f"evaluate.elsewhere: {folder}: no such folder", way) for folder in lacking]
 
 
 class CasesConfig(Section):

@@ -14,7 +14,7 @@ from small import catalogue
 from recnb.data.held_out import HeldOut, hold_out, read_held_out, read_windows, write_held_out
 from recnb.data.schema import Dataset
 from recnb.data.settings import DataConfig, SplitConfig
-from recnb.data.sources import load_dataset, load_ratings
+from recnb.data.sources import load_dataset, load_parts, load_ratings
 from recnb.data.split import histories, replace_heldout, training_sequences
 from recnb.errors import DataError
 
@@ -97,6 +97,18 @@ def test_all_that_a_user_has_is_owned_whatever_its_rating():
         own = dataset.sequence[dataset.offsets[user] : dataset.offsets[user + 1]]
         assert set(held.owned[user].indices) == set(own.tolist())
     assert held.owned_by("test").shape == (20, 30)
+
+
+def test_a_wrong_answer_in_training_may_be_what_is_held_out():
+    """Else a model could learn it: what training leaves out must not hang on what is held out."""
+    dataset = made()
+    held = hold_out(dataset, SplitConfig(validation_users=2, test_users=2), T, 0)
+    for user, owned in enumerate(held.owned_by("train")):
+        train = held.train.items[held.train.offsets[user] : held.train.offsets[user + 1]]
+        assert set(owned.indices) == set(train.tolist())
+    ratings = np.random.default_rng(1).integers(1, 6, dataset.n_interactions).astype(np.float32)
+    people = hold_out(dataset, SplitConfig(name="llara-split", min_rating=3), T, 0, ratings)
+    assert (people.owned_by("train") != people.owned[people.users["train"]]).nnz == 0  # nothing of theirs is asked
 
 
 @pytest.mark.parametrize("holdout", ["last", "random"])
@@ -192,6 +204,10 @@ def test_published_windows_are_asked_as_they_are():
     for row, (shown, target) in enumerate(zip(held.histories["test"], held.targets["test"], strict=True)):
         own = raw[raw.user_id == int(lastfm.user_ids[held.users["test"][row]])].item_id.tolist()
         assert [int(lastfm.items["item_id"][item]) for item in (*shown[shown >= 0], target)] == own
+    config = DataConfig(source="files", path=str(SHARED / "lastfm-llara"))
+    parts = load_parts(config, Path(), lastfm)
+    assert equal(held, hold_out(lastfm, SplitConfig(name="llara-split"), 10, 0, parts=parts))
+    assert load_parts(DataConfig(source="toy"), Path(), lastfm) is None
     _, steam = read_windows(SHARED / "steam-llara-partial", 10)
     assert len(steam.train) == 0 and len(steam.users["test"]) > 1_180
 
@@ -208,7 +224,7 @@ def windows(folder: Path, splits: str = "ttttttvvv", name: str = "split") -> Pat
 def test_windows_without_parts_are_refused(tmp_path):
     _, held = read_windows(windows(tmp_path), 2)
     assert held.train.items.tolist() == [0, 1, 2, 3, 4, 5] and held.histories["valid"].tolist() == [[6, 7]]
-    with pytest.raises(DataError, match="no column 'split'; found .* nearest: 'spilt'"):
+    with pytest.raises(DataError, match="no column 'split', which says train"):
         read_windows(windows(tmp_path, name="spilt"), 2)
     with pytest.raises(DataError, match="line 4: split 'trian'; expected one of train, valid, test"):
         read_windows(windows(tmp_path, "ttxtttvvv"), 2)

@@ -313,6 +313,15 @@ def test_an_order_is_no_clock(changes: dict[str, str]) -> None:
     assert len(make_sessions(found, config(), 0)) == 3, "by user, in the order of the users, none is needed"
 
 
+@pytest.mark.parametrize("by", ["bins", "gaps"])
+def test_a_clock_too_coarse_for_its_minutes_is_said(by: str) -> None:
+    found = several(*[[day * 86400 for day in (0, 1, 2)]] * 3)
+    with pytest.raises(DataError, match=r"sessions\.minutes = 10 no session has more than 1 click.* 1,440 minutes"):
+        make_sessions(found, config(by=by), 0)
+    with pytest.raises(DataError, match=r"no session is left: sessions\.min_count = 99"):
+        make_sessions(found, config(by=by, min_count=99, minutes=3000), 0)
+
+
 def test_nothing_left_and_empty_parts_are_said() -> None:
     found = several([0, 1, 2], [0, 1, 2], [0, 1, 2])
     with pytest.raises(DataError, match=r"no session is left: sessions\.min_count = 99 .* drop all of 9 clicks"):

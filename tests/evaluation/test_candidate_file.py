@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sandbox import ROOT
 from small import catalogue
 
 from recnb.data.held_out import HeldOut, hold_out
@@ -13,6 +14,7 @@ from recnb.data.schema import Dataset
 from recnb.data.settings import SplitConfig
 from recnb.errors import DataError
 from recnb.evaluation.candidate_file import read_candidates
+from recnb.workflow.recipe import load_recipe
 
 SETS = [("b", "0", "i3"), ("b", "0", "i1"), ("a", "1", "i5"), ("a", "0", "i2"), ("a", "0", "i4"), ("b", "1", "i9"),
         ("b", "1", "i0"), ("a", "1", "i6")]  # fmt: skip
@@ -63,3 +65,17 @@ def test_a_fault_is_named_with_its_line(tmp_path, rows, message):
 def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     with pytest.raises(DataError, match="no column 'item_id'; found user_id, draw, item; nearest: 'item'"):
         read_candidates(written(tmp_path, SETS, "user_id,draw,item"), *data())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["models.baselines=[popularity]"], "retrieved takes SASRec's best, and models.baselines has no sasrec"),
+        (["candidates.file=mine.csv"], "candidates.file = mine.csv: no such file"),
+        (["models.baselines=[popularity]", "candidates.rules=[uniform]"], ""),
+    ],
+)
+def test_what_the_sets_lack_is_said_before_anything_starts(overrides, message):
+    recipe = load_recipe(ROOT / "params" / "gallery" / "toy.yaml", overrides)
+    found = [problem.what for problem in recipe.candidates.problems(ROOT, recipe)]
+    assert [message in each for each in found] == [True] * bool(message)

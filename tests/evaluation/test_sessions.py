@@ -18,6 +18,7 @@ from recnb.evaluation.sessions import (
     reciprocal_ranks,
     release_means,
     release_metrics,
+    sample_ranks,
     seen_pairs,
     session_differences,
     session_groups,
@@ -62,6 +63,14 @@ def test_hits_and_ndcg_are_those_of_every_other_system() -> None:
     ranks = np.random.default_rng(0).integers(0, 30, 200)
     ours, theirs = per_sample_metrics(ranks, [5, 10]), per_user_metrics(ranks, [5, 10])
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_is_in_no_list_is_no_hit_at_a_cutoff_above_the_catalogue() -> None:
+    lists, targets = np.array([[2, 0, 1], [2, 0, -1], [2, 0, -1]]), np.array([1, 0, 1])  # of N = 3 items, all there are
+    ranks = sample_ranks(lists, targets, 20)
+    assert session_metrics(ranks, [5, 20])["R@20"] == pytest.approx(2 / 3)
+    assert release_means(ranks, 2)["mrr_release"] == pytest.approx(1 / 2 / 2), "one of three is left out"
+    assert sample_ranks(lists, targets, 2).tolist() == [2, 1, 3], "a shorter cutoff changes nothing"
 
 
 def test_nothing_to_average_and_no_cutoff_are_errors() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from gallery_bench import toy_bench
 
 from recnb.data.schema import Sequences
-from recnb.gallery.e4srec import E4SRec
-from recnb.gallery.recipe import E4srecConfig
+from recnb.gallery.e4srec import E4SRec, rankers
+from recnb.gallery.recipe import E4srecConfig, GalleryConfig
 from recnb.recommenders.next_item import train_sequential
 from recnb.speed.decoding import small_llama
 from recnb.speed.item_vectors import synthetic_e4srec
@@ -89,3 +91,14 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     whole = train_sequential(TRAIN, N, CONFIG, T, encoder=encoder("pretrained"), **case | {"keep": None})
     assert resumed.log == whole.log
     np.testing.assert_array_equal(resumed.scores(TRAIN.pad(T)), whole.scores(TRAIN.pad(T)))
+
+
+def test_as_many_latest_windows_are_trained_on_as_the_recipe_says(tmp_path):
+    bench, _ = toy_bench(tmp_path)
+    lengths = bench.held.train.lengths
+    assert lengths.max() > 9
+    for windows, most in ((1, 9), (0, lengths.max())):  # T = 8
+        own = GalleryConfig(e4srec=E4srecConfig(windows=windows, epochs=1, bodies=["none"]))
+        (row,) = rankers(replace(bench, gallery=own, keep=tmp_path / str(windows)))
+        assert row.learned.examples == (np.minimum(lengths, most) - 1).sum()
+        assert row.name == "e4srec/none"

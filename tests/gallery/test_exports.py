@@ -10,6 +10,7 @@ import pytest
 from recnb.data.settings import SplitConfig
 from recnb.errors import ArtifactError, RecipeError
 from recnb.gallery.exports import export_row
+from recnb.gallery.recipe import Gallery
 
 IDS = ["a", "b", "c", "d"]
 FACTS = {"name": "tiny", "data": {"interactions": 50, "users": 5}, "training": {"parameters": 7, "epochs": 2}}
@@ -37,10 +38,21 @@ def test_scores_stand_at_their_candidates():
 
 @pytest.mark.parametrize("split", [{"name": "llara-split"}, {"holdout": "random"}, {"min_rating": 3}])
 def test_an_export_that_has_seen_the_test_is_refused(split):
-    with pytest.raises(RecipeError, match=f"gallery.exports: tiny was trained on what .*{next(iter(split))}"):
+    with pytest.raises(RecipeError, match=f"gallery.exports were trained on what .*{next(iter(split))}"):
         export_row(Fake(), IDS, SplitConfig(**split))
 
 
 def test_an_export_of_other_items_is_refused():
     with pytest.raises(ArtifactError, match="knows no item 'z'"):
         export_row(Fake(), [*IDS, "z"], SplitConfig())
+
+
+def test_a_recipe_is_refused_before_anything_starts(tmp_path):
+    asked = Gallery.model_validate({
+        "name": "x", "split": {"holdout": "random"}, "gallery": {"systems": ["talrec", "llara"], "exports": ["gone"]},
+    })  # fmt: skip
+    found = [problem.what for problem in asked.gallery.problems(tmp_path, asked)]
+    assert len(found) == 3
+    assert "unknown system 'talrec'; nearest: 'tallrec'" in found[0]
+    assert "gone: no such folder" in found[1] and "split.holdout random" in found[2]
+    assert Gallery.model_validate({"name": "x"}).gallery.problems(tmp_path, asked) == []

@@ -20,7 +20,7 @@ def asked(tmp_path_factory):
     popularity = bench.models["popularity"].counts
     own = held.owned_by("test"), held.targets["test"], C, D
     sets = {rule: draw_candidates(*own, rule, SEED, popularity=popularity) for rule in ("uniform", "popularity")}
-    rows = plain_rows(bench.models, bench.n_items, SEED)
+    rows = plain_rows(bench.models, held.train, bench.n_items, SEED)
     return {row.name: ask(row, held.histories["test"], sets) for row in rows}, sets, held
 
 
@@ -39,6 +39,8 @@ def test_baselines_stand_beside_and_chance_is_chance(asked):
     assert list(entries) == ["random", "popularity", "itemknn", "sasrec"]
     counts = np.bincount(held.train.items, minlength=entries["popularity"].whole.shape[1])
     np.testing.assert_array_equal(entries["popularity"].whole[0], counts)
+    assert entries["sasrec"].cost.parameters > 0 == entries["popularity"].cost.parameters
+    assert entries["sasrec"].cost.examples == 2 * (len(held.train.items) - len(held.train)), "two epochs"
 
 
 def test_who_knows_the_target_is_first_everywhere(asked):

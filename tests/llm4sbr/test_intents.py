@@ -119,10 +119,10 @@ def test_answers_are_those_of_each_prompt_alone(config, tmp_path) -> None:
 
 @pytest.mark.parametrize("source", ["state", "score"])
 def test_a_reading_answers_with_a_title_and_depends_on_the_session(config, tmp_path, source: str) -> None:
-    config = config.model_copy(update={"source": source})
+    config, titles = config.model_copy(update={"source": source}), [f"{12 + n}. {title}" for n, title in enumerate(TITLES)]
     asked = questions(config)
-    answers = ask(asked, TITLES, config, tmp_path, Loader(config.model))
-    assert set(answers["text"]) <= set(TITLES) and answers["text"].nunique() > 1
+    answers = ask(asked, titles, config, tmp_path, Loader(config.model))
+    assert set(answers["text"]) <= set(titles) and answers["text"].nunique() > 1
     assert len(answers) == len(asked) and np.isfinite(answers["logprob"]).all()
 
 
@@ -197,11 +197,31 @@ def test_a_persons_file_answers_questions(config, tmp_path, suffix: str) -> None
     assert unanswered(asked, by_items, IDS) == ""
 
 
+def test_ids_with_spaces_have_another_mark_between_them(config, tmp_path) -> None:
+    ids = [f"item {number}" for number in range(len(TITLES))]
+    lines = catalogue_lines(ids, TITLES, config)
+    asked = Questions.about(samples(), lines, config, "file")
+    rows = questions_frame(asked, ids).assign(text="x")
+    found = read_answers(brought(tmp_path, rows.drop(columns="key"), ".csv"), ids, lines, config)
+    assert found["key"].tolist() == rows["key"].tolist() and " | " not in rows["items"][0]
+    wide = rows.drop(columns="key").assign(items=rows["items"].str.replace("|", " | "))
+    pd.testing.assert_frame_equal(read_answers(brought(tmp_path, wide, ".csv"), ids, lines, config), found)
+    for items, what in {"item 1 item 2": "unknown item 'item 1 item 2'", "item 1|": "no items", "": "no items"}.items():
+        with pytest.raises(DataError, match=f"line 2: {what}"):
+            read_answers(brought(tmp_path, [{"items": items, "view": "long", "text": "x"}], ".csv"), ids, lines, config)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_no_text_is_an_empty_answer_and_no_word_of_ours(config, tmp_path, suffix: str) -> None:
     rows = [{"items": "i0", "view": "long", "text": None}, {"items": "i1", "view": "long", "text": "x"}]
     found = read_answers(brought(tmp_path, rows, suffix), IDS, catalogue_lines(IDS, TITLES, config), config)
     assert found["text"].tolist() == ["", "x"]
+
+
+def test_a_title_in_a_file_is_not_taken_for_a_list(config, tmp_path) -> None:
+    lines = catalogue_lines(["a", "b"], ["12. Juli", "Heat"], config)
+    path = brought(tmp_path, [{"items": "a", "view": "long", "text": text} for text in ("12. Juli", "12. Heat")], ".csv")
+    assert read_answers(path, ["a", "b"], lines, config)["text"].tolist() == ["12. Juli", "Heat"]
 
 
 def test_longer_inputs_of_a_file_are_cut_as_prompts_are(config, tmp_path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, shared_lists, shown_titles
+from recnb.errors import RecnbError
+from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, known_titles, shared_lists, shown_titles
 from recnb.llm4sbr.settings import IntentsConfig
 
 CHAT = (
@@ -42,6 +43,25 @@ def test_chat_prompts_are_what_the_chat_template_writes(tiny_folder) -> None:
     turns = [[{"role": "user", "content": listed + WORDS["chat"][view]}] for view in ("long", "short")]
     wanted = [found.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) for turn in turns]
     assert written(found)[4:6] == [text + WORDS["chat"]["answer"] for text in wanted]
+
+
+@pytest.mark.parametrize("template", [
+    "{{ messages[0]['content'] }} {{ messages[0]['content'] }}", "Hello", "{{ messages[0]['content'] | lower }}",
+    "{{ raise_exception('a system turn comes first') }}", "{{ messages[1]['content'] }}", "{% for %}",
+])  # fmt: skip
+def test_a_chat_template_that_does_not_say_what_a_user_says_is_an_error(tiny_folder, template: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = template
+    with pytest.raises(RecnbError, match="intents.model: its chat template .*choose another model"):
+        Prompter.build(tokenizer, TITLES, CONFIG)
+
+
+def test_a_tokenizer_without_an_end_ends_a_title_with_its_line(tiny_folder) -> None:
+    found = prompter(tiny_folder, chat=True)
+    assert all(ids[-1] == found.tokenizer.eos_token_id for ids in found.spoken())
+    found.tokenizer.eos_token = None
+    assert [found.tokenizer.decode(ids) for ids in found.spoken()] == [f" {title}\n" for title in TITLES]
+    assert set(found.tokenizer.encode("\n", add_special_tokens=False)) <= set(found.stops())
 
 
 def test_beginnings_share_one_list(tiny_folder) -> None:
@@ -97,6 +117,18 @@ def test_item_numbers_are_shown_and_taken_off_again(tiny_folder) -> None:
 )  # fmt: skip
 def test_clean_answer(text: str, wanted: str) -> None:
     assert clean_answer(text, CONFIG) == wanted
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_a_title_is_left_as_it_is(with_ids: bool) -> None:
+    titles = ["(500) Days of Summer", "12. Juli", "M*A*S*H", "*batteries not included", "Gone Fishin'", "- 30 -", "Heat (un"]
+    config = IntentsConfig(with_ids=with_ids)
+    shown = shown_titles(titles, config)
+    known = known_titles(shown, config)
+    for title, asked in zip(titles, shown, strict=True):
+        assert [clean_answer(text, config, known) for text in (asked, f" 3. {asked}\n4. Heat")] == [title, title]
+    assert clean_answer('4. "12. juli"', config, known) == "12. juli" and clean_answer("12. Heat", config, known) == "Heat"
+    assert clean_answer("(500) Days", config) == "(500) Days", "unknown, and no number of a list"
 
 
 def test_brackets_go_from_titles_and_answers_alike() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from recnb.data.held_out import read_windows
+from recnb.evaluation.candidates import draw_candidates
 from recnb.llm.backbone import build_backbone
 from recnb.llm.ranking_prompts import RankingPrompts, prompts_for
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig, TuneStage
 from recnb.llm.slots import add_slots
 from recnb.llm.vocabulary import Vocabulary
+from recnb.rsllm.elsewhere import rank_elsewhere
 from recnb.rsllm.rank import Reader, kind_of, title_trie
 
 LLM = BackboneConfig(kind="scratch", vocabulary=300, width=32, layers=2, heads=2, feedforward=48)
@@ -65,6 +69,8 @@ def test_likelihood_is_that_of_prompt_and_title_read_alone(reader: Reader) -> No
         assert ways["contrast"][place] == pytest.approx(sum(tokens) - sum(nobody[place]), abs=2e-4)
     assert np.abs(ways["contrast"][1]).max() < 2e-4, "after no history there is no contrast"
     assert np.ptp(ways["sum"]) > 0.5
+    together = reader.likelihoods(HISTORIES, ITEMS)
+    assert all(np.array_equal(together[way], scores) for way, scores in ways.items())
 
 
 def test_constrained_text_is_greedy_among_the_candidates_titles(reader: Reader) -> None:
@@ -138,3 +144,26 @@ def test_a_model_is_asked_as_its_last_stage_was() -> None:
 
     assert kind_of(stages("text", "hybrid")) == "hybrid" and kind_of(stages("hybrid", "text")) == "text"
     assert kind_of(stages("curriculum")) == "hybrid" and kind_of(stages("slots")) == "slots"
+
+
+def test_a_model_can_be_asked_about_a_catalogue_it_has_never_met(reader: Reader, tmp_path: Path) -> None:
+    """Other titles, another N, no vectors: the ranks are those of likelihoods under prompts written by hand."""
+    titles = [f"The {name}" for name in ("Lake", "Pond", "River", "Brook", "Well", "Sound", "Strait", "Bay")]
+    lines = [f'{{"item_id": "{i}", "title": "{title}"}}' for i, title in enumerate(titles)]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    events = {"train": [[0, 1, 2, 3], [4, 5, 0, 1]], "valid": [[2, 3, 4]], "test": [[0, 1, 2], [5, 6, 7]]}
+    users = [(part, window) for part, windows in events.items() for window in windows]
+    rows = [f"{user},{item},{order},{part}" for user, (part, window) in enumerate(users) for order, item in enumerate(window)]
+    (tmp_path / "interactions.csv").write_text("\n".join(["user_id,item_id,order,split", *rows]), encoding="utf-8")
+
+    found = rank_elsewhere(reader, tmp_path, "waters", 5, 4, users=9, seed=3)
+    assert found.model.shape == found.popularity.shape == (2, 1) and (found.items, found.events) == (8, 8)
+    dataset, held = read_windows(tmp_path, 5)
+    sets = draw_candidates(held.owned_by("test"), held.targets["test"], 4, 1, "uniform", 3)
+    own = reader.prompts
+    prompts = RankingPrompts(own.tokenizer, list(dataset.items["title"]), own.rows, PromptsConfig(noun="waters", history=3))
+    for row, (history, listed) in enumerate(zip(held.histories["test"], sets.items[:, 0], strict=True)):
+        prompt = prompts.build(history, listed, "text").ids
+        assert (prompt < own.rows).all(), "no vector of another catalogue"
+        told = [sum(read_alone(reader, prompt, prompts.answers[item])) for item in listed]
+        assert found.model[row, 0] == 1 + sum(np.array(told) > told[sets.place[row, 0]])
