@@ -157,8 +157,8 @@ def likeness(panels: Mapping[str, np.ndarray]) -> Figure:
 
 
 def losses_by_step(logs: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Figure:
-    """Each part of the loss over the steps of each arm, means of about thirty pieces, a panel per part; a line ends where
-    a stage does.
+    """Each part of the loss over the steps of each arm, means of about thirty pieces, a panel per part; a line ends
+    where a stage does.
 
     ``logs``: arm -> rows with ``stage`` and the parts; ``names``: part -> its title.
     """
