@@ -100,6 +100,7 @@ def history_weights(titles: list[str], changes: np.ndarray, label: str) -> Figur
     axis.axvline(0, color="0.3", lw=1)
     axis.set(yticks=range(len(titles)), ylim=(len(titles) - 0.5, -0.5), xlabel=label)
     axis.set_yticklabels([plain(title, 40) for title in titles], parse_math=False)
+    axis.locator_params(axis="x", nbins=5)
     return figure
 
 
