@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("recnb")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
-    groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}}
+    groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}, "ranking": {"ranking_run"}}
     for item in items:
         for name in (name for name, shared in groups.items() if shared & set(getattr(item, "fixturenames", ()))):
             item.add_marker(pytest.mark.xdist_group(name))
@@ -70,6 +70,15 @@ def sessions_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the toy of LLM4SBR has run to its report."""
     root = new_sandbox(tmp_path_factory.mktemp("sessions") / "project")
     result = recnb(root, "run", "params/llm4sbr/toy.yaml")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return root
+
+
+@pytest.fixture(scope="session")
+def ranking_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the toy of RSLLM has run to its report."""
+    root = new_sandbox(tmp_path_factory.mktemp("ranking") / "project")
+    result = recnb(root, "run", "params/rsllm/toy.yaml")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return root
 

@@ -30,7 +30,11 @@ from .sessions import (
     write_sessions as write_sessions,
 )
 from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig, SplitConfig as SplitConfig
-from .sources import load_dataset as load_dataset, load_ratings as load_ratings
+from .sources import (
+    load_dataset as load_dataset,
+    load_parts as load_parts,
+    load_ratings as load_ratings,
+)
 from .split import (
     Validation as Validation,
     histories as histories,

@@ -64,8 +64,9 @@ class HeldOut:
 
 
 def hold_out(
-    dataset: Dataset, config: SplitConfig, max_history: int, seed: int, ratings: NDArray[np.float32] | None = None
-) -> HeldOut:
+    dataset: Dataset, config: SplitConfig, max_history: int, seed: int, ratings: NDArray[np.float32] | None = None,
+    parts: NDArray[Any] | None = None,
+) -> HeldOut:  # fmt: skip
     """Cut a data set into training and what is asked.
 
     Users left with fewer than three events take no part.
@@ -74,6 +75,7 @@ def hold_out(
         max_history: T.
         seed: draws the users who are asked where ``config`` wants fewer than all, and random held-out items.
         ratings: (n,) of the events (:func:`recnb.data.sources.load_ratings`), for ``config.min_rating``.
+        parts: (users,) part of each user as published (:func:`read_parts`), for ``llara-split``; None: by arrival.
 
     Raises:
         DataError: the split needs ratings or times and there are none, or a part is empty.
@@ -81,7 +83,8 @@ def hold_out(
     kept = _rated(dataset, config.min_rating, ratings)
     users, sequences = _long_enough(dataset, kept)
     if config.name == "llara-split":
-        held = _by_person(dataset, users, sequences, max_history)
+        rows = _by_arrival(dataset, users) if parts is None else _as_told(parts[users])
+        held = _of_people(users, sequences, rows, _owned(dataset), max_history)
     else:
         held = _by_item(dataset, users, sequences, _held_places(sequences, config.holdout, seed), max_history)
     held = _with(held, "choose", lambda arrays: arrays["valid"])
@@ -144,17 +147,19 @@ def _held_places(sequences: Sequences, holdout: str, seed: int) -> tuple[NDArray
     return shuffled[ends - 1], shuffled[ends - 2]
 
 
-def _by_person(dataset: Dataset, users: NDArray[np.int64], sequences: Sequences, length: int) -> HeldOut:
-    """LLaRA's split: people in the order of their first event; eight tenths train, one validates, the last is asked.
-
-    The first event is that of the whole log, low ratings included (found by matching the published windows).
-    """
+def _by_arrival(dataset: Dataset, users: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """LLaRA's parts, as rows of ``users``: in the order of their first events eight tenths train, one validates, and
+    the rest is asked. The first event is that of the whole log, low ratings included (found by matching windows)."""
     if dataset.provenance.get("clock") == "order":
         raise DataError(f"{dataset.name} has an order of events and no times: llara-split orders people by their first")
     arrival = np.argsort(dataset.times[dataset.offsets[:-1]][users], kind="stable")
     first, second = int(0.8 * len(users)), int(0.8 * len(users)) + int(0.1 * len(users))
-    rows: dict[str, NDArray[np.int64]] = dict(zip(_PARTS, np.split(arrival, [first, second]), strict=True))
-    return _of_people(users, sequences, rows, _owned(dataset), length)
+    return dict(zip(_PARTS, np.split(arrival, [first, second]), strict=True))
+
+
+def _as_told(parts: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    """Part -> rows of the users that are in it."""
+    return {part: np.flatnonzero(parts == part) for part in _PARTS}
 
 
 def _of_people(
@@ -172,26 +177,38 @@ def _of_people(
     )
 
 
-def read_windows(folder: Path, max_history: int) -> tuple[Dataset, HeldOut]:
-    """Somebody's published parts: ``interactions.csv[.gz]`` whose ``split`` says of each user train, valid or test.
-
-    LLaRA's LastFM and Steam lie in this form. Of a validation or test user often one window is all that is known, so
-    that is all that is owned; Steam has no training sequences.
+def read_parts(interactions: Path, dataset: Dataset) -> NDArray[Any] | None:
+    """(users,) train, valid or test: what the column ``split`` of a person's file says; None where it has none.
 
     Raises:
-        DataError: as of :func:`recnb.data.files.read_files`; a split of another name, or two of one user.
+        DataError: a split of another name, or two of one user.
     """
-    interactions, items = source_files("files", folder)
-    dataset = build_dataset(read_files(interactions, items, {}), 0)
-    told = read_csv(interactions, ("user_id", "split"))
+    told = read_csv(interactions, ("user_id",))
+    if "split" not in told:
+        return None
     wrong = ~told["split"].isin(_PARTS) | (told.groupby("user_id")["split"].transform("first") != told["split"])
     if wrong.any():
         said = f"line {wrong.idxmax()}: split '{told['split'][wrong.idxmax()]}'"
         raise DataError(f"{interactions}: {said}; expected one of {', '.join(_PARTS)}, the same for all of a user")
-    part = told.drop_duplicates("user_id").set_index("user_id")["split"][dataset.user_ids].to_numpy()
-    rows: dict[str, NDArray[np.int64]] = {name: np.flatnonzero(part == name) for name in _PARTS}
-    sequences = Sequences(dataset.offsets, dataset.sequence)
-    held = _of_people(np.arange(dataset.n_users), sequences, rows, _owned(dataset), max_history)
+    return told.drop_duplicates("user_id").set_index("user_id")["split"][dataset.user_ids].to_numpy()
+
+
+def read_windows(folder: Path, max_history: int) -> tuple[Dataset, HeldOut]:
+    """Somebody's published parts, asked as they are: LLaRA's LastFM and Steam lie in this form.
+
+    Of a validation or test user often one window is all that is known, so that is all that is owned; Steam has no
+    training sequences.
+
+    Raises:
+        DataError: as of :func:`recnb.data.files.read_files` and :func:`read_parts`, or no column ``split``.
+    """
+    interactions, items = source_files("files", folder)
+    dataset = build_dataset(read_files(interactions, items, {}), 0)
+    parts = read_parts(interactions, dataset)
+    if parts is None:
+        raise DataError(f"{interactions}: no column 'split', which says train, valid or test of each user")
+    sequences, everyone = Sequences(dataset.offsets, dataset.sequence), np.arange(dataset.n_users)
+    held = _of_people(everyone, sequences, _as_told(parts), _owned(dataset), max_history)
     return dataset, _with(held, "choose", lambda arrays: arrays["valid"])
 
 

@@ -83,7 +83,8 @@ class SplitConfig(Section):
     """03_candidates: who is tested, on which item."""
 
     name: Literal["leave-one-out", "llara-split"] = Field(
-        "leave-one-out", description="every user's last item; or LLaRA's: the last tenth of people, one window each"
+        "leave-one-out", description="every user's last item; or LLaRA's: the last tenth of people, one window each "
+        "(files: those whom a column `split` of interactions.csv calls test)"
     )
     holdout: Literal["last", "random"] = Field(
         "last", description="leave-one-out: which item of a user is kept for the test; random: any, the rest in order"
@@ -93,7 +94,7 @@ class SplitConfig(Section):
     test_users: int = Field(0, ge=0, description="test on this many users, drawn once; 0: all")
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
-        """The source again: ratings stand in it alone."""
+        """The source again: ratings and published parts stand in it alone."""
         return recipe.data.files(root, recipe)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recnb.data.amazon import read_amazon
 from recnb.data.files import read_files
+from recnb.data.held_out import read_parts
 from recnb.data.locate import source_files
 from recnb.data.movielens import read_movielens
 from recnb.data.movielens_1m import read_movielens_1m
@@ -45,6 +47,13 @@ def load_ratings(config: DataConfig, root: Path, seed: int) -> NDArray[np.float3
         return None
     tables = _read(config, root, seed)
     return ratings_of(tables, config.k_core) if "rating" in tables.interactions else None
+
+
+def load_parts(config: DataConfig, root: Path, dataset: Dataset) -> NDArray[Any] | None:
+    """:func:`recnb.data.held_out.read_parts` of a person's files; None for every other source."""
+    if config.source != "files":
+        return None
+    return read_parts(source_files("files", config.folder(root), config.interactions, config.items)[0], dataset)
 
 
 def _read(config: DataConfig, root: Path, seed: int) -> Tables:

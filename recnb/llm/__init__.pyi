@@ -25,7 +25,13 @@ from .pretrained import (
     locate as locate,
 )
 from .prior import Prior as Prior
-from .ranker import open_backbone as open_backbone
+from .ranker import (
+    adapt as adapt,
+    load_ranker as load_ranker,
+    open_backbone as open_backbone,
+    save_ranker as save_ranker,
+    trained_parameters as trained_parameters,
+)
 from .ranking_prompts import (
     Prompt as Prompt,
     RankingPrompts as RankingPrompts,
@@ -50,8 +56,11 @@ from .settings import (
     AdapterConfig as AdapterConfig,
     BackboneConfig as BackboneConfig,
     DecodeConfig as DecodeConfig,
+    LossWeights as LossWeights,
     PromptsConfig as PromptsConfig,
     SlotsConfig as SlotsConfig,
+    TuneConfig as TuneConfig,
+    TuneStage as TuneStage,
 )
 from .slots import (
     SlotEmbedding as SlotEmbedding,
@@ -68,4 +77,6 @@ from .text import (
     without_adapter as without_adapter,
 )
 from .token_tree import read_shared as read_shared
+from .training_cases import ranking_examples as ranking_examples, training_cases as training_cases
+from .tuning import Example as Example, kind_at as kind_at, tune as tune
 from .vocabulary import Vocabulary as Vocabulary, train_tokenizer as train_tokenizer

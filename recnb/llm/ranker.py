@@ -34,16 +34,25 @@ def open_backbone(config: BackboneConfig, tokenizer: Any, seed: int, device: str
 def adapt(model: Any, llm: BackboneConfig, config: TuneConfig, seed: int) -> nn.Module:
     """Choose what is trained: LoRA on all projections of the last ``layers`` share of a pretrained model's blocks
     (none: the model stays as it is), or every weight of one from scratch, whose random body gives LoRA nothing to
-    build on. The projector of slots is :func:`recnb.llm.tuning.tune`'s to switch.
+    build on; and the projector of slots, if a stage shows vectors.
 
     Raises:
         ArtifactError: the backbone has no such projections.
     """
     if llm.kind == "scratch":
-        return model.requires_grad_(True)
+        model.requires_grad_(True)
+    else:
+        model = _with_lora(model.requires_grad_(False), llm, config, seed)
+    projector = getattr(causal_lm(model).get_input_embeddings(), "projector", nn.Identity())
+    projector.requires_grad_(any(stage.prompt != "text" for stage in config.stages))
+    return model
+
+
+def _with_lora(model: Any, llm: BackboneConfig, config: TuneConfig, seed: int) -> Any:
     count = model.config.get_text_config(decoder=True).num_hidden_layers
     chosen = list(range(count - math.ceil(config.layers * count), count))
-    model.requires_grad_(False)
+    if llm.gradient_checkpointing:  # in the kind that also works where a block's input needs no gradient
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     if not chosen:
         return model
     lora = LoraConfig(
@@ -59,7 +68,7 @@ def adapt(model: Any, llm: BackboneConfig, config: TuneConfig, seed: int) -> nn.
 
 
 def trained_parameters(model: nn.Module) -> int:
-    """Numbers that require gradients."""
+    """Numbers that require gradients: after :func:`adapt`, those that a training changes."""
     return sum(one.numel() for one in model.parameters() if one.requires_grad)
 
 

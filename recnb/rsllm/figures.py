@@ -112,7 +112,7 @@ def slots_met(titles: np.ndarray, before: np.ndarray, after: np.ndarray) -> Figu
         axis.scatter(*slots.T, color=PALETTE[0], label="slot", zorder=3)
         axis.set(title=name, aspect="equal", xlabel="first direction")
     axes[0].set(ylabel="second direction")
-    axes[0].legend(frameon=False, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside right center")
     return figure
 
 
@@ -129,4 +129,50 @@ def found_titles(ranks: Mapping[str, np.ndarray], n_items: int) -> Figure:
     axis.plot(cutoffs, cutoffs / n_items, color="0.5", ls=":", lw=1.2, label="chance")
     axis.set(xscale="log", xlabel="k nearest titles", ylabel="items whose title is among them", ylim=(0, 1.02))
     axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def shares_of_vectors(shares: Mapping[str, np.ndarray]) -> Figure:
+    """Probability that a step shows vectors, by share of the training done; a line per schedule (steps,)."""
+    figure, axis = plt.subplots(figsize=(6.6, 2.8), layout="constrained")
+    for number, (name, values) in enumerate(shares.items()):
+        done = np.arange(len(values)) / len(values)
+        axis.plot(done, values, lw=2, ls=("-", "--", ":")[number % 3], color=PALETTE[number], label=plain(name))
+    axis.set(xlabel="share of the training done", ylabel="share of hybrid steps", ylim=(-0.03, 1.03))
+    axis.legend(frameon=False)
+    return figure
+
+
+def likeness(panels: Mapping[str, np.ndarray]) -> Figure:
+    """Cosines (B, B) of each target alone (row) with each vector in context (column), a panel each, one scale."""
+    size = (3.2 * len(panels) + 0.6, 3.3)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    every = np.concatenate([values.ravel() for values in panels.values()])
+    for axis, (name, values) in zip(axes[0], panels.items(), strict=True):
+        image = axis.imshow(values, cmap="cividis", vmin=every.min(), vmax=every.max())
+        axis.set(xticks=[], yticks=[], xlabel="in context", ylabel="target alone")
+        axis.set_title(name, fontsize=10)
+    figure.colorbar(image, ax=list(axes[0]), label="cosine", shrink=0.8)
+    return figure
+
+
+def losses_by_step(logs: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Figure:
+    """Each part of the loss over the steps of each arm, means of about thirty pieces, a panel per part; a line ends with its
+    stage.
+
+    ``logs``: arm -> rows with ``stage`` and the parts; ``names``: part -> its title.
+    """
+    figure, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.0), squeeze=False, layout="constrained")
+    for axis, (part, title) in zip(axes[0], names.items(), strict=True):
+        for number, (arm, log) in enumerate(logs.items()):
+            colour = PALETTE[number % len(PALETTE)]
+            for stage, rows in log.groupby("stage") if part in log else ():
+                piece = np.arange(len(rows)) // max(1, -(-len(log) // 30))
+                means = rows[part].groupby(piece).mean()
+                steps = pd.Series(rows.index + 1).groupby(piece).mean()
+                axis.plot(steps, means, color=colour, lw=1.8, label=plain(arm) if stage == 1 else None)
+        axis.set(xlabel="step", ylim=(0, None))
+        axis.set_title(title, fontsize=10)
+    axes[0][0].set_ylabel("nats")
+    axes[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from recnb.errors import ArtifactError
 from recnb.index.trie import Trie
 from recnb.llm.beam import recommend
+from recnb.llm.packed import Told, told_answers
 from recnb.llm.ranker import load_ranker
 from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
-from recnb.llm.scoring import match_titles, pooled_states, score_answers, write
+from recnb.llm.scoring import beginnings, match_titles, pooled_states, write
 from recnb.llm.settings import BackboneConfig, DecodeConfig, TuneConfig
 from recnb.llm.slots import words_of
 
@@ -77,15 +78,26 @@ class Reader:
                 history.
             change: what to read in the place of each prompt; none: the prompt.
         """
+        told = self._told(histories, items, change)
         if reduce == "contrast":
-            nobody = np.full_like(histories, -1)
-            return self.likelihood(histories, items, "sum", change) - self.likelihood(nobody, items, "sum", change)
+            return told.sum().reshape(items.shape) - self._worth_to_anybody(histories, items, change)
+        return (told.sum() if reduce == "sum" else told.mean()).reshape(items.shape)
+
+    def likelihoods(self, histories: np.ndarray, items: np.ndarray) -> dict[str, NDArray[np.float32]]:
+        """:meth:`likelihood` in all three ways, for the price of two."""
+        told = self._told(histories, items)
+        found = {"sum": told.sum().reshape(items.shape), "mean": told.mean().reshape(items.shape)}
+        return found | {"contrast": found["sum"] - self._worth_to_anybody(histories, items)}
+
+    def _worth_to_anybody(self, histories: np.ndarray, items: np.ndarray, change: Change | None = None) -> np.ndarray:
+        return self.likelihood(np.full_like(histories, -1), items, "sum", change)
+
+    def _told(self, histories: np.ndarray, items: np.ndarray, change: Change | None = None) -> Told:
         asked = self.asked(histories, items)
         ids = [prompt.ids if change is None else change(prompt) for prompt in asked]
-        users = np.repeat(np.arange(len(items)), items.shape[1])
+        users = np.repeat(np.arange(len(items)), items.shape[1])  # a user's sets share the history, read once
         flat = items.reshape(-1, items.shape[-1])
-        scores = score_answers(self.model, ids, self.prompts.answers, flat, reduce, groups=users)
-        return scores.reshape(items.shape)
+        return told_answers(self.model, beginnings(ids, users), self.prompts.answers, flat)
 
     def constrained(self, histories: np.ndarray, items: np.ndarray) -> Written:
         """What is written greedily where nothing but the candidates' titles may be: always valid."""

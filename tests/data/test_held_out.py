@@ -14,7 +14,7 @@ from small import catalogue
 from recnb.data.held_out import HeldOut, hold_out, read_held_out, read_windows, write_held_out
 from recnb.data.schema import Dataset
 from recnb.data.settings import DataConfig, SplitConfig
-from recnb.data.sources import load_dataset, load_ratings
+from recnb.data.sources import load_dataset, load_parts, load_ratings
 from recnb.data.split import histories, replace_heldout, training_sequences
 from recnb.errors import DataError
 
@@ -204,6 +204,10 @@ def test_published_windows_are_asked_as_they_are():
     for row, (shown, target) in enumerate(zip(held.histories["test"], held.targets["test"], strict=True)):
         own = raw[raw.user_id == int(lastfm.user_ids[held.users["test"][row]])].item_id.tolist()
         assert [int(lastfm.items["item_id"][item]) for item in (*shown[shown >= 0], target)] == own
+    config = DataConfig(source="files", path=str(SHARED / "lastfm-llara"))
+    parts = load_parts(config, Path(), lastfm)
+    assert equal(held, hold_out(lastfm, SplitConfig(name="llara-split"), 10, 0, parts=parts))
+    assert load_parts(DataConfig(source="toy"), Path(), lastfm) is None
     _, steam = read_windows(SHARED / "steam-llara-partial", 10)
     assert len(steam.train) == 0 and len(steam.users["test"]) > 1_180
 
@@ -220,7 +224,7 @@ def windows(folder: Path, splits: str = "ttttttvvv", name: str = "split") -> Pat
 def test_windows_without_parts_are_refused(tmp_path):
     _, held = read_windows(windows(tmp_path), 2)
     assert held.train.items.tolist() == [0, 1, 2, 3, 4, 5] and held.histories["valid"].tolist() == [[6, 7]]
-    with pytest.raises(DataError, match="no column 'split'; found .* nearest: 'spilt'"):
+    with pytest.raises(DataError, match="no column 'split', which says train"):
         read_windows(windows(tmp_path, name="spilt"), 2)
     with pytest.raises(DataError, match="line 4: split 'trian'; expected one of train, valid, test"):
         read_windows(windows(tmp_path, "ttxtttvvv"), 2)

@@ -59,18 +59,42 @@ def scores(model) -> torch.Tensor:
         return causal_lm(model)(input_ids=torch.from_numpy(prompt.ids)[None]).logits[0, -1]
 
 
+def trained(model) -> list[str]:
+    return [name for name, one in model.named_parameters() if one.requires_grad]
+
+
 @pytest.mark.parametrize(("share", "blocks"), [(1.0, {0, 1, 2}), (0.34, {1, 2}), (0.3, {2})])
 def test_lora_stands_in_the_last_blocks(pretrained: BackboneConfig, share: float, blocks: set[int]) -> None:
-    model = adapt(opened(pretrained), pretrained, TuneConfig(layers=share), SEED)
-    names = [name for name, one in model.named_parameters() if one.requires_grad]
+    model = adapt(opened(pretrained), pretrained, TuneConfig(layers=share, stages=stages("text")), SEED)
+    names = trained(model)
     assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == blocks
     assert all("lora" in name for name in names)
-    assert trained_parameters(model) == sum(one.numel() for one in model.parameters() if one.requires_grad) > 0
+    assert trained_parameters(model) == sum(model.get_parameter(name).numel() for name in names)
+
+
+@pytest.mark.parametrize(("prompts", "counted"), [(["text"], False), (["text", "hybrid"], True)])
+def test_the_projector_counts_where_a_stage_shows_vectors(
+    pretrained: BackboneConfig, prompts: list[str], counted: bool
+) -> None:
+    for llm, model in ((pretrained, opened(pretrained)), (LLM, small_model())):
+        names = trained(adapt(model, llm, TuneConfig(stages=stages(*prompts)), SEED))
+        assert any("projector" in name for name in names) == counted
 
 
 def test_no_layers_no_adapter(pretrained: BackboneConfig) -> None:
-    model = adapt(opened(pretrained), pretrained, TuneConfig(layers=0.0), SEED)
+    model = adapt(opened(pretrained), pretrained, TuneConfig(layers=0.0, stages=stages("text")), SEED)
     assert not isinstance(model, PeftModel) and trained_parameters(model) == 0
+
+
+@pytest.mark.parametrize("kind", ["text", "hybrid"])
+def test_checkpointing_changes_memory_and_no_number(kind: str, pretrained: BackboneConfig) -> None:
+    config, found = TuneConfig(stages=stages(kind), layers=0.5), []
+    for saving in (False, True):
+        llm = pretrained.model_copy(update={"gradient_checkpointing": saving})
+        model = tuned(adapt(opened(llm), llm, config, SEED), config)
+        assert causal_lm(model).is_gradient_checkpointing == saving
+        found.append({name: one for name, one in model.state_dict().items() if "lora" in name or "projector" in name})
+    assert found[0] and all(torch.allclose(one, found[1][name], atol=1e-6) for name, one in found[0].items())
 
 
 def test_tuning_moves_adapter_and_projector_alone(pretrained: BackboneConfig) -> None:

@@ -69,6 +69,8 @@ def test_likelihood_is_that_of_prompt_and_title_read_alone(reader: Reader) -> No
         assert ways["contrast"][place] == pytest.approx(sum(tokens) - sum(nobody[place]), abs=2e-4)
     assert np.abs(ways["contrast"][1]).max() < 2e-4, "after no history there is no contrast"
     assert np.ptp(ways["sum"]) > 0.5
+    together = reader.likelihoods(HISTORIES, ITEMS)
+    assert all(np.array_equal(together[way], scores) for way, scores in ways.items())
 
 
 def test_constrained_text_is_greedy_among_the_candidates_titles(reader: Reader) -> None:
