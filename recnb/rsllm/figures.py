@@ -100,6 +100,7 @@ def history_weights(titles: list[str], changes: np.ndarray, label: str) -> Figur
     axis.axvline(0, color="0.3", lw=1)
     axis.set(yticks=range(len(titles)), ylim=(len(titles) - 0.5, -0.5), xlabel=label)
     axis.set_yticklabels([plain(title, 40) for title in titles], parse_math=False)
+    axis.locator_params(axis="x", nbins=5)
     return figure
 
 
@@ -157,8 +158,8 @@ def likeness(panels: Mapping[str, np.ndarray]) -> Figure:
 
 
 def losses_by_step(logs: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Figure:
-    """Each part of the loss over the steps of each arm, means of about thirty pieces, a panel per part; a line ends with its
-    stage.
+    """Each part of the loss over the steps of each arm, means of about thirty pieces, a panel per part; a line ends
+    where a stage does.
 
     ``logs``: arm -> rows with ``stage`` and the parts; ``names``: part -> its title.
     """
