@@ -1,4 +1,5 @@
 from . import figures as figures
+from .areas import areas as areas
 from .candidate_file import read_candidates as read_candidates
 from .candidates import (
     CandidateSets as CandidateSets,

@@ -41,8 +41,9 @@ def prices(table: pd.DataFrame, metric: str, bar: float) -> Figure:
     for trained, rows in table.groupby("trained"):
         marker, colour, label = ("o", PALETTE[0], "trained") if trained else ("s", PALETTE[1], "not trained")
         axis.scatter(rows.seconds, rows.value, marker=marker, color=colour, label=label)
-    for name, row in table.iterrows():
-        axis.annotate(plain(str(name)), (row.seconds, row.value), (4, 4), textcoords="offset points", fontsize=8)
+    for place, (name, row) in enumerate(table.sort_values("seconds").iterrows()):  # neighbours above and below
+        axis.annotate(plain(str(name)), (row.seconds, row.value), (4, (4, -10)[place % 2]), textcoords="offset points",
+                      fontsize=8)  # fmt: skip
     axis.axhline(bar, color="0.4", ls="--", lw=1, label="sasrec")
     axis.set(xscale="log", xlabel="seconds a user (log)", ylabel=metric)
     axis.margins(x=0.18)
