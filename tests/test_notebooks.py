@@ -13,12 +13,13 @@ from sandbox import ROOT, STAGES, Again, ToyRun, nbval
 from recnb.eager_llm.recipe import EagerLLM
 from recnb.gallery.recipe import Gallery
 from recnb.llm4sbr.recipe import LLM4SBR
+from recnb.rsllm.recipe import RSLLM
 
 NOTEBOOKS = list(STAGES)
 each_stage = pytest.mark.parametrize("name", NOTEBOOKS)
 # What a notebook opens with by itself, and in Colab: the quickstart and the toy of its system.
 RECIPES = {EagerLLM: ("params/quickstart.yaml", "params/toy.yaml"), LLM4SBR: ("params/sessions.yaml", "params/llm4sbr/toy.yaml"),
-           Gallery: ("params/gallery.yaml", "params/gallery/toy.yaml")}  # fmt: skip
+           RSLLM: ("params/ranking.yaml", "params/rsllm/toy.yaml"), Gallery: ("params/gallery.yaml", "params/gallery/toy.yaml")}  # fmt: skip
 WALKS = {spec.notebook: system for system in reversed(RECIPES) for spec in system.stages}
 SPECS = {spec.notebook: spec for system in reversed(RECIPES) for spec in system.stages}
 each_notebook = pytest.mark.parametrize("name", SPECS)
