@@ -187,13 +187,14 @@ class _Stage:
 
     def __init__(self, causal: Any, config: TuneConfig, number: int, seed: int, keep: Path | None) -> None:
         self.causal, self.config, self.stage, self.keep = causal, config, config.stages[number], keep
-        self.number, self.seed, self.log, self.spent = number, [seed, number], [], 0.0
+        self.number, self.seed, self.spent = number, [seed, number], 0.0
+        self.log: Log = []
         self.steps = math.ceil(self.stage.examples / config.batch_size)
         projector = getattr(causal.get_input_embeddings(), "projector", None)
         self.projector = list(projector.parameters()) if isinstance(projector, nn.Module) else []
         own = set(map(id, self.projector))
         self.weights = [one for one in causal.parameters() if one.requires_grad and id(one) not in own]
-        groups = [{"params": self.weights}, {"params": self.projector, "weight_decay": DECAY}]
+        groups: list[dict[str, Any]] = [{"params": self.weights}, {"params": self.projector, "weight_decay": DECAY}]
         if not self.weights and (self.stage.prompt == "text" or not self.projector):
             raise RecipeError(
                 f"tune.stages[{number}]: nothing to train: tune.layers 0 leaves the language model as it is, and no "
