@@ -93,6 +93,12 @@ class SplitConfig(Section):
     validation_users: int = Field(0, ge=0, description="validate on this many users, drawn once; 0: all")
     test_users: int = Field(0, ge=0, description="test on this many users, drawn once; 0: all")
 
+    @model_validator(mode="after")
+    def _random_items_are_left_out_one_by_one(self) -> Self:
+        if self.holdout == "random" and self.name != "leave-one-out":
+            raise ValueError(f"holdout: random is for name: leave-one-out, and this is name: {self.name}")
+        return self
+
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The source again: ratings and published parts stand in it alone."""
         return recipe.data.files(root, recipe)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from sandbox import ROOT
 from small import catalogue
 
@@ -164,6 +165,8 @@ def test_it_is_read_as_it_was_written(tmp_path):
 
 def test_what_cannot_be_split_is_said():
     dataset = made()
+    with pytest.raises(ValidationError, match="holdout: random is for name: leave-one-out, and this is name: llara"):
+        SplitConfig(name="llara-split", holdout="random")
     with pytest.raises(DataError, match=r"made has no ratings: expected split\.min_rating: 0, found 3"):
         hold_out(dataset, SplitConfig(min_rating=3), T, 0)
     with pytest.raises(DataError, match="no times: llara-split orders people"):
