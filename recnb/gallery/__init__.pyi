@@ -3,14 +3,13 @@ from .chat import Reply as Reply, chat as chat, request_prompt as request_prompt
 from .cost import Cost as Cost
 from .exports import export_row as export_row
 from .interface import (
-    SYSTEMS as SYSTEMS,
     Bench as Bench,
     Learned as Learned,
     Ranker as Ranker,
     Retriever as Retriever,
     rankers as rankers,
 )
-from .recipe import Gallery as Gallery
+from .recipe import SYSTEMS as SYSTEMS, Gallery as Gallery
 from .table import (
     WHOLE as WHOLE,
     Entry as Entry,

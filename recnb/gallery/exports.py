@@ -14,6 +14,7 @@ import numpy as np
 
 from recnb.errors import ArtifactError, RecipeError
 from recnb.gallery.interface import Answer, Learned
+from recnb.gallery.recipe import seen_in_training
 
 
 class Export(Protocol):
@@ -70,12 +71,3 @@ def export_row(model: Export, item_ids: Sequence[str], split: Any) -> ExportRow:
     pairs = facts["data"]["interactions"] - 3 * facts["data"]["users"]  # of neighbours in training
     learned = Learned(facts["training"]["parameters"], facts["training"]["epochs"] * pairs)
     return ExportRow(facts["name"], model, np.array(item_ids, object), learned)
-
-
-def seen_in_training(split: Any) -> str:
-    """What is wrong with asking exports about what a recipe's split holds out; empty: nothing."""
-    if split.name == "leave-one-out" and split.holdout == "last" and not split.min_rating:
-        return ""
-    asked = f"split.name {split.name}, split.holdout {split.holdout}, split.min_rating {split.min_rating:g}"
-    expected = "expected leave-one-out, last and 0, or gallery.exports: []"
-    return f"gallery.exports were trained on what {asked} tests; {expected}"

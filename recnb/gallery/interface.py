@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from recnb.errors import RecipeError, nearest
-from recnb.gallery.recipe import GalleryConfig
+from recnb.gallery.recipe import SYSTEMS, GalleryConfig
 from recnb.llm.ranker import adapt, trained_parameters
 from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.settings import LossWeights, TuneStage
@@ -24,6 +23,8 @@ from recnb.llm.training_cases import training_cases
 from recnb.llm.tuning import tune
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recnb.data.held_out import HeldOut
     from recnb.evaluation.candidates import CandidateSets
     from recnb.llm.ranking_prompts import Prompt
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from recnb.recommenders.interface import Scorer
 
 Answer = Literal["title", "letter", "yes or no", "vector", "item head", "index", "no language model"]
-_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports", "chat"}  # no rows
-SYSTEMS: tuple[str, ...] = tuple(
-    sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in _OWN)
-)
 
 
 @dataclass(frozen=True)

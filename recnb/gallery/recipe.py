@@ -15,6 +15,10 @@ from recnb.recommenders.settings import BaselinesConfig, SequentialConfig
 from recnb.settings import Positive, Problem, Rate, Recipe, Section, Share, StageSpec
 
 Body = Literal["pretrained", "frozen", "random", "none"]
+_OWN = {"__init__", "interface", "recipe", "figures", "table", "cost", "exports", "chat"}  # no rows
+SYSTEMS: tuple[str, ...] = tuple(
+    sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in _OWN)
+)
 
 
 class E4srecConfig(SequentialConfig):
@@ -54,9 +58,6 @@ class GalleryConfig(Section):
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """A system that there is not; an export that is not here, or was trained on what the recipe tests."""
-        from recnb.gallery.exports import seen_in_training
-        from recnb.gallery.interface import SYSTEMS
-
         known, write = f"expected {', '.join(SYSTEMS)}", "write it with `recnb export`, or leave it out"
         found = [
             Problem(f"gallery.systems: unknown system '{name}'{nearest(name, SYSTEMS)}", known)
@@ -66,6 +67,15 @@ class GalleryConfig(Section):
         found += [Problem(f"gallery.exports: {folder}: no such folder", write) for folder in lacking]
         wrong = seen_in_training(recipe.split) if self.exports else ""
         return [*found, *([Problem(wrong, "change split, or gallery.exports: []")] if wrong else [])]
+
+
+def seen_in_training(split: SplitConfig) -> str:
+    """What is wrong with asking exports about what a recipe's split holds out; empty: nothing."""
+    if split.name == "leave-one-out" and split.holdout == "last" and not split.min_rating:
+        return ""
+    asked = f"split.name {split.name}, split.holdout {split.holdout}, split.min_rating {split.min_rating:g}"
+    expected = "expected leave-one-out, last and 0, or gallery.exports: []"
+    return f"gallery.exports were trained on what {asked} tests; {expected}"
 
 
 _ALL = ("data", "split", "models", "candidates", "llm", "prompts", "slots", "tune", "gallery")

@@ -78,7 +78,7 @@ def token_counts(counts: Mapping[str, np.ndarray]) -> Figure:
     every = np.concatenate(list(counts.values()))
     bins = np.linspace(every.min() - 0.5, every.max() + 0.5, 40)
     for (kind, found), colour in zip(counts.items(), PALETTE, strict=False):
-        axis.hist(found, bins, histtype="stepfilled", alpha=0.4, color=colour, label=kind)
+        axis.hist(found, bins.tolist(), histtype="stepfilled", alpha=0.4, color=colour, label=kind)
         axis.axvline(np.median(found), color=colour, lw=1.5, ls="--")
     axis.set(xlabel="tokens of a prompt (dashed: median)", ylabel="prompts")
     axis.legend(frameon=False)
