@@ -155,6 +155,8 @@ class RankingPrompts:
 
     def lines(self, items: NDArray[Any], kind: Kind, place: str, labels: Sequence[str] = ()) -> NDArray[np.int64]:
         """Ids of a list: each of the items (n,) on a line of its own, behind its label where there are labels."""
+        if 0 < len(labels) < len(items):
+            raise RecnbError(f"{len(items)} candidates and {len(labels)} labels: expected a label for each")
         pieces = []
         for number, item in enumerate(np.asarray(items).tolist()):
             label = [self.said(labels[number])] if labels else []

@@ -161,6 +161,13 @@ class RSLLM(Recipe):
             raise ValueError(f"models.baselines {said}: expected popularity and sasrec, the bars of every row")
         return self
 
+    @model_validator(mode="after")
+    def _table_is_trained(self) -> Self:
+        if self.slots.table not in ("text", "random", *self.models.baselines):
+            said = f"slots.table: {self.slots.table}, and nobody trains it"
+            raise ValueError(f"{said}: expected text, random or one of models.baselines, {self.models.baselines}")
+        return self
+
     @property
     def published(self) -> str:
         """``evaluate.published``."""

@@ -113,6 +113,8 @@ def test_letters_and_labels(tokenizer) -> None:
     for ids, text in ((found.letters[3], "D"), (found.yes_no[0], "Yes")):
         joined = [tokenizer.encode(found.after + "Answer:" + space + text, add_special_tokens=False) for space in (" ", "")]
         assert any(one[: len(found.tail) + 1] == [*found.tail, ids] for one in joined)
+    with pytest.raises(RecnbError, match="4 candidates and 3 labels"):
+        found.build(HISTORY, np.arange(4))
     with pytest.raises(RecnbError, match="not told apart"):
         found.following(["Yes", "Yes!"])
 

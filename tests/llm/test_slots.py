@@ -10,7 +10,7 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from recnb.errors import ArtifactError, RecnbError
-from recnb.llm.continuations import Forks, answer_scores
+from recnb.llm.scoring import score_answers
 from recnb.llm.settings import SlotsConfig
 from recnb.llm.slots import SlotEmbedding, add_slots, load_slots, make_projector, save_slots, title_norm
 
@@ -69,15 +69,14 @@ def test_the_head_stays_the_words_and_text_stays_what_it_was(tie: bool) -> None:
 
 
 @pytest.mark.parametrize("make", [llama, gemma])
-def test_a_tree_of_forks_reads_slots_as_plain_inputs_are_read(make) -> None:
+def test_a_packed_tree_reads_slots_as_plain_inputs_are_read(make) -> None:
     """Against the slow way: vectors put together by hand, each prompt with its answer read alone."""
     model = make()
     slots = add_slots(model, TABLE, SlotsConfig(), TITLES, seed=0)
-    lists = [np.array([3, V + 2, 5, V + 6, 8]), np.array([V + 1, 9])]
-    forks = Forks(lists, np.array([0, 1]), np.array([5, 2]), [np.array([7]), np.array([6, V + 3])])
+    prompts = [np.array([3, V + 2, 5, V + 6, 8, 7]), np.array([V + 1, 9, 6, V + 3])]
     answers = [np.array([2, 4]), np.array([11])]
-    found = answer_scores(model, forks, answers, np.array([[0, 1], [1, 0]]), batch_tokens=4096)
-    for row, prompt in enumerate(forks.prompts):
+    found = score_answers(model, prompts, answers, np.array([[0, 1], [1, 0]]))
+    for row, prompt in enumerate(prompts):
         for column, answer in enumerate([[0, 1], [1, 0]][row]):
             whole = torch.from_numpy(np.concatenate([prompt, answers[answer]]))
             parts = [slots.words(i[None]) if i < V else slots.vectors(i[None] - V) for i in whole]

@@ -17,6 +17,7 @@ from recnb.recommenders.session_models import save_session_model
 from recnb.recommenders.settings import BaselinesConfig
 from recnb.rsllm.align import TEMPERATURE, title_means, title_ranks, warm_up
 from recnb.rsllm.losses import contrast
+from recnb.rsllm.recipe import RSLLM
 
 N, D = 40, 6
 RNG = np.random.default_rng(0)
@@ -70,6 +71,12 @@ def test_title_means() -> None:
     ids = [np.array([1, 2, 2]), np.array([5]), np.array([0, 8])]
     slow = np.stack([words.weight[torch.from_numpy(one)].detach().numpy().mean(0) for one in ids])
     assert np.allclose(title_means(words, ids), slow - slow.mean(0), atol=1e-6)
+
+
+def test_a_table_that_nobody_trains_is_refused_before_work_starts() -> None:
+    with pytest.raises(ValueError, match="slots.table: caser, and nobody trains it: expected text, random or one of"):
+        RSLLM.model_validate({"name": "x", "slots": {"table": "caser"}})
+    RSLLM.model_validate({"name": "x", "slots": {"table": "text"}})
 
 
 def test_item_tables(tmp_path: Path) -> None:
