@@ -26,7 +26,7 @@ class TrainingCases:
     Attributes:
         histories: (n, T) int32, -1 on the left.
         targets: (n,) int32.
-        candidates: (n, C) int32, the target among them, the others nothing that the user ever has.
+        candidates: (n, C) int32, the target among them, the others nothing that training knows the user has.
     """
 
     histories: NDArray[np.int32]
