@@ -42,16 +42,7 @@ class AnswerTree:
             raise RecnbError(f"answer {lengths.argmin() if len(lengths) else 0}: expected at least one token")
         rows = np.full((len(lengths), lengths.max()), NO_NODE, np.int64)
         rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.concatenate(list(answers))
-        prefixes, first = np.full_like(rows, NO_NODE), [np.zeros(0, np.int64)]
-        for depth in range(rows.shape[1]):
-            going = np.flatnonzero(lengths > depth)
-            above = prefixes[going, depth - 1] if depth else np.zeros(len(going), np.int64)
-            steps = above * (rows.max() + 1) + rows[going, depth]
-            _, where, number = np.unique(steps, return_index=True, return_inverse=True)
-            prefixes[going, depth] = sum(map(len, first)) + number
-            first.append(going[where])
-        depths = np.repeat(np.arange(rows.shape[1]), [len(one) for one in first[1:]])
-        holders = np.concatenate(first)  # (M,) an answer that goes through each node
+        prefixes, holders, depths = _numbered(rows)
         ancestors = np.where(np.arange(rows.shape[1]) <= depths[:, None], prefixes[holders], NO_NODE)
         return cls(prefixes, rows[holders, depths], ancestors)
 
@@ -65,6 +56,19 @@ class AnswerTree:
         """(M,) the node above each, -1 for those that begin an answer."""
         above = np.take_along_axis(self.ancestors, np.maximum(self.depths - 1, 0)[:, None], 1)[:, 0]
         return np.where(self.depths > 0, above, NO_NODE)
+
+
+def _numbered(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number the beginnings of rows (N, L), -1 behind an end: (N, L) numbers, and of each a row and its last column."""
+    prefixes, holders, depths = np.full_like(rows, NO_NODE), [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for depth, column in enumerate(rows.T):
+        going = np.flatnonzero(column >= 0)
+        steps = column[going] if not depth else prefixes[going, depth - 1] * (rows.max() + 1) + column[going]
+        _, where, number = np.unique(steps, return_index=True, return_inverse=True)
+        prefixes[going, depth] = sum(map(len, holders)) + number
+        holders.append(going[where])
+        depths.append(np.full(len(where), depth))
+    return prefixes, np.concatenate(holders), np.concatenate(depths)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from .align import (
 )
 from .cases import (
     answer_kinds as answer_kinds,
+    asked_cases as asked_cases,
     case_record as case_record,
     choose_cases as choose_cases,
     nearest_titles as nearest_titles,
@@ -43,7 +44,12 @@ from .intents import (
     draw_sessions as draw_sessions,
     input_keys as input_keys,
 )
-from .localise import localised as localised, nearest_cosines as nearest_cosines, nearest_items as nearest_items
+from .localise import (
+    check_catalogue as check_catalogue,
+    localised as localised,
+    nearest_cosines as nearest_cosines,
+    nearest_items as nearest_items,
+)
 from .paper import departures as departures, published_costs as published_costs
 from .prompts import (
     Prompter as Prompter,

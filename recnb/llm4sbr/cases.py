@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from recnb.errors import RecipeError
 from recnb.llm4sbr.intent_report import title_numbers
 from recnb.llm4sbr.localise import nearest_items
 
@@ -59,6 +60,22 @@ def choose_cases(
     for row in np.random.default_rng([seed, 31]).permutation(np.flatnonzero(among))[:draw]:
         chosen.setdefault(int(row), "drawn")
     return chosen
+
+
+def asked_cases(numbers: Sequence[int], sessions: np.ndarray) -> dict[int, str]:
+    """The last sample of each session that a person asks for: row -> why, as of :func:`choose_cases`.
+
+    Args:
+        numbers: of sessions; sessions: (M,) session of each test sample, ascending.
+
+    Raises:
+        RecipeError: one is no test session; it names their range.
+    """
+    for number in numbers:
+        if number not in sessions:
+            among = f"test sessions are {sessions[0]} to {sessions[-1]}"
+            raise RecipeError(f"cases.sessions: {number}: expected numbers of test sessions; {among}")
+    return {int(np.searchsorted(sessions, number, "right")) - 1: "asked for" for number in numbers}
 
 
 def nearest_titles(vectors: np.ndarray, items: np.ndarray, titles: Sequence[str], k: int) -> list[list[str]]:

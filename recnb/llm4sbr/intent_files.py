@@ -95,9 +95,10 @@ def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], conf
         DataError: no such file or format, or a line with an unknown item or view; the line is named.
     """
     table = _table(path)
+    table["view"] = table["view"].astype(str).str.strip()
     unknown = table[~table["view"].isin(VIEWS)]
     if len(unknown):
-        line, view = unknown.index[0], str(unknown["view"].iloc[0])
+        line, view = unknown.index[0], unknown["view"].iloc[0]
         raise DataError(f"{path}: line {line}: view '{view}', expected {', '.join(VIEWS)}{nearest(view, VIEWS)}")
     said = table["text"].astype(object).where(table["text"].notna(), "")  # null says nothing, and not "None"
     known = known_titles((line.partition("\t")[2] for line in lines), config)

@@ -15,13 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recnb.errors import RecipeError
+from recnb.data.schema import item_text
+from recnb.errors import DataError, RecipeError
+from recnb.recommenders.words import tfidf
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from recnb.llm4sbr.recipe import LocaliseConfig
+    from recnb.recommenders.settings import WordsConfig
 
 CELLS = 2**24  # cosines held at once: 64 MB of float32
 ROWS = 256  # answers of a block at most
+FEWEST = 10  # items: an epoch is chosen by R@10
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -65,9 +71,28 @@ def nearest_items(answers: Tensor, directions: Tensor, k: int) -> tuple[Tensor, 
     Raises:
         RecipeError: k is larger than the catalogue.
     """
-    if k > len(directions):
-        raise RecipeError(f"localise.k = {k}: the catalogue has {len(directions)} items; expected at most so many")
+    _refuse_beyond(k, len(directions))
     return (functional.normalize(answers, dim=1) @ directions.T).topk(k)
+
+
+def _refuse_beyond(k: int, n_items: int) -> None:
+    if k > n_items:
+        raise RecipeError(f"localise.k = {k}: the catalogue has {n_items} items; expected at most so many")
+
+
+def check_catalogue(items: pd.DataFrame, config: LocaliseConfig, words: WordsConfig) -> None:
+    """Refuse a catalogue with which a later stage could do nothing.
+
+    Raises:
+        DataError: it has fewer than ten items, none has a text to embed, or no word stands in two texts.
+        RecipeError: ``config.k`` is larger.
+    """
+    if len(items) < FEWEST:
+        raise DataError(f"the catalogue has {len(items)} items: expected at least {FEWEST}, for lists of so many")
+    _refuse_beyond(config.k, len(items))
+    if not any(item_text(items, config.fields)):
+        raise DataError(f"localise.fields: no item has text in {', '.join(config.fields)}; expected fields with text")
+    tfidf(item_text(items, words.fields))
 
 
 def nearest_cosines(vectors: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
 class LocaliseConfig(SemanticConfig):
     """05_localise: text vectors, and answers replaced by a blend of their nearest items (equations 4 and 5)."""
 
+    encoder: Literal["sentence", "causal-lm"] = Field("sentence", description="sentence encoder, or decoder-only LLM")
     fields: list[TextField] = Field(
         ["title"], min_length=1, description="of an item, embedded apart, then averaged; an answer is read as a title"
     )
@@ -131,7 +132,7 @@ class EvaluateConfig(Section):
 class CasesConfig(Section):
     """09_case_studies: which sessions to look at."""
 
-    sessions: list[int] = Field([], description="session numbers; empty: drawn")
+    sessions: list[Annotated[int, Field(ge=0)]] = Field([], description="numbers of test sessions; empty: drawn")
     random_sessions: int = Field(4, ge=0, le=100, description="test sessions drawn besides the chosen ones")
     other_intents: str | None = Field(None, description="intents of another model to stand beside: a file, or none")
 
@@ -218,9 +219,14 @@ class LLM4SBR(Recipe):
     def _mixtures_are_of_what_there_is(self) -> Self:
         arms = (MAIN if name == MAIN else f"{MAIN}-{name}" for name in self.align.every_arm)
         there = [*self.models.baselines, self.align.backbone, "rules", "words", *arms, *OTHERS]
-        for name in (part for mixture in self.evaluate.mixtures for part in mixture.split("+")):
-            if name not in there:
-                raise ValueError(f"evaluate.mixtures: {name}: expected one of {', '.join(there)}{nearest(name, there)}")
+        for mixture in self.evaluate.mixtures:
+            members = mixture.split("+")
+            for name in members:
+                if name not in there:
+                    expected = f"expected one of {', '.join(there)}{nearest(name, there)}"
+                    raise ValueError(f"evaluate.mixtures: {name}: {expected}")
+            if len(set(members)) < len(members):
+                raise ValueError(f"evaluate.mixtures: {mixture}: expected each row at most once")
         return self
 
     @model_validator(mode="after")

@@ -127,6 +127,21 @@ def test_an_equal_answer_is_read_once_and_scored_alike() -> None:
     assert Asked.of(tree, candidates).reads.tolist() == [5], "7, 8, 9, 10, 11: no end, and 7, 8 once"
 
 
+def test_a_node_is_a_beginning_and_parents_stand_first() -> None:
+    rng = np.random.default_rng(15)
+    answers = [rng.integers(0, 4, length) for length in rng.integers(1, 6, 200)]
+    tree = AnswerTree.of(answers)
+    places = [(row, size) for row, answer in enumerate(answers) for size in range(1, len(answer) + 1)]
+    begun = {tuple(answers[row][:size].tolist()): int(tree.prefixes[row, size - 1]) for row, size in places}
+    assert sorted(begun.values()) == list(range(len(tree.tokens))), "one node for each beginning"
+    for way, node in begun.items():
+        assert tree.tokens[node] == way[-1] and tree.depths[node] == len(way) - 1
+        assert tree.parents[node] == begun.get(way[:-1], -1) < node
+        assert [begun[way[:size]] for size in range(1, len(way) + 1)] == tree.ancestors[node][: len(way)].tolist()
+    ends = np.array([len(answer) for answer in answers])
+    assert ((tree.prefixes >= 0).sum(1) == ends).all() and (np.diff(tree.parents) >= 0).all()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_constrained_text_is_the_greedy_walk(name: str) -> None:
     model, prompts, rng = MODELS[name](), some_prompts(7, 20), np.random.default_rng(7)

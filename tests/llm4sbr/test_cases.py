@@ -5,9 +5,19 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
 
+from recnb.errors import RecipeError
 from recnb.llm4sbr import figures
-from recnb.llm4sbr.cases import KINDS, answer_kinds, case_record, choose_cases, nearest_titles, shared_items
+from recnb.llm4sbr.cases import (
+    KINDS,
+    answer_kinds,
+    asked_cases,
+    case_record,
+    choose_cases,
+    nearest_titles,
+    shared_items,
+)  # fmt: skip
 
 TITLES = ["Alien", "Heat", "Fargo", "Heat"]  # two items of one title
 
@@ -22,6 +32,13 @@ def test_an_answer_is_of_the_session_of_the_catalogue_or_of_nobody() -> None:
 
 def test_no_answer_at_all() -> None:
     assert answer_kinds([], np.empty((0, 3), int), TITLES).tolist() == []
+
+
+def test_a_session_that_is_asked_for_is_shown_whole_or_refused_with_the_range() -> None:
+    sessions = np.array([7, 7, 8, 9, 9, 9])
+    assert asked_cases([9, 7], sessions) == {5: "asked for", 1: "asked for"} and asked_cases([], sessions) == {}
+    with pytest.raises(RecipeError, match=r"cases\.sessions: 3: .* test sessions are 7 to 9"):
+        asked_cases([8, 3], sessions)
 
 
 def test_cases_are_one_of_each_kind_and_some_drawn() -> None:

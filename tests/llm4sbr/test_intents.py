@@ -213,9 +213,9 @@ def test_ids_with_spaces_have_another_mark_between_them(config, tmp_path) -> Non
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_no_text_is_an_empty_answer_and_no_word_of_ours(config, tmp_path, suffix: str) -> None:
-    rows = [{"items": "i0", "view": "long", "text": None}, {"items": "i1", "view": "long", "text": "x"}]
+    rows = [{"items": "i0", "view": "long", "text": None}, {"items": "i1", "view": " long ", "text": "x"}]
     found = read_answers(brought(tmp_path, rows, suffix), IDS, catalogue_lines(IDS, TITLES, config), config)
-    assert found["text"].tolist() == ["", "x"]
+    assert found["text"].tolist() == ["", "x"] and found["view"].tolist() == ["long", "long"]
 
 
 def test_a_title_in_a_file_is_not_taken_for_a_list(config, tmp_path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small import catalogue
 
-from recnb.errors import RecipeError
+from recnb.errors import DataError, RecipeError
 from recnb.llm4sbr import localise as module
-from recnb.llm4sbr.localise import embed_answers, localised, nearest_cosines
+from recnb.llm4sbr.localise import check_catalogue, embed_answers, localised, nearest_cosines
 from recnb.llm4sbr.recipe import LocaliseConfig
+from recnb.recommenders.settings import WordsConfig
 
 
 def vectors(seed: int, n: int, width: int = 6) -> np.ndarray:
@@ -68,6 +70,19 @@ def test_no_neighbours_leave_the_answer_alone() -> None:
 def test_a_catalogue_smaller_than_k_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"localise\.k = 5: the catalogue has 4 items"):
         localised(vectors(0, 2), vectors(1, 4), LocaliseConfig(k=5))
+
+
+def test_a_catalogue_that_no_later_stage_can_use_is_refused() -> None:
+    config, words, silent = LocaliseConfig(), WordsConfig(), catalogue(12).assign(title="", categories=[[]] * 12)
+    check_catalogue(catalogue(12), config, words)
+    with pytest.raises(DataError, match="has 9 items: expected at least 10"):
+        check_catalogue(catalogue(9), config, words)
+    with pytest.raises(RecipeError, match=r"localise\.k = 13: the catalogue has 12 items"):
+        check_catalogue(catalogue(12), LocaliseConfig(k=13), words)
+    with pytest.raises(DataError, match=r"localise\.fields: no item has text in title"):
+        check_catalogue(silent, config, words)
+    with pytest.raises(DataError, match="no word stands in two of the 12 items' texts"):
+        check_catalogue(silent.assign(title=[f"x{i}" for i in range(12)]), config, words)
 
 
 def test_answers_are_read_once_each_and_empty_ones_never() -> None:
