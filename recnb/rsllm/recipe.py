@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
 from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
-from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
+from recnb.llm.settings import BackboneConfig, LossWeights, PromptsConfig, SlotsConfig, TuneConfig, TuneStage
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec
 
@@ -44,13 +46,22 @@ class ArmsConfig(TuneConfig):
             for key in changes:
                 if key not in TuneConfig.model_fields:
                     raise ValueError(f"tune.arms.{name}: unknown key '{key}'{nearest(key, TuneConfig.model_fields)}")
+        if len({name.casefold() for name in self.arms}) < len(self.arms):
+            raise ValueError(f"tune.arms: {', '.join(self.arms)}: expected names that differ in more than capitals")
         try:
             _ = self.every_arm
         except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise ValueError(f"tune.arms: {where} = {problem['input']!r}: {problem['msg']}") from None
+            raise ValueError(f"tune.arms: {_told(error.errors()[0])}") from None
         return self
+
+
+def _told(problem: ErrorDetails) -> str:
+    """What is wrong in an arm; an unknown key with the nearest."""
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{where} = {problem['input']!r}: {problem['msg']}"
+    section = LossWeights if "weights" in problem["loc"] else TuneStage
+    return f"unknown key '{where}'{nearest(str(problem['loc'][-1]), section.model_fields)}"
 
 
 class EvaluateConfig(Section):
@@ -76,12 +87,12 @@ class EvaluateConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The other catalogues."""
-        return [root / Path(folder).expanduser() for folder in self.elsewhere.values()]
+        return [root / expanduser(folder) for folder in self.elsewhere.values()]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """They are not here."""
         way = "put it there, or --set 'evaluate.elsewhere={}'"
-        lacking = [folder for folder in self.elsewhere.values() if not (root / Path(folder).expanduser()).is_dir()]
+        lacking = [folder for folder in self.elsewhere.values() if not (root / expanduser(folder)).is_dir()]
         return [Problem(f"evaluate.elsewhere: {folder}: no such folder", way) for folder in lacking]
 
 
@@ -166,6 +177,19 @@ class RSLLM(Recipe):
         if self.slots.table not in ("text", "random", *self.models.baselines):
             said = f"slots.table: {self.slots.table}, and nobody trains it"
             raise ValueError(f"{said}: expected text, random or one of models.baselines, {self.models.baselines}")
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_filled(self) -> Self:
+        if "user" in self.prompts.slots:
+            raise ValueError("prompts.slots: user, and no stage gives users' vectors; expected history and candidates")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_something_to_train(self) -> Self:
+        for name, arm in self.tune.every_arm.items():
+            if self.llm.kind == "pretrained" and not arm.layers and "text" in [one.prompt for one in arm.stages]:
+                raise ValueError(f"tune.layers: 0 in {name}, and a stage of text trains LoRA alone; expected above 0")
         return self
 
     @property
