@@ -109,8 +109,3 @@ class Gallery(Recipe):
     among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
     pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics",)
-
-    @property
-    def offline(self) -> bool:
-        """``data.download`` is off."""
-        return not self.data.download

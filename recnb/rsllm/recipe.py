@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
-from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
-from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec, arms_of
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 MAIN = "rsllm"  # the row that the recipe's own settings describe
 
 
@@ -30,26 +27,11 @@ class ArmsConfig(TuneConfig):
     @cached_property
     def every_arm(self) -> dict[str, TuneConfig]:
         """The recipe's own training, then the others."""
-        own = {name: getattr(self, name) for name in TuneConfig.model_fields}
-        return {MAIN: TuneConfig(**own)} | {name: TuneConfig(**own | other) for name, other in self.arms.items()}
+        return arms_of(self, TuneConfig, "tune", MAIN)
 
     @model_validator(mode="after")
     def _arms_are_arms(self) -> Self:
-        for name, changes in self.arms.items():
-            if not _NAME.fullmatch(name) or name == MAIN:
-                raise ValueError(
-                    f"tune.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
-                    f"folder and a row), and not {MAIN}, which is the recipe's own model"
-                )
-            for key in changes:
-                if key not in TuneConfig.model_fields:
-                    raise ValueError(f"tune.arms.{name}: unknown key '{key}'{nearest(key, TuneConfig.model_fields)}")
-        try:
-            _ = self.every_arm
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise ValueError(f"tune.arms: {where} = {problem['input']!r}: {problem['msg']}") from None
+        _ = self.every_arm
         return self
 
 
@@ -167,13 +149,3 @@ class RSLLM(Recipe):
             said = f"slots.table: {self.slots.table}, and nobody trains it"
             raise ValueError(f"{said}: expected text, random or one of models.baselines, {self.models.baselines}")
         return self
-
-    @property
-    def published(self) -> str:
-        """``evaluate.published``."""
-        return self.evaluate.published
-
-    @property
-    def offline(self) -> bool:
-        """``data.download`` is off."""
-        return not self.data.download
