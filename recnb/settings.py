@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
@@ -167,7 +168,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _rows_are_published(self) -> Self:
         if key := self.published:
-            tables = yaml.safe_load(resources.files(self.wing).joinpath("published.yaml").read_text(encoding="utf-8"))
+            tables = read_wing(self.wing, "published.yaml")
             if key not in tables:
                 raise ValueError(f"evaluate.published = {key!r}: expected {', '.join(tables)}{nearest(key, tables)}")
         return self
@@ -202,6 +203,12 @@ def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
         problem = error.errors()[0]
         at = f"{'.'.join(map(str, problem['loc']))} = {problem['input']!r}: " if problem["loc"] else ""
         raise ValueError(f"{where}.arms: {at}{problem['msg']}") from None
+
+
+@cache
+def read_wing(wing: str, file: str) -> Any:
+    """What a YAML file that lies in a wing says; nobody may change it."""
+    return yaml.safe_load(resources.files(wing).joinpath(file).read_text(encoding="utf-8"))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
