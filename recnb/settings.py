@@ -6,22 +6,25 @@ in one class of :class:`Recipe` and declares its stages there; the rooms above r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recnb.errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+_ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _rows_are_published(self) -> Self:
         if key := self.published:
-            tables = yaml.safe_load(resources.files(self.wing).joinpath("published.yaml").read_text(encoding="utf-8"))
+            tables = read_wing(self.wing, "published.yaml")
             if key not in tables:
                 raise ValueError(f"evaluate.published = {key!r}: expected {', '.join(tables)}{nearest(key, tables)}")
         return self
@@ -173,6 +176,44 @@ class Recipe(Section):
     def shown(self) -> dict[str, Any]:
         """What a comparison keeps of its base recipe for its reader."""
         return {}
+
+
+S = TypeVar("S", bound=Section)
+
+
+def arms_of(section: Any, kind: type[S], where: str, main: str, within: Sequence[str] = ()) -> dict[str, S]:
+    """A section's own settings under the name ``main``, then its ``arms``, which are otherwise in some of them.
+
+    ``within``: keys of sections inside those settings, for the nearest to one that is unknown.
+
+    Raises:
+        ValueError: a name that cannot be a folder's, an unknown key, a value that does not do; ``where`` leads to it.
+    """
+    for name, changes in section.arms.items():
+        if not _ARM.fullmatch(name) or name == main:
+            raise ValueError(
+                f"{where}.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
+                f"folder and a row), and not {main}, which is the recipe's own model"
+            )
+        for key in changes:
+            if key not in kind.model_fields:
+                raise ValueError(f"{where}.arms.{name}: unknown key '{key}'{nearest(key, kind.model_fields)}")
+    own = {name: getattr(section, name) for name in kind.model_fields}
+    try:
+        return {main: kind(**own)} | {name: kind(**own | changes) for name, changes in section.arms.items()}
+    except ValidationError as error:
+        problem = error.errors()[0]
+        at = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            raise ValueError(f"{where}.arms: unknown key '{at}'{nearest(str(problem['loc'][-1]), within)}") from None
+        said = f"{at} = {problem['input']!r}: " if at else ""
+        raise ValueError(f"{where}.arms: {said}{problem['msg']}") from None
+
+
+@cache
+def read_wing(wing: str, file: str) -> Any:
+    """What a YAML file that lies in a wing says; nobody may change it."""
+    return yaml.safe_load(resources.files(wing).joinpath(file).read_text(encoding="utf-8"))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

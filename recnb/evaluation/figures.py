@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from recnb.evaluation.metrics import PROTOCOLS
-from recnb.style import PALETTE
+from recnb.style import PALETTE, plain
 
 
 def metric_bars(intervals: pd.DataFrame, metrics: list[str]) -> Figure:
@@ -138,6 +138,25 @@ def shares(panels: Mapping[str, pd.DataFrame], chance: Sequence[float]) -> Figur
         axis.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     axes[0, 0].set_xlim(left=0)
     figure.tight_layout()
+    return figure
+
+
+def row_panels(panels: Mapping[str, pd.DataFrame], ours: str, bar: str, width: float, margin: float) -> Figure:
+    """Each system's mean with its interval, a panel each, the best of the first one on top; inches of a panel's width
+    and around its height. ``panels``: rows by system with mean, low, high; ``ours`` is blue, ``bar`` orange, dashed."""
+    order = next(iter(panels.values())).sort_values("mean", ascending=False).index.tolist()
+    size = (1.6 + width * len(panels), 0.34 * len(order) + margin)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    colours = {bar: PALETTE[1], ours: PALETTE[0]}
+    for axis, rows in zip(axes[0], panels.values(), strict=True):
+        for place, name in enumerate(order):
+            if name in rows.index:
+                mean, low, high = rows.loc[name, ["mean", "low", "high"]]
+                axis.plot([low, high], [place, place], color=colours.get(name, "0.45"), lw=2.5)
+                axis.plot(mean, place, "o", color=colours.get(name, "0.45"))
+        if bar in rows.index:
+            axis.axvline(rows["mean"][bar], color=PALETTE[1], ls="--", lw=1)
+        axis.set(yticks=range(len(order)), yticklabels=[plain(name) for name in order], ylim=(len(order) - 0.5, -0.5))
     return figure
 
 

@@ -20,7 +20,6 @@ from recnb.evaluation.candidates import candidate_metrics, ranks_of
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, of_candidates
 from recnb.gallery.llmseqsim import title_vectors
 from recnb.llm.scoring import ground, pooled_states, write
-from recnb.llm.tuning import Example
 
 if TYPE_CHECKING:
     from recnb.llm.ranking_prompts import Prompt
@@ -80,19 +79,12 @@ def written(bench: Bench, model: Any, base: Any, histories: np.ndarray) -> tuple
 
 def rankers(bench: Bench) -> list[Ranker]:
     """Written and grounded with a chosen gamma; with none; and grounded without writing."""
-    prompts = bench.prompts
-
-    def examples_of(stage: int, kind: str) -> list[Example]:
-        cases = bench.cases(stage, bench.examples)
-        pairs = zip(cases.histories, cases.targets.tolist(), strict=True)
-        return [Example(prompts.build(history), prompts.answers[item], item) for history, item in pairs]
-
-    model, learned = bench.tuned("bigrec", bench.text_only, examples_of)
+    model, learned = bench.tuned("bigrec", bench.text_only, partial(bench.titled, listed=False))
     base = bench.load()
-    table = title_vectors(base, prompts)
+    table = title_vectors(base, bench.prompts)
 
     def unwritten(histories: np.ndarray) -> tuple[np.ndarray, int]:
-        asked = [prompts.build(history).ids for history in histories]
+        asked = [bench.prompts.build(history).ids for history in histories]
         return pooled_states(model, asked, [slice(len(ids) - 1, len(ids)) for ids in asked]), 0
 
     told = partial(written, bench, model, base)

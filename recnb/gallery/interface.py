@@ -17,17 +17,18 @@ from recnb.errors import RecipeError, nearest
 from recnb.gallery.recipe import SYSTEMS, GalleryConfig
 from recnb.llm.ranker import adapt, trained_parameters
 from recnb.llm.ranking_prompts import RankingPrompts, Wording
+from recnb.llm.scoring import score_answers
 from recnb.llm.settings import LossWeights, TuneStage
 from recnb.llm.slots import add_slots
 from recnb.llm.training_cases import training_cases
-from recnb.llm.tuning import tune
+from recnb.llm.tuning import Example, tune
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from recnb.data.held_out import HeldOut
     from recnb.evaluation.candidates import CandidateSets
-    from recnb.llm.ranking_prompts import Prompt
+    from recnb.llm.ranking_prompts import Kind, Prompt
     from recnb.llm.settings import BackboneConfig, SlotsConfig, TuneConfig
     from recnb.llm.training_cases import TrainingCases
     from recnb.llm.tuning import Examples
@@ -104,6 +105,13 @@ class Bench:
         length, size = self.held.histories["valid"].shape[1], self.sets.items.shape[2]
         return training_cases(self.held, examples, length, size, self.seed + 1000 * stage)
 
+    def titled(self, stage: int, kind: Kind, listed: bool = True) -> list[Example]:
+        """The cases of a stage, answered with a title behind the list of candidates; not ``listed``: without it."""
+        cases, build, answers = self.cases(stage, self.examples), self.prompts.build, self.prompts.answers
+        shown = cases.candidates if listed else [None] * len(cases.targets)
+        rows = zip(cases.histories, shown, cases.targets.tolist(), strict=True)
+        return [Example(build(seen, own, kind), answers[item], item) for seen, own, item in rows]
+
     def tuned(
         self, name: str, config: TuneConfig, examples_of: Examples, table: np.ndarray | None = None
     ) -> tuple[Any, Learned]:
@@ -175,6 +183,14 @@ def prompts_of(ranker: Ranker, histories: np.ndarray, items: np.ndarray) -> list
     pairs = [(history, one) for history, sets in zip(histories, items, strict=True) for one in sets]
     found = [ranker.prompt(*pair) for pair in pairs]
     return [one.ids for one in found if one is not None]
+
+
+def title_scores(ranker: Any, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(U, D, C) summed log-probability of each title behind a row's prompts; what the sets of a user begin with alike
+    is read once. The row has a ``model`` and its ``prompts``."""
+    asked, rows = prompts_of(ranker, histories, items), items.reshape(-1, items.shape[-1])
+    groups = np.repeat(np.arange(len(items)), items.shape[1])
+    return score_answers(ranker.model, asked, ranker.prompts.answers, rows, groups=groups).reshape(items.shape)
 
 
 def of_candidates(catalogue: np.ndarray, items: np.ndarray) -> np.ndarray:

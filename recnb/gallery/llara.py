@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from recnb.gallery.interface import Answer, Bench, Learned, Ranker, prompts_of
+from recnb.gallery.interface import Answer, Bench, Learned, Ranker, title_scores
 from recnb.llm.backbone import causal_lm
-from recnb.llm.scoring import score_answers
-from recnb.llm.tuning import Example
 from recnb.recommenders.sasrec import SASRec
 
 if TYPE_CHECKING:
@@ -43,10 +41,8 @@ class LLaRA:
 
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) summed log-probability of each title."""
-        prompts, rows = prompts_of(self, histories, items), items.reshape(-1, items.shape[-1])
-        groups = np.repeat(np.arange(len(items)), items.shape[1])
         with vectors_of_others(self.model, self.order):
-            return score_answers(self.model, prompts, self.prompts.answers, rows, groups=groups).reshape(items.shape)
+            return title_scores(self, histories, items)
 
 
 @contextmanager
@@ -63,15 +59,8 @@ def vectors_of_others(model: Any, order: np.ndarray) -> Iterator[None]:
 
 def rankers(bench: Bench) -> list[Ranker]:
     """LLaRA, and the same model with other vectors and without titles."""
-    prompts = bench.prompts
-
-    def examples_of(stage: int, kind: Kind) -> list[Example]:
-        cases = bench.cases(stage, bench.examples)
-        rows = zip(cases.histories, cases.candidates, cases.targets.tolist(), strict=True)
-        return [Example(prompts.build(seen, shown, kind), prompts.answers[item], item) for seen, shown, item in rows]
-
-    table = cast(SASRec, bench.models["sasrec"]).item_table()
-    model, learned = bench.tuned("llara", bench.one_stage("curriculum"), examples_of, table)
+    prompts, table = bench.prompts, cast(SASRec, bench.models["sasrec"]).item_table()
+    model, learned = bench.tuned("llara", bench.one_stage("curriculum"), bench.titled, table)
     own, other = np.arange(len(table)), np.random.default_rng([bench.seed, 73]).permutation(len(table))
     return [
         LLaRA("llara", model, prompts, learned, own),

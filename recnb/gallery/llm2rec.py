@@ -8,23 +8,19 @@ LLMSeqSim's and as the start of a SASRec; the controls are the same two before t
 
 from __future__ import annotations
 
+from functools import partial
+
 from recnb.gallery.interface import Bench, Ranker
 from recnb.gallery.llmseqsim import DECAYS, Similar, title_vectors
 from recnb.gallery.textstart import started
-from recnb.llm.tuning import Example
 from recnb.recommenders.content import VectorSimilarity
 
 
 def rankers(bench: Bench) -> list[Ranker]:
     """Similarity before and after tuning, and a SASRec that begins with what came out."""
-
-    def examples_of(stage: int, kind: str) -> list[Example]:
-        cases = bench.cases(stage, bench.examples)
-        rows = zip(cases.histories, cases.targets.tolist(), strict=True)
-        return [Example(bench.prompts.build(history), bench.prompts.answers[item], item) for history, item in rows]
-
     before = title_vectors(bench.load(), bench.prompts)
-    model, learned = bench.tuned("bigrec", bench.text_only, examples_of)  # whose training is the same: done once
+    open_titles = partial(bench.titled, listed=False)
+    model, learned = bench.tuned("bigrec", bench.text_only, open_titles)  # whose training is the same: done once
     after, decay = title_vectors(model, bench.prompts), DECAYS["llmseqsim"]
     return [
         Similar("llm2rec/before", VectorSimilarity(before - before.mean(0), decay)),

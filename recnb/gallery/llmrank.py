@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recnb.gallery.interface import Answer, Bench, Learned, Ranker, prompts_of
-from recnb.llm.scoring import score_answers
+from recnb.gallery.interface import Answer, Bench, Learned, Ranker, title_scores
 
 if TYPE_CHECKING:
     from recnb.llm.ranking_prompts import Prompt, RankingPrompts
@@ -50,13 +49,8 @@ class LLMRank:
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) summed log-probability of each title."""
         told = np.roll(histories, 1, axis=0) if self.others else histories
-        found = self._likelihood(told, items)
-        return found - self._likelihood(np.full_like(histories, -1), items) if self.contrast else found
-
-    def _likelihood(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
-        prompts, rows = prompts_of(self, histories, items), items.reshape(-1, items.shape[-1])
-        groups = np.repeat(np.arange(len(items)), items.shape[1])  # a user's history is read once for all of the sets
-        return score_answers(self.model, prompts, self.prompts.answers, rows, groups=groups).reshape(items.shape)
+        found = title_scores(self, told, items)
+        return found - title_scores(self, np.full_like(histories, -1), items) if self.contrast else found
 
 
 def rankers(bench: Bench) -> list[Ranker]:

@@ -128,8 +128,3 @@ class Gallery(Recipe):
         if "user" in self.prompts.slots:
             raise ValueError("prompts.slots: user, which collm alone has, by itself; expected history and candidates")
         return self
-
-    @property
-    def offline(self) -> bool:
-        """``data.download`` is off."""
-        return not self.data.download

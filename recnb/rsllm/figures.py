@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from recnb.evaluation.figures import row_panels
 from recnb.style import PALETTE, plain
 
 
@@ -17,23 +18,10 @@ def rows_by_rule(intervals: pd.DataFrame, metric: str, ours: str, bar: str) -> F
 
     ``intervals``: columns system, rule, mean, low, high; ``ours`` is blue, ``bar`` orange with a dashed line.
     """
-    rules = list(dict.fromkeys(intervals.rule))
-    first = intervals[intervals.rule == rules[0]].sort_values("mean", ascending=False)
-    order = first.system.tolist()
-    size = (1.6 + 3.2 * len(rules), 0.34 * len(order) + 1.2)
-    figure, axes = plt.subplots(1, len(rules), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    colours = {ours: PALETTE[0], bar: PALETTE[1]}
-    for axis, rule in zip(axes[0], rules, strict=True):
-        rows = intervals[intervals.rule == rule].set_index("system")
-        for place, name in enumerate(order):
-            if name in rows.index:
-                mean, low, high = rows.loc[name, ["mean", "low", "high"]]
-                axis.plot([low, high], [place, place], color=colours.get(name, "0.45"), lw=2.5)
-                axis.plot(mean, place, "o", color=colours.get(name, "0.45"))
-        if bar in rows.index:
-            axis.axvline(rows["mean"][bar], color=PALETTE[1], ls="--", lw=1)
+    panels = {str(rule): rows.set_index("system") for rule, rows in intervals.groupby("rule", sort=False)}
+    figure = row_panels(panels, ours, bar, 3.2, 1.2)
+    for axis, rule in zip(figure.axes, panels, strict=True):
         axis.set(title=f"others: {rule}", xlabel=f"{metric} (95 % interval)", xlim=(0, None))
-        axis.set(yticks=range(len(order)), yticklabels=[plain(name) for name in order], ylim=(len(order) - 0.5, -0.5))
     return figure
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
+from functools import partial
 from typing import Any
 
-import yaml
-
 from recnb.evaluation.departures import Departure, departed
+from recnb.settings import read_wing
+
+published = partial(read_wing, "recnb.rsllm", "paper.yaml")
 
 
 def departures(settings: Mapping[str, Any]) -> list[Departure]:
@@ -22,9 +22,3 @@ def departures(settings: Mapping[str, Any]) -> list[Departure]:
     stages = settings["tune.stages"]
     told = {"tune.prompts": [each["prompt"] for each in stages], "tune.examples": sum(s["examples"] for s in stages)}
     return departed({**settings, **told}, published()["settings"])
-
-
-@cache
-def published() -> dict[str, Any]:
-    """The tree of ``paper.yaml``."""
-    return yaml.safe_load(resources.files("recnb.rsllm").joinpath("paper.yaml").read_text(encoding="utf-8"))

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from os.path import expanduser
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
-from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, LossWeights, PromptsConfig, SlotsConfig, TuneConfig, TuneStage
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
-from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec, arms_of
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 MAIN = "rsllm"  # the row that the recipe's own settings describe
 
 
@@ -32,36 +28,14 @@ class ArmsConfig(TuneConfig):
     @cached_property
     def every_arm(self) -> dict[str, TuneConfig]:
         """The recipe's own training, then the others."""
-        own = {name: getattr(self, name) for name in TuneConfig.model_fields}
-        return {MAIN: TuneConfig(**own)} | {name: TuneConfig(**own | other) for name, other in self.arms.items()}
+        return arms_of(self, TuneConfig, "tune", MAIN, [*TuneStage.model_fields, *LossWeights.model_fields])
 
     @model_validator(mode="after")
     def _arms_are_arms(self) -> Self:
-        for name, changes in self.arms.items():
-            if not _NAME.fullmatch(name) or name == MAIN:
-                raise ValueError(
-                    f"tune.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
-                    f"folder and a row), and not {MAIN}, which is the recipe's own model"
-                )
-            for key in changes:
-                if key not in TuneConfig.model_fields:
-                    raise ValueError(f"tune.arms.{name}: unknown key '{key}'{nearest(key, TuneConfig.model_fields)}")
+        _ = self.every_arm
         if len({name.casefold() for name in self.arms}) < len(self.arms):
             raise ValueError(f"tune.arms: {', '.join(self.arms)}: expected names that differ in more than capitals")
-        try:
-            _ = self.every_arm
-        except ValidationError as error:
-            raise ValueError(f"tune.arms: {_told(error.errors()[0])}") from None
         return self
-
-
-def _told(problem: ErrorDetails) -> str:
-    """What is wrong in an arm; an unknown key with the nearest."""
-    where = ".".join(map(str, problem["loc"]))
-    if problem["type"] != "extra_forbidden":
-        return f"{where} = {problem['input']!r}: {problem['msg']}"
-    section = LossWeights if "weights" in problem["loc"] else TuneStage
-    return f"unknown key '{where}'{nearest(str(problem['loc'][-1]), section.model_fields)}"
 
 
 class EvaluateConfig(Section):
@@ -191,13 +165,3 @@ class RSLLM(Recipe):
             if self.llm.kind == "pretrained" and not arm.layers and "text" in [one.prompt for one in arm.stages]:
                 raise ValueError(f"tune.layers: 0 in {name}, and a stage of text trains LoRA alone; expected above 0")
         return self
-
-    @property
-    def published(self) -> str:
-        """``evaluate.published``."""
-        return self.evaluate.published
-
-    @property
-    def offline(self) -> bool:
-        """``data.download`` is off."""
-        return not self.data.download
