@@ -44,8 +44,8 @@ def training_cases(held: HeldOut, count: int, length: int, size: int, seed: int)
         seed: of users, targets and candidates.
 
     Raises:
-        DataError: no training user has two events, and not too many: whoever leaves less than C - 1 other items takes no
-            part.
+        DataError: no training user has two events, and not too many: whoever leaves less than C - 1 other items takes
+            no part.
     """
     owned = held.owned_by("train")
     users = np.flatnonzero((held.train.lengths > 1) & (owned.shape[1] - owned.getnnz(axis=1) >= size - 1))
