@@ -293,11 +293,12 @@ def unique_titles(titles: Sequence[str], full: Sequence[str] | None = None) -> l
     pairs = zip(titles, full or titles, strict=True)
     longer = [whole if shared[title.casefold()] > 1 else title for title, whole in pairs]
     taken, seen, found = {title.casefold() for title in longer}, set(), []
+    numbers: Counter[str] = Counter()  # tried already: thousands may be called "Unknown"
     for title in longer:
-        name, number = title, 2
-        if title.casefold() in seen:
-            while (name := f"{title} ({number})").casefold() in taken:
-                number += 1
+        name, folded = title, title.casefold()
+        if folded in seen:
+            while (name := f"{title} ({numbers[folded] + 2})").casefold() in taken:
+                numbers[folded] += 1
         seen.add(name.casefold())
         taken.add(name.casefold())
         found.append(name)

@@ -181,10 +181,14 @@ def normalised(text: str) -> str:
 
 
 def exact_titles(texts: Sequence[str], titles: Sequence[str], candidates: np.ndarray) -> np.ndarray:
-    """(B,) column of ``candidates`` (B, C) whose title is the whole text, both normalised; -1: none, or several."""
-    plain = np.array([normalised(title) for title in titles], object)
-    equal = plain[candidates] == np.array([normalised(text) for text in texts], object)[:, None]
-    return np.where(equal.sum(1) == 1, equal.argmax(1), -1)
+    """(B,) column of ``candidates`` (B, C) whose title is the whole text: letter by letter, else both normalised; -1:
+    none, or several."""
+    found = np.full(len(texts), -1)
+    for alike in (normalised, str):  # "Mr. X" is not "Mr X" where both are listed
+        plain = np.array([alike(title) for title in titles], object)
+        equal = plain[candidates] == np.array([alike(text) for text in texts], object)[:, None]
+        found = np.where(equal.sum(1) == 1, equal.argmax(1), found)
+    return found
 
 
 def match_titles(texts: Sequence[str], titles: Sequence[str], candidates: np.ndarray) -> np.ndarray:

@@ -44,17 +44,20 @@ def training_cases(held: HeldOut, count: int, length: int, size: int, seed: int)
         seed: of users, targets and candidates.
 
     Raises:
-        DataError: no training user has two events.
+        DataError: no training user has two events, and not too many: whoever leaves less than C - 1 other items takes
+            no part.
     """
-    users = np.flatnonzero(held.train.lengths > 1)
+    owned = held.owned_by("train")
+    users = np.flatnonzero((held.train.lengths > 1) & (owned.shape[1] - owned.getnnz(axis=1) >= size - 1))
     if not len(users):
-        raise DataError("tuning needs training users with two events or more, and there is none")
+        said = f"two events or more, and {size - 1} items that they do not have"
+        raise DataError(f"tuning needs training users with {said}; there is none")
     rng = np.random.default_rng([seed, 51])
     chosen = np.concatenate([rng.permutation(users) for _ in range(-(-count // len(users)))])[:count]
     starts = held.train.offsets[chosen]
     place = starts + 1 + rng.integers(held.train.lengths[chosen] - 1)
     targets = held.train.items[place]
-    sets = draw_candidates(held.owned_by("train")[chosen], targets, size, 1, "uniform", seed + 53)
+    sets = draw_candidates(owned[chosen], targets, size, 1, "uniform", seed + 53)
     return TrainingCases(left_padded(held.train.items, starts, place, length), targets, sets.items[:, 0])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -167,6 +169,13 @@ def test_unique_titles_are_unique_and_few_are_changed(titles: list[str]) -> None
     assert len({title.casefold() for title in found}) == len(titles)
     changed = sum(a != b for a, b in zip(titles, found))
     assert changed == len(titles) - len({title.casefold() for title in titles}), "the first of each keeps its title"
+
+
+def test_thousands_of_one_name_are_numbered_in_a_moment() -> None:
+    started = time.process_time()
+    found = unique_titles(["Unknown", "unknown (4)"] + ["Unknown"] * 20_000)
+    assert found[2:5] == ["Unknown (2)", "Unknown (3)", "Unknown (5)"] and len({*found}) == 20_002
+    assert time.process_time() - started < 5, "trying every number for every title takes minutes"
 
 
 def test_brackets_go_unless_they_tell_titles_apart() -> None:

@@ -246,6 +246,12 @@ def test_matching_says_which_title_a_text_names() -> None:
     assert match_titles(texts, titles, candidates).tolist() == [column for *_, column in cases]
 
 
+def test_titles_that_differ_in_a_stop_are_told_apart_by_it() -> None:
+    titles, both = ["Mr. X", "Mr X", "Heat"], np.array([[0, 1, 2]] * 3)
+    assert exact_titles(["Mr. X", "Mr X", "mr x"], titles, both).tolist() == [0, 1, -1]
+    assert match_titles(["Mr. X", "Mr X", "mr x"], titles, both).tolist() == [0, 1, -1]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_what_all_prompts_begin_with_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, rng = MODELS[name](), np.random.default_rng(14)

@@ -33,6 +33,16 @@ def test_a_case_is_a_place_in_a_training_sequence() -> None:
         assert free, "no other candidate is the user's own, as far as training knows"
 
 
+def test_who_has_almost_everything_is_left_out() -> None:
+    """Of five items the first user has four; three candidates need two others."""
+    train = Sequences(np.array([0, 4, 6]), np.array([0, 1, 2, 3, 0, 1], np.int32))
+    owned = sparse.csr_matrix((np.ones(6, bool), train.items, train.offsets), shape=(2, 5))
+    held = dataclasses.replace(toy().held, train=train, owned=owned, users={"train": np.arange(2), "test": np.empty(0, int)})
+    assert training_cases(held, 8, T, 3, 0).targets.tolist() == [1] * 8
+    with pytest.raises(DataError, match="4 items that they do not have; there is none"):
+        training_cases(held, 8, T, 5, 0)
+
+
 def test_nobody_twice_before_everybody_was_once() -> None:
     """Users of three training items each, that nobody else has; the last of them has one alone."""
     train = Sequences(np.append(np.arange(0, 31, 3), 31), np.arange(31, dtype=np.int32))

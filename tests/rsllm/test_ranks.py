@@ -98,7 +98,7 @@ def test_a_baseline_chooses_on_all_validation_users(shelf: Shelf, monkeypatch: p
 def test_notebooks_choose_on_all_validation_users(notebook: str) -> None:
     cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    (name,) = {found for found in re.findall(r"validation=(\w+)", text)}
+    (name,) = set(re.findall(r"validation=(\w+)", text))
     (given,) = re.findall(rf"^{name}(?:, \w+)? = (.*)$", text, re.MULTILINE)
     assert 'histories["choose"]' in given and 'targets["choose"]' in given
 
