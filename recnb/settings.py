@@ -14,10 +14,11 @@ from functools import cache
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from recnb.errors import nearest
 
@@ -185,7 +186,7 @@ def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
     """A section's own settings under the name ``main``, then its ``arms``, which are otherwise in some of them.
 
     Raises:
-        ValueError: a name that cannot be a folder's, an unknown key, a value that does not do; ``where`` leads to it.
+        ValueError: a name that cannot be a folder's of its own, an unknown key, a value that does not do.
     """
     for name, changes in section.arms.items():
         if not _ARM.fullmatch(name) or name == main:
@@ -196,13 +197,25 @@ def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
         for key in changes:
             if key not in kind.model_fields:
                 raise ValueError(f"{where}.arms.{name}: unknown key '{key}'{nearest(key, kind.model_fields)}")
+    if len({name.casefold() for name in section.arms}) < len(section.arms):
+        raise ValueError(f"{where}.arms: {', '.join(section.arms)}: expected names that differ in more than capitals")
     own = {name: getattr(section, name) for name in kind.model_fields}
     try:
         return {main: kind(**own)} | {name: kind(**own | changes) for name, changes in section.arms.items()}
     except ValidationError as error:
-        problem = error.errors()[0]
-        at = f"{'.'.join(map(str, problem['loc']))} = {problem['input']!r}: " if problem["loc"] else ""
-        raise ValueError(f"{where}.arms: {at}{problem['msg']}") from None
+        raise ValueError(f"{where}.arms: {_told(error.errors()[0], kind)}") from None
+
+
+def _told(problem: ErrorDetails, kind: type[Section]) -> str:
+    """What is wrong in a section of some kind; an unknown key with the nearest."""
+    *above, last = problem["loc"] or ("",)
+    at = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{at} = {problem['input']!r}: {problem['msg']}" if at else problem["msg"]
+    for name in (one for one in above if isinstance(one, str)):
+        held = kind.model_fields[name].annotation
+        kind = next(one for one in (held, *get_args(held)) if isinstance(one, type) and issubclass(one, Section))
+    return f"unknown key '{at}'{nearest(str(last), kind.model_fields)}"
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -60,7 +61,7 @@ class DataConfig(Section):
 
     def folder(self, root: Path) -> Path | None:
         """``path``, from the project root; none where the recipe names none."""
-        return None if self.path is None else root / Path(self.path).expanduser()
+        return None if self.path is None else root / expanduser(self.path)
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The folder or archive of the source, and the files that the recipe names in it."""

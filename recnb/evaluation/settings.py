@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,7 +32,7 @@ class CandidatesConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The person's own sets."""
-        return [root / Path(self.file).expanduser()] if self.file else []
+        return [root / expanduser(self.file)] if self.file else []
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """They are not here; or sets are to be retrieved, and by nothing."""

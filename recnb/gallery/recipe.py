@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from string import ascii_uppercase
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
 from recnb.errors import nearest
@@ -54,7 +56,7 @@ class GalleryConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The exported folders."""
-        return [root / Path(folder).expanduser() for folder in self.exports]
+        return [root / expanduser(folder) for folder in self.exports]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """A system that there is not; an export that is not here, or was trained on what the recipe tests."""
@@ -63,6 +65,9 @@ class GalleryConfig(Section):
             Problem(f"gallery.systems: unknown system '{name}'{nearest(name, SYSTEMS)}", known)
             for name in self.systems if name not in SYSTEMS
         ]  # fmt: skip
+        if "llamarec" in self.systems and recipe.candidates.size > len(ascii_uppercase):
+            said = f"candidates.size = {recipe.candidates.size}: llamarec has {len(ascii_uppercase)} letters"
+            found.append(Problem(said, "expected no more candidates, or gallery.systems without it"))
         lacking = [folder for folder in self.files(root, recipe) if not folder.is_dir()]
         found += [Problem(f"gallery.exports: {folder}: no such folder", write) for folder in lacking]
         wrong = seen_in_training(recipe.split) if self.exports else ""
@@ -109,3 +114,17 @@ class Gallery(Recipe):
     among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
     pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics",)
+
+    @model_validator(mode="after")
+    def _sasrec_is_there(self) -> Self:
+        if "sasrec" not in self.models.baselines or "tiger" in self.models.baselines:
+            raise ValueError("models.baselines: expected sasrec, whose vectors and scores systems use, and no tiger")
+        if (self.slots.table, self.slots.warmup) != ("sasrec", 0):
+            raise ValueError("slots: table and warmup are RSLLM's; expected table sasrec and warmup 0 in the gallery")
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_filled(self) -> Self:
+        if "user" in self.prompts.slots:
+            raise ValueError("prompts.slots: user, which collm alone has, by itself; expected history and candidates")
+        return self

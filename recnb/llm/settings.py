@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,13 +37,14 @@ class BackboneConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The pretrained model, if it lies in a folder or file."""
-        return [root / Path(self.model).expanduser()] if self.model else []
+        return [root / expanduser(self.model)] if self.model else []
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """The pretrained model is not here."""
         from recnb.llm.pretrained import model_problems
 
-        return model_problems("backbone.model", self.model, root) if self.kind == "pretrained" else []
+        section = next((name for name, part in recipe if part is self), "backbone")  # llm, in some systems
+        return model_problems(f"{section}.model", self.model, root) if self.kind == "pretrained" else []
 
     def count_weights(self, root: Path) -> int:
         """Those of the sizes above (tables, and per layer the attention's four and the feed-forward's three matrices),
@@ -71,7 +73,7 @@ class PromptsConfig(Section):
 
     noun: Noun = Field("things", description="what items are called in prompts, e.g. films")
     history: int = Field(10, ge=1, le=200, description="latest items that a prompt shows")
-    title_tokens: int = Field(24, ge=4, le=256, description="a longer title is cut; cut ones are counted and told")
+    title_tokens: int = Field(24, ge=5, le=256, description="a longer title is cut; cut ones are counted and told")
     brackets: bool = Field(True, description="false: a title is shown without brackets at its end, e.g. a year")
     candidates: bool = Field(True, description="print the candidates; false: the open prompt")
     slots: list[Literal["history", "candidates", "user"]] = Field(
@@ -96,6 +98,12 @@ class LossWeights(Section):
     nip: float = Field(0.85, ge=0, le=100, description="next item prediction: cross-entropy of the answer (1 - rest)")
     tt: float = Field(0.125, ge=0, le=100, description="target in context against target alone")
     ut: float = Field(0.025, ge=0, le=100, description="user against target alone")
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if not self.nip + self.tt + self.ut:
+            raise ValueError("nip, tt and ut are all 0, so that nothing is learned; expected one above 0")
+        return self
 
 
 class TuneStage(Section):

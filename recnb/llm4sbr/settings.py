@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -66,15 +67,15 @@ class IntentsConfig(Section):
         """The model, the file of answers and the cache, where they lie in a folder or file."""
         named = [self.model if self.asks else None, self.file if self.source == "file" else None]
         named.append(self.cache if self.source == "llm" else None)
-        return [root / Path(name).expanduser() for name in named if name]
+        return [root / expanduser(name) for name in named if name]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """The model is not here and no cache stands in for it, or the file of answers is missing."""
         from recnb.llm.pretrained import model_problems
 
-        if self.source == "file" and not (root / Path(str(self.file)).expanduser()).is_file():
+        if self.source == "file" and not (root / expanduser(str(self.file))).is_file():
             return [Problem(f"intents.file = {self.file}: no such file", "put it there, or --set intents.source=...")]
-        stands_in = self.source == "llm" and self.cache and (root / Path(self.cache).expanduser()).is_file()
+        stands_in = self.source == "llm" and self.cache and (root / expanduser(self.cache)).is_file()
         return model_problems("intents.model", self.model, root) if self.asks and not stands_in else []
 
     def count_weights(self, root: Path) -> int:

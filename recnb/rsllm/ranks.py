@@ -44,7 +44,7 @@ def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0)
     dataset, held = read_dataset(stage), read_held_out(stage.path("03_candidates", "cases"))
     fitted, _ = fit_baseline(
         judged, held.train, dataset.n_items, recipe.models, recipe.data.max_history, seed=recipe.seed,
-        validation=(held.histories["valid"], held.targets["valid"]),
+        validation=(held.histories["choose"], held.targets["choose"]),
         texts=item_text(dataset.items, recipe.models.words.fields), device=stage.runtime.device,
         progress=stage.runtime.progress,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -58,12 +59,12 @@ class EvaluateConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The other catalogues."""
-        return [root / Path(folder).expanduser() for folder in self.elsewhere.values()]
+        return [root / expanduser(folder) for folder in self.elsewhere.values()]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """They are not here."""
         way = "put it there, or --set 'evaluate.elsewhere={}'"
-        lacking = [folder for folder in self.elsewhere.values() if not (root / Path(folder).expanduser()).is_dir()]
+        lacking = [folder for folder in self.elsewhere.values() if not (root / expanduser(folder)).is_dir()]
         return [Problem(f"evaluate.elsewhere: {folder}: no such folder", way) for folder in lacking]
 
 
@@ -148,4 +149,17 @@ class RSLLM(Recipe):
         if self.slots.table not in ("text", "random", *self.models.baselines):
             said = f"slots.table: {self.slots.table}, and nobody trains it"
             raise ValueError(f"{said}: expected text, random or one of models.baselines, {self.models.baselines}")
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_filled(self) -> Self:
+        if "user" in self.prompts.slots:
+            raise ValueError("prompts.slots: user, and no stage gives users' vectors; expected history and candidates")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_something_to_train(self) -> Self:
+        for name, arm in self.tune.every_arm.items():
+            if self.llm.kind == "pretrained" and not arm.layers and "text" in [one.prompt for one in arm.stages]:
+                raise ValueError(f"tune.layers: 0 in {name}, and a stage of text trains LoRA alone; expected above 0")
         return self

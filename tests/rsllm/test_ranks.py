@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import nbformat
 import numpy as np
 import pytest
+from sandbox import ROOT
 from shelf import Shelf
 
 from recnb.data.held_out import hold_out, write_held_out
@@ -22,7 +26,7 @@ from recnb.workflow.recipe import load_recipe
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     """A run of the toy up to 06, its model as it was drawn."""
-    recipe = load_recipe("params/rsllm/toy.yaml", ["data.toy.users=30", "split.validation_users=0", "prompts.history=3"])
+    recipe = load_recipe("params/rsllm/toy.yaml", ["data.toy.users=30", "split.validation_users=20", "prompts.history=3"])
     found = Shelf(recipe, tmp_path_factory.mktemp("shelf"))
     dataset = load_dataset(recipe.data, found.folder, recipe.seed)
     write_dataset(dataset, found)
@@ -62,6 +66,22 @@ def test_a_baselines_ranks_are_those_of_its_scores(shelf: Shelf) -> None:
     held, items = shelf.kept["held"], shelf.kept[ranks.VALID][:, 0]
     found = ranks.baseline_ranks(shelf, shelf.recipe, "popularity")
     assert found.tolist() == lower(shelf.kept["popularity"][items], items, held.targets["valid"])
+
+
+def test_a_baseline_chooses_on_all_validation_users(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen_on, fit = [], ranks.fit_baseline
+    monkeypatch.setattr(ranks, "fit_baseline", lambda *a, **k: chosen_on.append(len(k["validation"][1])) or fit(*a, **k))
+    found = ranks.baseline_ranks(shelf, shelf.recipe, "popularity")
+    assert (len(found), chosen_on) == (20, [30])
+
+
+@pytest.mark.parametrize("notebook", ["rsllm/03_candidates", "rsllm/07_rank", "gallery/one_table"])
+def test_notebooks_choose_on_all_validation_users(notebook: str) -> None:
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    (name,) = set(re.findall(r"validation=(\w+)", text))
+    (given,) = re.findall(rf"^{name}(?:, \w+)? = (.*)$", text, re.MULTILINE)
+    assert 'histories["choose"]' in given and 'targets["choose"]' in given
 
 
 def test_some_users_are_the_same_for_every_judge(shelf: Shelf) -> None:
