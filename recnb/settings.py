@@ -14,10 +14,11 @@ from functools import cache
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from recnb.errors import nearest
 
@@ -187,7 +188,7 @@ def arms_of(section: Any, kind: type[S], where: str, main: str, within: Sequence
     ``within``: keys of sections inside those settings, for the nearest to one that is unknown.
 
     Raises:
-        ValueError: a name that cannot be a folder's, an unknown key, a value that does not do; ``where`` leads to it.
+        ValueError: a name that cannot be a folder's of its own, an unknown key, a value that does not do.
     """
     for name, changes in section.arms.items():
         if not _ARM.fullmatch(name) or name == main:
@@ -198,6 +199,8 @@ def arms_of(section: Any, kind: type[S], where: str, main: str, within: Sequence
         for key in changes:
             if key not in kind.model_fields:
                 raise ValueError(f"{where}.arms.{name}: unknown key '{key}'{nearest(key, kind.model_fields)}")
+    if len({name.casefold() for name in section.arms}) < len(section.arms):
+        raise ValueError(f"{where}.arms: {', '.join(section.arms)}: expected names that differ in more than capitals")
     own = {name: getattr(section, name) for name in kind.model_fields}
     try:
         return {main: kind(**own)} | {name: kind(**own | changes) for name, changes in section.arms.items()}

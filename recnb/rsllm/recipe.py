@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
-from recnb.llm.settings import BackboneConfig, LossWeights, PromptsConfig, SlotsConfig, TuneConfig, TuneStage
+from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec, arms_of
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
 from sandbox import ROOT
+from shelf import Shelf
 
 from recnb.data.held_out import hold_out, write_held_out
 from recnb.data.schema import write_dataset
@@ -23,23 +21,6 @@ from recnb.rsllm import ranks
 from recnb.rsllm.rank import Reader
 from recnb.rsllm.recipe import MAIN, RSLLM
 from recnb.workflow.recipe import load_recipe
-
-
-class Shelf:
-    """Artifacts in memory, folders on disk."""
-
-    def __init__(self, recipe: RSLLM, folder: Path) -> None:
-        self.recipe, self.folder, self.kept = recipe, folder, dict[str, Any]()
-        self.runtime = SimpleNamespace(device="cpu", progress=False)
-
-    def path(self, stage: str, name: str) -> Path:
-        return self.folder / stage / name
-
-    def read(self, stage: str, name: str) -> Any:
-        return self.kept[name]
-
-    def write(self, name: str, value: Any) -> None:
-        self.kept[name] = value
 
 
 @pytest.fixture(scope="module")
