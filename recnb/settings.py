@@ -7,7 +7,7 @@ in one class of :class:`Recipe` and declares its stages there; the rooms above r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -182,10 +182,8 @@ class Recipe(Section):
 S = TypeVar("S", bound=Section)
 
 
-def arms_of(section: Any, kind: type[S], where: str, main: str, within: Sequence[str] = ()) -> dict[str, S]:
+def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
     """A section's own settings under the name ``main``, then its ``arms``, which are otherwise in some of them.
-
-    ``within``: keys of sections inside those settings, for the nearest to one that is unknown.
 
     Raises:
         ValueError: a name that cannot be a folder's of its own, an unknown key, a value that does not do.
@@ -205,12 +203,19 @@ def arms_of(section: Any, kind: type[S], where: str, main: str, within: Sequence
     try:
         return {main: kind(**own)} | {name: kind(**own | changes) for name, changes in section.arms.items()}
     except ValidationError as error:
-        problem = error.errors()[0]
-        at = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            raise ValueError(f"{where}.arms: unknown key '{at}'{nearest(str(problem['loc'][-1]), within)}") from None
-        said = f"{at} = {problem['input']!r}: " if at else ""
-        raise ValueError(f"{where}.arms: {said}{problem['msg']}") from None
+        raise ValueError(f"{where}.arms: {_told(error.errors()[0], kind)}") from None
+
+
+def _told(problem: ErrorDetails, kind: type[Section]) -> str:
+    """What is wrong in a section of some kind; an unknown key with the nearest."""
+    *above, last = problem["loc"] or ("",)
+    at = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{at} = {problem['input']!r}: {problem['msg']}" if at else problem["msg"]
+    for name in (one for one in above if isinstance(one, str)):
+        held = kind.model_fields[name].annotation
+        kind = next(one for one in (held, *get_args(held)) if isinstance(one, type) and issubclass(one, Section))
+    return f"unknown key '{at}'{nearest(str(last), kind.model_fields)}"
 
 
 @cache

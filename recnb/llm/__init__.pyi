@@ -15,6 +15,7 @@ from .beam import (
     list_width as list_width,
     recommend as recommend,
 )
+from .chat import chat_frame as chat_frame, without_brackets as without_brackets
 from .continuations import Continuations as Continuations, Forks as Forks, continuations as continuations
 from .lora import add_adapter as add_adapter, save_adapter as save_adapter
 from .packed import Told as Told, told_answers as told_answers
@@ -36,10 +37,8 @@ from .ranking_prompts import (
     Prompt as Prompt,
     RankingPrompts as RankingPrompts,
     Wording as Wording,
-    chat_frame as chat_frame,
     prompts_for as prompts_for,
     unique_titles as unique_titles,
-    without_brackets as without_brackets,
 )
 from .score import score_items as score_items, score_tokens as score_tokens
 from .scoring import (

@@ -20,10 +20,8 @@ from tqdm import tqdm
 
 from recnb.artifacts import hash_json, hash_once, read_artifact, write_artifact
 from recnb.data.sessions import Samples, Sessions
-from recnb.llm.continuations import continuations
 from recnb.llm.pretrained import locate
 from recnb.llm4sbr.prompts import WORDS, Prompter, aligned_left, clean_answer, known_titles, shown_titles
-from recnb.llm4sbr.readings import Reader
 from recnb.llm4sbr.settings import IntentsConfig
 
 COLUMNS = ("key", "view", "text", "tokens", "logprob")
@@ -182,6 +180,9 @@ def _answering(
     questions: Questions, titles: Sequence[str], config: IntentsConfig, model: Any, tokenizer: Any
 ) -> Callable[[np.ndarray], pd.DataFrame]:
     """A function from rows of the inputs to their answers."""
+    from recnb.llm.continuations import continuations  # transformers: who has all answers does not wait for it
+    from recnb.llm4sbr.readings import Reader
+
     prompter = Prompter.build(tokenizer, titles, config)
     known = known_titles(prompter.titles, config)
     reader, stops = Reader(model, prompter, questions.views, config.batch_tokens), prompter.stops()

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from recnb.llm.continuations import Forks
+from recnb.llm.chat import UNCUT, chat_frame, without_brackets
 from recnb.llm.plain_text import PlainText
-from recnb.llm.ranking_prompts import UNCUT, chat_frame, without_brackets
 from recnb.llm4sbr.settings import IntentsConfig
 from recnb.style import plain
+
+if TYPE_CHECKING:
+    from recnb.llm.continuations import Forks
 
 WORDS_FILE = Path(__file__).with_name("prompts.yaml")
 WORDS: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
@@ -149,6 +151,8 @@ class Prompter:
         Raises:
             RecnbError: an input without items.
         """
+        from recnb.llm.continuations import Forks  # transformers, for whom nothing else here waits
+
         rows, counts = aligned_left(inputs)
         read, served_by = shared_lists(rows)
         tokens, starts, lengths = self._lines(rows)

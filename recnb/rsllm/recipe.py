@@ -28,13 +28,11 @@ class ArmsConfig(TuneConfig):
     @cached_property
     def every_arm(self) -> dict[str, TuneConfig]:
         """The recipe's own training, then the others."""
-        return arms_of(self, TuneConfig, "tune", MAIN, [*TuneStage.model_fields, *LossWeights.model_fields])
+        return arms_of(self, TuneConfig, "tune", MAIN)
 
     @model_validator(mode="after")
     def _arms_are_arms(self) -> Self:
         _ = self.every_arm
-        if len({name.casefold() for name in self.arms}) < len(self.arms):
-            raise ValueError(f"tune.arms: {', '.join(self.arms)}: expected names that differ in more than capitals")
         return self
 
 

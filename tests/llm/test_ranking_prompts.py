@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from recnb.errors import DataError, RecnbError
-from recnb.llm.ranking_prompts import RankingPrompts, Wording, chat_frame, unique_titles
+from recnb.llm.chat import chat_frame
+from recnb.llm.ranking_prompts import RankingPrompts, Wording, unique_titles
 from recnb.llm.settings import PromptsConfig
 from recnb.llm.vocabulary import train_tokenizer
 

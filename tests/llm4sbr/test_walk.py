@@ -12,9 +12,15 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from sandbox import ROOT, nbval, recnb
+import yaml
+from sandbox import ROOT, nbval, recnb, walk
 
+from recnb.data.schema import read_dataset, titles_of
+from recnb.data.sessions import read_sessions, samples_of
+from recnb.llm4sbr.intent_files import questions_frame
+from recnb.llm4sbr.intents import Questions, catalogue_lines
 from recnb.llm4sbr.recipe import LLM4SBR
+from recnb.workflow.stage import Stage
 
 TOY, NAME = "params/llm4sbr/toy.yaml", "llm4sbr-toy"
 STAGES = {spec.name: spec for spec in LLM4SBR.stages}
@@ -78,6 +84,28 @@ def test_a_changed_setting_runs_only_what_depends_on_it(sessions_run: Path) -> N
     result = recnb(sessions_run, "run", TOY, "--explain", "--set", "align.weight=0.2")
     todo = {line.split()[0] for line in result.stdout.splitlines() if line[:2].isdigit() and line.split()[1] == "run"}
     assert {"07_align", "08_evaluate", "09_case_studies"} <= todo and not todo & {"01_data", "03_sessions", "06_session_models"}
+
+
+def test_the_gate_looks_at_no_answer_about_a_test_session(sessions_run: Path, tmp_path: Path) -> None:
+    """Answers from a file: all titles but for test sessions, of which every one got the same."""
+    root = shutil.copytree(sessions_run, tmp_path / "copy")
+    tree = yaml.safe_load((root / TOY).read_text(encoding="utf-8")) | {"align": {}}
+    tree["intents"] = {"source": "file", "file": "answers.csv", "gate": {"max_same": 0.1}}
+    (root / "params" / "file.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    stage = Stage.open("04_intents", "params/file.yaml", root=root, look=True)
+    dataset, sessions, config = read_dataset(stage), read_sessions(stage), stage.config("intents")
+    every = samples_of(sessions, None, *stage.config("sessions").samples)
+    about = every, every.take(sessions.part[every.session] < 2)
+    lines = catalogue_lines(dataset.items["item_id"], titles_of(dataset.items), config)
+    asked, judged = (Questions.about(samples, lines, config, "file") for samples in about)
+    rows = questions_frame(asked, dataset.items["item_id"])
+    told = np.resize(np.array(titles_of(dataset.items), dtype=object), len(rows))
+    texts = np.where(rows["key"].isin(judged.keys), told, "The Matrix")
+    rows.assign(text=texts).drop(columns="key").to_csv(root / "answers.csv", index=False)
+    said = walk(root, "params/file.yaml,04_intents")["params/file.yaml,04_intents"]
+    assert (texts == "The Matrix").mean() > config.gate.max_same and "The gate is open" in said
+    report = json.loads((root / "runs" / NAME / "04_intents" / "intents.json").read_text(encoding="utf-8"))["report"]
+    assert [found["answers"] for found in report.values()] == [len(judged.keys)] * 2
 
 
 @pytest.mark.slow
