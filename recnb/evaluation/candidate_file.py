@@ -16,7 +16,7 @@ from recnb.evaluation.candidates import CandidateSets
 _COLUMNS = ("user_id", "draw", "item_id")
 
 
-def read_candidates(path: Path, dataset: Dataset, held: HeldOut) -> CandidateSets:
+def read_candidates(path: Path, dataset: Dataset, held: HeldOut, size: int, draws: int) -> CandidateSets:
     """A set of as many items for each test user and draw, the target in it or not.
 
     Args:
@@ -24,25 +24,27 @@ def read_candidates(path: Path, dataset: Dataset, held: HeldOut) -> CandidateSet
             items of a set stand in the order of the file.
         dataset: whose ids these are.
         held: who is asked: ``held.users["test"]``.
+        size: C; draws: D, both as the recipe says.
 
     Raises:
-        DataError: a user, an item or a set is not as expected; the first such line is named.
+        DataError: a user, an item, a set or the shape of all is not as expected; the first such line is named.
     """
     table = read_csv(path, _COLUMNS)
     check_filled(table, _COLUMNS, path)
     ids = dataset.user_ids[held.users["test"]].astype(str)
     row = _number(table["user_id"], pd.Index(ids), "none of the users of the test", path)
     item = _number(table["item_id"], pd.Index(dataset.items["item_id"].astype(str)), "not in the catalogue", path)
-    draw, draws = pd.factorize(table["draw"], sort=True)
+    draw, names = pd.factorize(table["draw"], sort=True)
     _refuse_twice(table, path)
-    counts = np.zeros((len(ids), len(draws)), dtype=np.int64)
+    if len(names) != draws:
+        raise DataError(f"{path}: {len(names)} draws; expected candidates.draws = {draws}: one must follow the other")
+    counts = np.zeros((len(ids), draws), dtype=np.int64)
     np.add.at(counts, (row, draw), 1)
-    size = int(counts.max())
-    if (counts < size).any():
-        user, number = np.argwhere(counts < size)[0]
-        said = f"user '{ids[user]}', draw '{draws[number]}': {counts[user, number]} items"
-        raise DataError(f"{path}: {said}; expected {size}, as in the largest set, for each test user and draw")
-    items = item[np.lexsort((draw, row))].reshape(len(ids), len(draws), size)
+    if (counts != size).any():
+        user, number = np.argwhere(counts != size)[0]
+        said = f"user '{ids[user]}', draw '{names[number]}': {counts[user, number]} items"
+        raise DataError(f"{path}: {said}; expected candidates.size = {size} for each test user and draw")
+    items = item[np.lexsort((draw, row))].reshape(len(ids), draws, size)
     return CandidateSets(items.astype(np.int32), held.targets["test"], "file")
 
 

@@ -11,6 +11,7 @@ from .checks import (
     other_vectors as other_vectors,
     places_of as places_of,
     shuffled_histories as shuffled_histories,
+    tested_rows as tested_rows,
     without_each as without_each,
 )
 from .elsewhere import Elsewhere as Elsewhere, rank_elsewhere as rank_elsewhere

@@ -5,16 +5,31 @@ Shown in ``notebooks/rsllm/07_rank.ipynb``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recnb.errors import RecipeError
 from recnb.evaluation.intervals import paired_bootstrap
 from recnb.evaluation.lists import list_statistics
 from recnb.llm.ranking_prompts import Prompt
 
 HOLDS, FAILS, OPEN = "holds", "fails", "cannot be told"
+
+
+def tested_rows(users: Sequence[int], tested: np.ndarray) -> list[int]:
+    """Rows of the test's users (U,) that have these numbers.
+
+    Raises:
+        RecipeError: somebody is not tested; a neighbour who is, is named.
+    """
+    for user in users:
+        if user not in tested:
+            near = tested[np.abs(tested - user).argmin()]
+            raise RecipeError(f"cases.users: user {user} is not tested; of {len(tested):,} who are, {near} is the nearest")
+    return [int(np.flatnonzero(tested == user)[0]) for user in users]
 
 
 def other_vectors(prompt: Prompt) -> NDArray[np.int64]:

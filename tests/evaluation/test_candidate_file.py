@@ -34,7 +34,7 @@ def written(folder: Path, rows: list[tuple[str, str, str]], header: str = "user_
 
 
 def test_sets_are_read_in_the_order_of_the_file(tmp_path):
-    sets = read_candidates(written(tmp_path, SETS), *data())
+    sets = read_candidates(written(tmp_path, SETS), *data(), 2, 2)
     assert sets.items.tolist() == [[[2, 4], [5, 6]], [[3, 1], [9, 0]]]
     assert sets.targets.tolist() == [2, 5] and sets.rule == "file"
     assert sets.place.tolist() == [[0, -1], [-1, -1]]
@@ -53,18 +53,19 @@ def changed(row: int, column: int, value: str) -> list[tuple[str, str, str]]:
         (changed(3, 0, "c"), r"line 5: user_id 'c' is none of the users of the test"),
         (changed(4, 2, "i2"), r"line 6: item 'i2' stands twice in draw '0' of user 'a'"),
         (changed(4, 2, ""), r"line 6: column 'item_id' is empty"),
-        (SETS[:-1], r"user 'a', draw '1': 1 items; expected 2, as in the largest set"),
-        ([row for row in SETS if row[0] == "a"], r"user 'b', draw '0': 0 items; expected 2"),
+        (SETS[:-1], r"user 'a', draw '1': 1 items; expected candidates.size = 2"),
+        ([row for row in SETS if row[1] == "0"], r"1 draws; expected candidates\.draws = 2"),
+        ([row for row in SETS if row[0] == "a"], r"user 'b', draw '0': 0 items; expected candidates.size = 2"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
-        read_candidates(written(tmp_path, rows), *data())
+        read_candidates(written(tmp_path, rows), *data(), 2, 2)
 
 
 def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     with pytest.raises(DataError, match="no column 'item_id'; found user_id, draw, item; nearest: 'item'"):
-        read_candidates(written(tmp_path, SETS, "user_id,draw,item"), *data())
+        read_candidates(written(tmp_path, SETS, "user_id,draw,item"), *data(), 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recnb.errors import RecipeError
 from recnb.llm.ranking_prompts import Prompt
 from recnb.rsllm import checks
 
@@ -87,3 +88,10 @@ def test_a_check_can_hold_fail_or_stay_open(one: float, other: float, wanted: st
     assert found["verdict"] == verdict
     assert (checks.believed([found]) == "All checks hold.") == (verdict == checks.HOLDS)
     assert "believe no row" in checks.believed([])
+
+
+def test_somebody_who_is_not_tested_is_named_with_a_neighbour():
+    tested = np.array([7, 3, 12])
+    assert checks.tested_rows([12, 7], tested) == [2, 0]
+    with pytest.raises(RecipeError, match=r"cases\.users: user 9 is not tested; of 3 who are, 7 is the nearest"):
+        checks.tested_rows([9], tested)
