@@ -104,8 +104,9 @@ def test_the_gate_looks_at_no_answer_about_a_test_session(sessions_run: Path, tm
     rows.assign(text=texts).drop(columns="key").to_csv(root / "answers.csv", index=False)
     said = walk(root, "params/file.yaml,04_intents")["params/file.yaml,04_intents"]
     assert (texts == "The Matrix").mean() > config.gate.max_same and "The gate is open" in said
-    report = json.loads((root / "runs" / NAME / "04_intents" / "intents.json").read_text(encoding="utf-8"))["report"]
-    assert [found["answers"] for found in report.values()] == [len(judged.keys)] * 2
+    kept = json.loads((root / "runs" / NAME / "04_intents" / "intents.json").read_text(encoding="utf-8"))
+    assert [found["answers"] for found in kept["report"].values()] == [len(judged.keys)] * 2
+    assert kept["model"] is None, "whoever answered, it was not the model that the recipe names by default"
 
 
 @pytest.mark.slow
