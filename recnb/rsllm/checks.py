@@ -28,7 +28,8 @@ def tested_rows(users: Sequence[int], tested: np.ndarray) -> list[int]:
     for user in users:
         if user not in tested:
             near = tested[np.abs(tested - user).argmin()]
-            raise RecipeError(f"cases.users: user {user} is not tested; of {len(tested):,} who are, {near} is the nearest")
+            who = f"of {len(tested):,} who are, {near} is the nearest"
+            raise RecipeError(f"cases.users: user {user} is not tested; {who}")
     return [int(np.flatnonzero(tested == user)[0]) for user in users]
 
 

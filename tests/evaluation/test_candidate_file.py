@@ -77,6 +77,6 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     ],
 )
 def test_what_the_sets_lack_is_said_before_anything_starts(overrides, message):
-    recipe = load_recipe(ROOT / "params" / "gallery" / "toy.yaml", overrides)
+    recipe = load_recipe(ROOT / "params" / "rsllm" / "toy.yaml", ["slots.table=text", *overrides])
     found = [problem.what for problem in recipe.candidates.problems(ROOT, recipe)]
     assert [message in each for each in found] == [True] * bool(message)
