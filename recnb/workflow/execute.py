@@ -64,7 +64,7 @@ class Execution:
         self._started = time.perf_counter()
         self.on_cell(self._labels[cell_index])
 
-    def after(self, cell: Any, cell_index: int) -> None:
+    def after(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
         """A code cell has run: the kernel is the child of this process that has held most."""
         self.cell_seconds.append(round(time.perf_counter() - self._started, 3))
         held = [process_memory("VmHWM", child.pid) or 0 for child in psutil.Process().children()]
@@ -114,7 +114,7 @@ def run_notebook(
             execution.notebook = papermill.execute_notebook(
                 source, partial, parameters, kernel_name="python3", language="python", progress_bar=False,
                 cwd=source.parent, start_timeout=180, on_notebook_start=execution.start,
-                on_cell_execute=execution.before, on_cell_complete=execution.after,
+                on_cell_execute=execution.before, on_cell_executed=execution.after,  # ..._complete: once it is sent
                 skip_cells_with_tag="" if recipe.runtime.solutions else SOLUTION,
             )  # fmt: skip
     except papermill.PapermillExecutionError as error:

@@ -111,13 +111,15 @@ def test_the_gate_looks_at_no_answer_about_a_test_session(sessions_run: Path, tm
 
 @pytest.mark.slow
 def test_outputs_and_artifacts_are_the_same_when_run_again(sessions_run: Path, tmp_path: Path) -> None:
-    """nbval, strict, in a copy: every cell's output is compared, and every artifact is made again bit for bit."""
+    """nbval, strict, in a copy: every cell's output is compared, and every artifact is made again bit for bit. 01 is the
+    notebook that EAGER-LLM's walk compares."""
     root = tmp_path / "copy"
     shutil.copytree(sessions_run, root)
-    for stage in STAGES:
+    again = [stage for stage in STAGES if stage != "01_data"]
+    for stage in again:
         shutil.copy(page(sessions_run, stage), root / "executed" / f"{stage}.ipynb")
         (root / "runs" / NAME / stage / "manifest.json").unlink()
-    copies = [root / "executed" / f"{stage}.ipynb" for stage in STAGES]
+    copies = [root / "executed" / f"{stage}.ipynb" for stage in again]
     outcome = nbval(root, copies)
     assert not outcome["failed"], outcome["text"][-6000:]
     assert outcome["passed"] == sum(len(code_cells(copy)) for copy in copies)
