@@ -35,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A worker that does not know the groups would run all walks, and so would the other."""
+    if session.config.getoption("loadgroup", False):
+        lost = [item for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        if lost:
+            raise pytest.UsageError("this pytest and pytest-xdist lose groups of tests: install those of requirements.lock")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project root with recipes and notebooks, and nothing run or measured."""
