@@ -25,6 +25,7 @@ hypothesis.settings.register_profile("recnb", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("recnb")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
     groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}, "ranking": {"ranking_run"}}
@@ -40,7 +41,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.getoption("loadgroup", False):
         lost = [item for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
         if lost:
-            raise pytest.UsageError("this pytest and pytest-xdist lose groups of tests: install those of requirements.lock")
+            said = "this pytest and pytest-xdist lose groups of tests, install those of requirements.lock"
+            raise pytest.UsageError(f"{said}: {lost[0].nodeid}")
 
 
 @pytest.fixture
