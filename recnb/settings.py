@@ -6,22 +6,26 @@ in one class of :class:`Recipe` and declares its stages there; the rooms above r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from recnb.errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+_ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ class Recipe(Section):
     pictures: ClassVar[tuple[str, ...]] = ()  # figures for the top of the report: how their names start
     judged: ClassVar[Mapping[str, Judged]] = {}  # what a comparison may judge, the usual first
     rows: ClassVar[str] = "users"  # what metrics are means over
+    among: ClassVar[str] = "seen items kept"  # what verdicts and ledger of a report are about
     over: ClassVar[str] = "users"  # what intervals are over: sessions, where rows of one session stand together
 
     @property
@@ -164,7 +169,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _rows_are_published(self) -> Self:
         if key := self.published:
-            tables = yaml.safe_load(resources.files(self.wing).joinpath("published.yaml").read_text(encoding="utf-8"))
+            tables = read_wing(self.wing, "published.yaml")
             if key not in tables:
                 raise ValueError(f"evaluate.published = {key!r}: expected {', '.join(tables)}{nearest(key, tables)}")
         return self
@@ -172,6 +177,51 @@ class Recipe(Section):
     def shown(self) -> dict[str, Any]:
         """What a comparison keeps of its base recipe for its reader."""
         return {}
+
+
+S = TypeVar("S", bound=Section)
+
+
+def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
+    """A section's own settings under the name ``main``, then its ``arms``, which are otherwise in some of them.
+
+    Raises:
+        ValueError: a name that cannot be a folder's of its own, an unknown key, a value that does not do.
+    """
+    for name, changes in section.arms.items():
+        if not _ARM.fullmatch(name) or name == main:
+            raise ValueError(
+                f"{where}.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
+                f"folder and a row), and not {main}, which is the recipe's own model"
+            )
+        for key in changes:
+            if key not in kind.model_fields:
+                raise ValueError(f"{where}.arms.{name}: unknown key '{key}'{nearest(key, kind.model_fields)}")
+    if len({name.casefold() for name in section.arms}) < len(section.arms):
+        raise ValueError(f"{where}.arms: {', '.join(section.arms)}: expected names that differ in more than capitals")
+    own = {name: getattr(section, name) for name in kind.model_fields}
+    try:
+        return {main: kind(**own)} | {name: kind(**own | changes) for name, changes in section.arms.items()}
+    except ValidationError as error:
+        raise ValueError(f"{where}.arms: {_told(error.errors()[0], kind)}") from None
+
+
+def _told(problem: ErrorDetails, kind: type[Section]) -> str:
+    """What is wrong in a section of some kind; an unknown key with the nearest."""
+    *above, last = problem["loc"] or ("",)
+    at = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{at} = {problem['input']!r}: {problem['msg']}" if at else problem["msg"]
+    for name in (one for one in above if isinstance(one, str)):
+        held = kind.model_fields[name].annotation
+        kind = next(one for one in (held, *get_args(held)) if isinstance(one, type) and issubclass(one, Section))
+    return f"unknown key '{at}'{nearest(str(last), kind.model_fields)}"
+
+
+@cache
+def read_wing(wing: str, file: str) -> Any:
+    """What a YAML file that lies in a wing says; nobody may change it."""
+    return yaml.safe_load(resources.files(wing).joinpath(file).read_text(encoding="utf-8"))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,14 +25,24 @@ hypothesis.settings.register_profile("recnb", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("recnb")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
-    groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}}
+    groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}, "ranking": {"ranking_run"}}
     for item in items:
         for name in (name for name, shared in groups.items() if shared & set(getattr(item, "fixturenames", ()))):
             item.add_marker(pytest.mark.xdist_group(name))
             item.add_marker(pytest.mark.e2e)
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A worker that does not know the groups would run all walks, and so would the other."""
+    if session.config.getoption("loadgroup", False):
+        lost = [item for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        if lost:
+            said = "this pytest and pytest-xdist lose groups of tests, install those of requirements.lock"
+            raise pytest.UsageError(f"{said}: {lost[0].nodeid}")
 
 
 @pytest.fixture
@@ -70,6 +80,15 @@ def sessions_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the toy of LLM4SBR has run to its report."""
     root = new_sandbox(tmp_path_factory.mktemp("sessions") / "project")
     result = recnb(root, "run", "params/llm4sbr/toy.yaml")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return root
+
+
+@pytest.fixture(scope="session")
+def ranking_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the toy of RSLLM has run to its report."""
+    root = new_sandbox(tmp_path_factory.mktemp("ranking") / "project")
+    result = recnb(root, "run", "params/rsllm/toy.yaml")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return root
 

@@ -1,5 +1,12 @@
 from . import figures as figures
 from .files import read_items as read_items
+from .held_out import (
+    HeldOut as HeldOut,
+    hold_out as hold_out,
+    read_held_out as read_held_out,
+    read_windows as read_windows,
+    write_held_out as write_held_out,
+)
 from .locate import source_files as source_files
 from .prepare import k_core_mask as k_core_mask
 from .schema import (
@@ -22,8 +29,12 @@ from .sessions import (
     samples_of as samples_of,
     write_sessions as write_sessions,
 )
-from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig
-from .sources import load_dataset as load_dataset
+from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig, SplitConfig as SplitConfig
+from .sources import (
+    load_dataset as load_dataset,
+    load_parts as load_parts,
+    load_ratings as load_ratings,
+)
 from .split import (
     Validation as Validation,
     histories as histories,

@@ -3,7 +3,8 @@
 ``interactions.csv[.gz]`` has the columns ``user_id``, ``item_id`` and ``timestamp`` (a number, for example seconds
 since 1970) or ``order`` (a number that grows with time inside a user). ``items.jsonl[.gz]`` or ``items.csv[.gz]`` has
 ``item_id`` and any of ``title``, ``description``, ``brand`` (text) and ``categories`` (a list of text, or text with
-``|`` between the names). A field that stands under another name is read where the recipe says so (``data.text_columns:
+``|`` between the names). A ``rating`` beside an interaction (a number, or empty) is read where a split asks for liked
+items. A field that stands under another name is read where the recipe says so (``data.text_columns:
 {description: short_text}``). Other columns are ignored. UTF-8. Text is kept as it is, runs of white space become one
 space.
 
@@ -44,7 +45,8 @@ def read_files(interactions: Path, items: Path, text_columns: Mapping[TextField,
         found = f"{', '.join(table)}{nearest('timestamp', table)}"
         raise DataError(f"{interactions}: no column 'timestamp' and no 'order'; found {found}")
     tables.check_filled(table, ("user_id", "item_id"), interactions)
-    events = table[["user_id", "item_id"]].assign(time=tables.parse_times(table[clock], interactions))
+    columns = [name for name in ("user_id", "item_id", "rating") if name in table]
+    events = table[columns].assign(time=tables.parse_times(table[clock], interactions))
     catalogue = read_items(items, text_columns)
     tables.check_known_items(events, catalogue, interactions, items)
     about = {

@@ -121,7 +121,7 @@ def split_lines(text: str, separator: str, columns: int, where: str, header: boo
 
 def _checked(ratings: pd.DataFrame, items: pd.DataFrame, raw: dict[str, bytes], source: str, where: Path) -> Tables:
     """What both forms share; the columns of ``ratings`` are user, film, rating and seconds."""
-    interactions = ratings[[0, 1, 3]].set_axis(["user_id", "item_id", "time"], axis=1)
+    interactions = ratings[[0, 1, 3, 2]].set_axis(["user_id", "item_id", "time", "rating"], axis=1)
     interactions["time"] = parse_times(interactions["time"], where)
     check_unique_items(items, where)
     check_known_items(interactions, items, where, where)

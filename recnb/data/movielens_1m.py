@@ -28,7 +28,7 @@ def read_movielens_1m(ratings: Path, films: Path) -> Tables:
     """
     raw = {path.name: read_bytes(path) for path in (ratings, films)}
     events = split_lines(_text(raw[ratings.name]), "::", 4, str(ratings))
-    interactions = events[[0, 1, 3]].set_axis(["user_id", "item_id", "time"], axis=1)
+    interactions = events[[0, 1, 3, 2]].set_axis(["user_id", "item_id", "time", "rating"], axis=1)
     interactions["time"] = parse_times(interactions["time"], ratings)
     numbers = parse_times(interactions["user_id"], ratings)
     items = split_lines(_text(raw[films.name]), "::", 3, str(films))

@@ -47,6 +47,24 @@ def build_dataset(tables: Tables, k_core: int) -> Dataset:
     )
 
 
+def ratings_of(tables: Tables, k_core: int) -> NDArray[np.float32]:
+    """(n,) the ratings of the events of :func:`build_dataset`, in their order; nan where the source has an empty one.
+
+    Raises:
+        DataError: a rating is no number; its line is named.
+    """
+    text = tables.interactions["rating"].astype(str).str.strip()
+    ratings = pd.to_numeric(text, errors="coerce")
+    if (bad := ratings.isna() & (text != "")).any():
+        line = bad.idxmax()
+        raise DataError(f"{tables.name}: line {line}: rating '{text[line]}' is no number ({bad.sum()} such rows)")
+    order = np.argsort(tables.interactions["time"].to_numpy(np.float64), kind="stable")
+    place = np.empty(len(order))
+    place[order] = np.arange(len(order))  # as good an order as the times, and it tells the row
+    events = build_dataset(tables._replace(interactions=tables.interactions.assign(time=place)), k_core).times
+    return ratings.to_numpy(np.float32)[order][events.astype(np.int64)]
+
+
 def k_core_mask(user: NDArray[np.int64], item: NDArray[np.int64], k: int) -> tuple[NDArray[np.bool_], int]:
     """Rows that remain when users and items with fewer than k rows are removed until none is left.
 

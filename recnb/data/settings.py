@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -60,7 +61,7 @@ class DataConfig(Section):
 
     def folder(self, root: Path) -> Path | None:
         """``path``, from the project root; none where the recipe names none."""
-        return None if self.path is None else root / Path(self.path).expanduser()
+        return None if self.path is None else root / expanduser(self.path)
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The folder or archive of the source, and the files that the recipe names in it."""
@@ -77,6 +78,31 @@ class DataConfig(Section):
         if found or self.source == "toy" or self.download:
             return []
         return [Problem(f"its data ({self.source}) is not here and data.download is off", "--set data.download=true")]
+
+
+class SplitConfig(Section):
+    """03_candidates: who is tested, on which item."""
+
+    name: Literal["leave-one-out", "llara-split"] = Field(
+        "leave-one-out", description="every user's last item; or LLaRA's: the last tenth of people, one window each "
+        "(files: those whom a column `split` of interactions.csv calls test)"
+    )
+    holdout: Literal["last", "random"] = Field(
+        "last", description="leave-one-out: which item of a user is kept for the test; random: any, the rest in order"
+    )
+    min_rating: float = Field(0.0, ge=0, description="events rated lower are left out (LLaRA: 3); 0: none is")
+    validation_users: int = Field(0, ge=0, description="validate on this many users, drawn once; 0: all")
+    test_users: int = Field(0, ge=0, description="test on this many users, drawn once; 0: all")
+
+    @model_validator(mode="after")
+    def _random_items_are_left_out_one_by_one(self) -> Self:
+        if self.holdout == "random" and self.name != "leave-one-out":
+            raise ValueError(f"holdout: random is for name: leave-one-out, and this is name: {self.name}")
+        return self
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The source again: ratings and published parts stand in it alone."""
+        return recipe.data.files(root, recipe)
 
 
 class SessionsConfig(Section):

@@ -24,7 +24,8 @@ class Tables(NamedTuple):
 
     Attributes:
         name, provenance: as of :class:`recnb.data.schema.Dataset`.
-        interactions: rows in file order with ``user_id``, ``item_id`` and ``time`` (finite).
+        interactions: rows in file order with ``user_id``, ``item_id`` and ``time`` (finite); where the source has one,
+            ``rating``, as it stands there.
         items: one row per item with the columns of a catalogue, at least for the items that will survive the k-core.
     """
 

@@ -5,6 +5,7 @@ What each stage reads, writes and shows stands in its notebook.
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -38,7 +39,7 @@ class TasksConfig(Section):
 
     def files(self, root: Path, recipe: Any) -> list[Path]:
         """The preferences, if a file holds them."""
-        return [root / Path(self.preference_file).expanduser()] if self.preference_file else []
+        return [root / expanduser(self.preference_file)] if self.preference_file else []
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """The preferences are not here."""

@@ -1,4 +1,12 @@
 from . import figures as figures
+from .areas import areas as areas
+from .candidate_file import read_candidates as read_candidates
+from .candidates import (
+    CandidateSets as CandidateSets,
+    candidate_metrics as candidate_metrics,
+    draw_candidates as draw_candidates,
+    ranks_of as ranks_of,
+)
 from .intervals import (
     UNKNOWN as UNKNOWN,
     Spread as Spread,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from recnb.evaluation.metrics import PROTOCOLS
-from recnb.style import PALETTE
+from recnb.style import PALETTE, plain
 
 
 def metric_bars(intervals: pd.DataFrame, metrics: list[str]) -> Figure:
@@ -83,6 +83,93 @@ def popularity_bias(statistics: pd.DataFrame, targets_head: float) -> Figure:
     axis.set(xlabel="share of the catalogue that is ever recommended", ylabel="share of places\ngiven to popular items")
     axis.set(xlim=(0, 1.02), ylim=(0, 1.04))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.tight_layout()
+    return figure
+
+
+# --- candidate sets --------------------------------------------------------------------------------------------------
+
+
+def set_drawn(had: np.ndarray, target: int, sets: np.ndarray, n_items: int) -> Figure:
+    """One user's catalogue as a strip of N squares, and below it what each of D sets (D, C) takes of it."""
+    figure, axis = plt.subplots(figsize=(0.62 * n_items + 2.2, 0.5 * (len(sets) + 1) + 0.9))
+    for item in range(n_items):
+        colour = PALETTE[2] if item == target else "0.75" if item in had else "white"
+        axis.scatter(item, 0, marker="s", s=330, color=colour, edgecolors="0.4")
+        axis.text(item, 0, str(item), ha="center", va="center")
+    for row, items in enumerate(sets, start=1):
+        colours = [PALETTE[2] if item == target else PALETTE[0] for item in items]
+        axis.scatter(items, np.full(len(items), row), marker="s", s=160, color=colours)
+    labels = ["catalogue", *(f"set {row}" for row in range(len(sets)))]
+    axis.set(xticks=[], yticks=range(len(labels)), yticklabels=labels, ylim=(len(sets) + 0.6, -0.7))
+    axis.set_xlabel("green: the target, grey: what the user has, blue: drawn")
+    axis.grid(visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def few_people(hits: int, low: float, high: float, people: int) -> Figure:
+    """Everybody who was asked as a dot: ``hits`` of them right, and how many the ends ``low`` and ``high`` (shares) of
+    an interval would be."""
+    place, ends = np.arange(people), (round(low * people), round(high * people))
+    colours = np.array(["0.88"] * people, dtype=object)
+    colours[: ends[1]], colours[: ends[0]] = "#56b4e9", "#0173b2"
+    figure, axis = plt.subplots(figsize=(7, 2.1))
+    axis.scatter(place // 5, place % 5, s=110, color=list(colours))
+    axis.scatter((hits - 1) // 5, (hits - 1) % 5, s=230, facecolors="none", edgecolors="black", linewidths=1.8)
+    axis.set(xticks=[], yticks=[], ylim=(4.7, -0.7))
+    axis.set_xlabel(f"ring: {hits} of {people} right; dark: {ends[0]}, dark and light: {ends[1]}, the interval's ends")
+    axis.grid(visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def shares(panels: Mapping[str, pd.DataFrame], chance: Sequence[float]) -> Figure:
+    """Shares with their intervals, a panel each; dashed: what guessing gives there.
+
+    ``panels``: label of an axis -> frame with columns mean, low, high, one named row per system, the same in all.
+    """
+    names = list(next(iter(panels.values())).index)
+    size = (max(7.5, 3.9 * len(panels)), 0.42 * len(names) + 1.5)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, sharex=True, squeeze=False)
+    for axis, (label, rows), guess in zip(axes[0], panels.items(), chance, strict=True):
+        axis.errorbar(rows["mean"], range(len(rows)), xerr=_reach(rows), fmt="o", lw=2.5, color=PALETTE[0])
+        axis.axvline(guess, color="0.4", ls="--")
+        axis.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set_xlim(left=0)
+    figure.tight_layout()
+    return figure
+
+
+def row_panels(panels: Mapping[str, pd.DataFrame], ours: str, bar: str, width: float, margin: float) -> Figure:
+    """Each system's mean with its interval, a panel each, the best of the first one on top; inches of a panel's width
+    and around its height. ``panels``: rows by system with mean, low, high; ``ours`` is blue, ``bar`` orange, dashed."""
+    order = next(iter(panels.values())).sort_values("mean", ascending=False).index.tolist()
+    size = (1.6 + width * len(panels), 0.34 * len(order) + margin)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    colours = {bar: PALETTE[1], ours: PALETTE[0]}
+    for axis, rows in zip(axes[0], panels.values(), strict=True):
+        for place, name in enumerate(order):
+            if name in rows.index:
+                mean, low, high = rows.loc[name, ["mean", "low", "high"]]
+                axis.plot([low, high], [place, place], color=colours.get(name, "0.45"), lw=2.5)
+                axis.plot(mean, place, "o", color=colours.get(name, "0.45"))
+        if bar in rows.index:
+            axis.axvline(rows["mean"][bar], color=PALETTE[1], ls="--", lw=1)
+        axis.set(yticks=range(len(order)), yticklabels=[plain(name) for name in order], ylim=(len(order) - 0.5, -0.5))
+    return figure
+
+
+def redraws(outcomes: Mapping[str, np.ndarray], xlabel: str) -> Figure:
+    """How far one ranking's metric moves when its sets are drawn again: label -> (R,) outcomes of R redraws."""
+    figure, axis = plt.subplots(figsize=(7, 3.4))
+    everything = np.concatenate(list(outcomes.values()))
+    bins = np.linspace(everything.min(), everything.max() + 1e-9, 16)
+    for number, (label, values) in enumerate(outcomes.items()):
+        axis.hist(values, bins=list(bins), alpha=0.6, color=PALETTE[number], label=label)
+        axis.axvline(values.mean(), color=PALETTE[number], lw=2)
+    axis.set(xlabel=xlabel, ylabel="redraws")
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(outcomes))
     figure.tight_layout()
     return figure
 

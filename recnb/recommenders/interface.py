@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from recnb.errors import RecnbError
 from recnb.evaluation.metrics import NO_ITEM, rank_bounds
 
 CELLS = 8_000_000  # numbers in a dense chunk of scores: 64 MB of float64
@@ -105,3 +106,16 @@ def tied_ranks(
     rows = [slice(start, start + users) for start in range(0, len(histories), users)]
     best, worst = zip(*(rank_bounds(baseline.scores(histories[r]), targets[r]) for r in rows), strict=True)
     return np.concatenate(best), np.concatenate(worst)
+
+
+def scores_among(baseline: Fitted, histories: np.ndarray, items: np.ndarray, users: int = 1024) -> np.ndarray:
+    """(U, D, C) a baseline's scores of candidates (U, D, C), ``users`` at a time: (U, N) is never held at once.
+
+    Raises:
+        RecnbError: it makes lists, and has no score for what it does not list.
+    """
+    if isinstance(baseline, Lister):
+        raise RecnbError(f"{type(baseline).__name__} has lists and no scores of candidates: leave it out of these rows")
+    rows = [slice(start, start + users) for start in range(0, len(histories), users)]
+    parts = [np.take_along_axis(np.asarray(baseline.scores(histories[r]))[:, None], items[r], axis=2) for r in rows]
+    return np.concatenate(parts)

@@ -12,7 +12,9 @@ from torch import Tensor
 from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, nearest
 from recnb.recommenders.bert4rec import BERT4Rec
+from recnb.recommenders.caser import Caser
 from recnb.recommenders.dhcn import DHCN
+from recnb.recommenders.din import DIN
 from recnb.recommenders.gcegnn import GCEGNN
 from recnb.recommenders.gcsan import GCSAN
 from recnb.recommenders.gru4rec import GRU4Rec
@@ -30,7 +32,9 @@ SESSION_MODELS: dict[str, type[SessionModel]] = {
     "srgnn": SRGNN, "tagnn": TAGNN, "gcegnn": GCEGNN, "dhcn": DHCN, "gcsan": GCSAN, "stamp": STAMP, "narm": NARM,
     "gru4rec-views": GRU4RecViews, "sasrec-views": SASRecViews,
 }  # fmt: skip
-SAVED: dict[str, type[NextItemEncoder]] = SESSION_MODELS | {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec}
+SAVED: dict[str, type[NextItemEncoder]] = SESSION_MODELS | {
+    "sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "caser": Caser, "din": DIN,
+}  # fmt: skip
 _WEIGHTS, _PAGE = "weights.safetensors", "model.json"
 
 

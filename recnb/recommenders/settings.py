@@ -11,7 +11,8 @@ from recnb.settings import Positive, Rate, Section, Share
 
 Baseline = Literal[
     "popularity", "itemknn", "rules", "words", "rules+words", "spop", "fpmc", "sasrec", "sasrec-sampled", "gru4rec",
-    "bert4rec", "tiger", "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views", "sasrec-views",
+    "bert4rec", "caser", "din", "tiger", "srgnn", "tagnn", "gcegnn", "dhcn", "gcsan", "stamp", "narm", "gru4rec-views",
+    "sasrec-views",
 ]  # fmt: skip
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
@@ -114,6 +115,20 @@ class Gru4recConfig(SequentialConfig):
     patience: Positive = Field(5, description="validations without a better one before stopping")
     hidden: Positive = Field(128, description="width of the recurrent state; projected to that of the item vectors")
     layers: Positive = Field(1, description="recurrent layers")
+
+
+class CaserConfig(SequentialConfig):
+    """03_candidates: Caser."""
+
+    reach: Positive = Field(5, description="latest items that it looks at (paper: 3 to 9)")
+    filters: Positive = Field(16, description="horizontal filters of each height from 1 to reach (paper: 4 to 64)")
+    vertical: Positive = Field(4, description="vertical filters (paper: 1 to 8)")
+
+
+class DinConfig(SequentialConfig):
+    """03_candidates: DIN, its activation unit factorised."""
+
+    interests: Positive = Field(8, description="rank of the weight that an item of the history has for a candidate")
 
 
 class Bert4recConfig(AttentionConfig):
@@ -257,6 +272,8 @@ class BaselinesConfig(Section):
     sasrec: SasrecConfig = SasrecConfig()
     sasrec_sampled: SasrecSampledConfig = SasrecSampledConfig()
     gru4rec: Gru4recConfig = Gru4recConfig()
+    caser: CaserConfig = CaserConfig()
+    din: DinConfig = DinConfig()
     bert4rec: Bert4recConfig = Bert4recConfig()
     tiger: TigerConfig = TigerConfig()
     srgnn: SrgnnConfig = SrgnnConfig()

@@ -26,9 +26,11 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "sports": ("reports/sports-cpu/results.json",),
     "instruments": ("reports/instruments-cpu/results.json",),
     "sessions": ("reports/example/sessions/ledger.json",),
+    "sessions-beauty": ("reports/example/sessions/beauty.json",),
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
+JUDGED = "reports/example/sessions/beauty-claims.json"
 CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
     "beauty-choices-large": (
         ("K = 512", "proxy as it is"), ("K = 2,048", "K = 512"), ("one token per item", "K = 2,048"),
@@ -107,6 +109,16 @@ def choices_body(root: Path) -> str:
     return "\n\n".join(parts)
 
 
+def judged_body(root: Path) -> str:
+    """What LLM4SBR claims, and what the run on Beauty says of it: points of P@20 with intervals over sessions."""
+    claims = [claim for claim in read_json(root / JUDGED).get("claims", ()) if claim["diff"] is not None]
+    points = [[f"{100 * claim[part]:+.2f}" for part in ("diff", "low", "high")] for claim in claims]
+    lines = [f"| {claim['claim']} | {diff} [{low}, {high}] | {claim['verdict']} |"
+             for claim, (diff, low, high) in zip(claims, points, strict=True)]  # fmt: skip
+    head = ["| the paper's claims and our controls | P@20, points | one seed |", "| --- | ---: | --- |"]
+    return "\n".join([*head, *lines])
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON file, a list of them or ``{"rows": [...]}``, as an evaluation and ``recnb table`` write it.
 
@@ -125,7 +137,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-BODIES = {"seeds": seeds_body, "codebook": choices_body}  # marks that hold more than a ledger
+# marks that hold more than a ledger
+BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 ``metrics.json`` maps, under ``systems``, system to protocol to metric to value; ``ours`` is the system that validation
 chose and ``cutoffs`` lists the k of its metrics. All else in it may be missing; sentences under ``said`` stand first.
+``chief`` names the protocol and the metric by which rows are judged: without it R@k of the largest k, seen items kept.
 """
 
 from __future__ import annotations
@@ -161,12 +162,12 @@ def with_legend(text: str) -> str:
 
 
 def verdicts(metrics: dict[str, Any], reference: Published | None = None) -> list[str]:
-    """One sentence per opponent and metric, as far as the paired interval allows to speak; seen items kept. Of an
-    opponent that was published (``reference``) it says how far ours of it lies from that."""
-    top, ours = f"@{_top(metrics)}", metrics.get("ours", "ours")
+    """One sentence per opponent and metric, as far as the paired interval allows to speak. Of an opponent that was
+    published (``reference``) it says how far ours of it lies from that."""
+    (protocol, metric), ours = _chief(metrics), metrics.get("ours", "ours")
     sentences = []
-    for row in metrics.get("ours_minus", {}).get("kept", []):
-        if str(row.get("metric", "")).endswith(top):
+    for row in metrics.get("ours_minus", {}).get(protocol, []):
+        if str(row.get("metric", "")).partition("@")[2] == metric.partition("@")[2]:
             against = row["against"]
             mine = metrics.get("systems", {}).get(against, {})
             short = shortfall(against, mine.get("kept", {}), reference)
@@ -183,7 +184,7 @@ def headline(metrics: dict[str, Any], slug: str) -> list[tuple[str, str]]:
     scores, ours = _main_scores(metrics), metrics.get("ours")
     shown = [name for name in scores if name == ours or not name.startswith(slug)]
     shown.sort(key=lambda name: (name != ours, -scores[name]))
-    return [(f"{scores[name]:.4f}", f"R@{_top(metrics)}, {name}") for name in shown[:4]]
+    return [(f"{scores[name]:.4f}", f"{_chief(metrics)[1]}, {name}") for name in shown[:4]]
 
 
 def budget(metrics: dict[str, Any]) -> list[str]:
@@ -202,18 +203,21 @@ def budget(metrics: dict[str, Any]) -> list[str]:
     scores, ours = _main_scores(metrics), metrics.get("ours")
     best = max(scores, key=lambda name: scores[name], default=ours)
     if best != ours and scores.get(ours):
-        ratio = f"{scores[best] / scores[ours]:.2f} times our R@{_top(metrics)}"
+        ratio = f"{scores[best] / scores[ours]:.2f} times our {_chief(metrics)[1]}"
         lines.append(f"The best system on this page, {best}, reaches {ratio}.")
     return lines
 
 
-def _top(metrics: dict[str, Any]) -> int:
-    return max(metrics.get("cutoffs", []), default=0)
+def _chief(metrics: dict[str, Any]) -> tuple[str, str]:
+    """The protocol and the metric by which rows are judged."""
+    found = metrics.get("chief", {})
+    return found.get("protocol", "kept"), found.get("metric", f"R@{max(metrics.get('cutoffs', []), default=0)}")
 
 
 def _main_scores(metrics: dict[str, Any]) -> dict[Any, float]:
-    """R@k of each system, for the largest k and with seen items kept."""
-    scores = {name: both.get("kept", {}).get(f"R@{_top(metrics)}") for name, both in metrics.get("systems", {}).items()}
+    """The chief metric of each system that has it."""
+    protocol, metric = _chief(metrics)
+    scores = {name: both.get(protocol, {}).get(metric) for name, both in metrics.get("systems", {}).items()}
     return {name: value for name, value in scores.items() if value is not None}
 
 

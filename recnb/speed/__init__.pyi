@@ -21,6 +21,10 @@ from .intents import (
     same_answers as same_answers,
     synthetic_forks as synthetic_forks,
 )
+from .item_vectors import (
+    item_vector_contest as item_vector_contest,
+    synthetic_e4srec as synthetic_e4srec,
+)
 from .measure import (
     contest as contest,
     curve as curve,
@@ -30,6 +34,7 @@ from .measure import (
     timed as timed,
 )
 from .retrieval import overlap as overlap
+from .scoring import Sets as Sets, scoring_contest as scoring_contest, synthetic_sets as synthetic_sets
 from .sessions import (
     epoch_contest as epoch_contest,
     graph_contest as graph_contest,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # The systems of the house: name -> class. Another package adds its own as entry points of the group `recnb.systems`.
-SYSTEMS = {"eager_llm": "recnb.eager_llm.recipe:EagerLLM", "llm4sbr": "recnb.llm4sbr.recipe:LLM4SBR"}
+SYSTEMS = {
+    "eager_llm": "recnb.eager_llm.recipe:EagerLLM", "llm4sbr": "recnb.llm4sbr.recipe:LLM4SBR",
+    "rsllm": "recnb.rsllm.recipe:RSLLM", "gallery": "recnb.gallery.recipe:Gallery",
+}  # fmt: skip
 DEFAULT = "eager_llm"
 
 
@@ -50,7 +53,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(_explain(error, path, _places(path, overrides), valid_keys(model))) from None
+        keys = [*valid_keys(model), *_keys_in_lists(model)]
+        raise RecipeError(_explain(error, path, _places(path, overrides), keys)) from None
 
 
 def systems() -> dict[str, str]:
@@ -116,6 +120,16 @@ def valid_keys(model: type[BaseModel] | None = None) -> list[str]:
     return list(reasons(model or recipe_class()))
 
 
+def _keys_in_lists(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Keys of sections that stand in lists, without their places: ``tune.stages.prompt``."""
+    for name, field in model.model_fields.items():
+        inner, listed = field.annotation, [one for one in get_args(field.annotation) if isinstance(one, type)]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _keys_in_lists(inner, f"{prefix}{name}.")
+        for section in [one for one in listed if issubclass(one, BaseModel)]:
+            yield from reasons(section, f"{prefix}{name}.")
+
+
 def parse_yaml(text: str) -> Any:
     """YAML in which a key given twice or a value within itself is an error, and ``3e-4`` is a number.
 
@@ -177,6 +191,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _nearest(key: str, keys: list[str]) -> str:
     """The valid key that looks most like this one; the section counts less than the key's own name."""
+    key = re.sub(r"\.\d+(?=\.)", "", key)  # places in lists
     leaf = key.rsplit(".", 1)[-1]
 
     def likeness(valid: str) -> float:

@@ -61,6 +61,7 @@ def with_reasons(recipe: Recipe, section: str | None = None) -> str:
 def _rows(tree: BaseModel, base: BaseModel, indent: str = "") -> list[tuple[str, str, str]]:
     """(mark, text, reason) of each value and section."""
     rows: list[tuple[str, str, str]] = []
+    told = tree.model_dump(mode="json")
     for name, field in type(tree).model_fields.items():
         value, default = getattr(tree, name), getattr(base, name)
         if isinstance(value, BaseModel):
@@ -68,5 +69,5 @@ def _rows(tree: BaseModel, base: BaseModel, indent: str = "") -> list[tuple[str,
             rows += _rows(value, default, indent + "  ")
         else:
             mark = " " if value == default else "*"
-            rows.append((mark, f"{indent}{name}: {inline(value)}", field.description or ""))
+            rows.append((mark, f"{indent}{name}: {inline(told[name])}", field.description or ""))
     return rows

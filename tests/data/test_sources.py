@@ -21,7 +21,7 @@ from recnb.data.locate import source_files
 from recnb.data.movielens import film_title
 from recnb.data.schema import Dataset, has_text
 from recnb.data.settings import DataConfig
-from recnb.data.sources import load_dataset
+from recnb.data.sources import load_dataset, load_ratings
 from recnb.errors import DataError
 
 FILMS = [
@@ -405,3 +405,34 @@ def test_public_sets_have_their_published_counts(name: str, tmp_path: Path) -> N
     if name == "beauty":  # it is a 5-core already
         again = load(tmp_path, source="files", path=str(SHARED / name), k_core=5)
         assert same(dataset, again)
+
+
+@pytest.mark.parametrize("k_core", [0, 2])
+def test_ratings_stand_beside_their_events(tmp_path: Path, k_core: int) -> None:
+    """Whatever the copy, event by event; films that are met once go with a 2-core, and their ratings with them."""
+    official = tmp_path / "ml-100k"
+    official.mkdir()
+    for name, content in official_files().items():
+        (official / name).write_bytes(content)
+    told = {(user, film): rating for user, film, rating, _ in RATINGS}
+    for source, place in (("movielens-100k", official), ("files", write_generic(tmp_path / "own"))):
+        config = DataConfig(source=source, path=str(place), k_core=k_core)
+        dataset, ratings = load_dataset(config, tmp_path, 0), load_ratings(config, tmp_path, 0)
+        assert ratings is not None and ratings.dtype == np.float32
+        users = np.repeat(dataset.user_ids, dataset.lengths)
+        films = dataset.items["item_id"].to_numpy()[dataset.sequence]
+        assert ratings.tolist() == [told[pair] for pair in zip(users, films, strict=True)]
+
+
+def test_a_source_without_ratings_has_none_and_a_word_is_no_rating(tmp_path: Path) -> None:
+    assert load_ratings(DataConfig(source="toy"), tmp_path, 0) is None
+    own = write_generic(tmp_path / "own")
+    config, file = DataConfig(source="files", path=str(own)), own / "interactions.csv"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("100,5", "100,"), encoding="utf-8")
+    found = load_ratings(config, tmp_path, 0)
+    assert found is not None and np.isnan(found).sum() == 1
+    file.write_text(text.replace("100,3", "100,good"), encoding="utf-8")
+    assert load_dataset(config, tmp_path, 0).n_interactions == len(RATINGS)
+    with pytest.raises(DataError, match="line 3: rating 'good' is no number"):
+        load_ratings(config, tmp_path, 0)

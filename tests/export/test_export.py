@@ -31,6 +31,7 @@ from recnb.export.write import export_model, inference_settings, write_export
 from recnb.index.trie import Trie
 from recnb.llm.beam import recommend
 from recnb.llm.lora import add_adapter, save_adapter
+from recnb.llm.score import score_items
 from recnb.runtime import Runtime
 from recnb.workflow.recipe import load_recipe
 
@@ -105,6 +106,19 @@ def test_an_export_gives_the_lists_and_scores_of_its_model(
     assert [[r.log_probability for r in row] for row in found] == scores.tolist()
     assert [r.place for r in found[0]] == list(range(1, 11))
     assert all(r.title == catalogue()["title"][IDS.index(r.item_id)] for row in found for r in row)
+
+
+def test_scores_of_given_items_are_those_of_the_slow_twin(exported: Path) -> None:
+    model = load_export(exported)
+    asked = [["i3", "i0", "i19", "i7"], ["i1", "i2", "i3", "i4"], ["i5", "i6", "i8", "i9"]][: len(HISTORIES)]
+    found = model.scores(HISTORIES[: len(asked)], asked)
+    network, vocab, trie = model._loaded
+    shown = [np.array([IDS.index(item) for item in history[-T:]]) for history in HISTORIES[: len(asked)]]
+    whole = score_items(network, seqrec_prompts(vocab, shown, TASKS), trie)
+    wanted = [[row[IDS.index(item)] for item in own] for row, own in zip(whole, asked, strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    with pytest.raises(RecnbError, match="no item 'i99'"):
+        model.scores([["i1"]], [["i99"]])
 
 
 def test_the_adapter_that_validation_chose_is_in_force(

@@ -5,42 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from small_models import MODELS, V, gemma, llama
+from transformers import GenerationConfig
 
 from recnb.errors import RecnbError
-from recnb.llm.continuations import NO_TOKEN, Forks, answer_scores, continuations, fork_states
+from recnb.llm.continuations import NO_TOKEN, Forks, continuations, fork_states
 
-V, MOST = 48, 7
+MOST = 7
 STOPS = [3, 11, 17, 30]
-
-
-def built(kind, config):
-    torch.manual_seed(0)
-    model = kind(config)
-    for parameter in model.parameters():  # larger than the default start, so that scores differ clearly
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.25)
-    return model.eval()
-
-
-def llama():
-    config = LlamaConfig(
-        vocab_size=V, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128,
-    )  # fmt: skip
-    return built(LlamaForCausalLM, config)
-
-
-def gemma():
-    config = Gemma3TextConfig(
-        vocab_size=V, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=1, head_dim=8, max_position_embeddings=128, sliding_window=6,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-    )  # fmt: skip
-    return built(Gemma3ForCausalLM, config)
-
-
-MODELS = {"llama": llama, "gemma": gemma}
 
 
 def some_forks(seed: int = 0, lists: int = 6) -> Forks:
@@ -95,22 +67,6 @@ def test_states_are_those_of_each_prompt_alone(name: str) -> None:
         with torch.no_grad():
             alone = model.base_model(input_ids=torch.from_numpy(prompt)[None]).last_hidden_state[0, -1]
         assert state == pytest.approx(alone.numpy(), abs=1e-4)
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("batch_tokens", [1, 10_000])
-def test_scores_of_answers_are_those_of_each_text_alone(name: str, batch_tokens: int) -> None:
-    model, forks, rng = MODELS[name](), some_forks(6), np.random.default_rng(6)
-    answers = [rng.integers(1, V, length) for length in (1, 4, 2, 3, 5)]
-    candidates = np.stack([rng.permutation(5)[:3] for _ in forks.rows])
-    found = answer_scores(model, forks, answers, candidates, batch_tokens)
-    for prompt, asked, scores in zip(forks.prompts, candidates, found, strict=True):
-        for answer, score in zip([answers[number] for number in asked], scores, strict=True):
-            whole = torch.from_numpy(np.concatenate([prompt, answer]))[None]
-            with torch.no_grad():
-                steps = model(input_ids=whole).logits[0].log_softmax(-1)[len(prompt) - 1 : -1]
-            wanted = steps.gather(1, torch.from_numpy(answer)[:, None]).sum()
-            assert score == pytest.approx(float(wanted), abs=1e-3)
 
 
 def test_shipped_sampling_settings_change_nothing() -> None:

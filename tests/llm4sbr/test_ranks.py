@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
+from shelf import Shelf
 
 from recnb.data.schema import write_dataset
 from recnb.data.sessions import make_sessions, samples_of, write_sessions
@@ -19,23 +16,6 @@ from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.session_model import train_session_model
 from recnb.recommenders.srgnn import SRGNN
 from recnb.workflow.recipe import load_recipe
-
-
-class Shelf:
-    """Artifacts in memory, folders on disk."""
-
-    def __init__(self, recipe: LLM4SBR, folder: Path) -> None:
-        self.recipe, self.folder, self.kept = recipe, folder, dict[str, Any]()
-        self.runtime = SimpleNamespace(device="cpu", progress=False)
-
-    def path(self, stage: str, name: str) -> Path:
-        return self.folder / stage / name
-
-    def read(self, stage: str, name: str) -> Any:
-        return self.kept[name]
-
-    def write(self, name: str, value: Any) -> None:
-        self.kept[name] = value
 
 
 @pytest.fixture(scope="module")

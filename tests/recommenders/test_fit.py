@@ -20,7 +20,14 @@ from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import ranked_lists, tied_ranks, top_items
 from recnb.recommenders.next_item import train_sequential
 from recnb.recommenders.sasrec import SASRec
-from recnb.recommenders.settings import Bert4recConfig, Gru4recConfig, SasrecConfig, SasrecSampledConfig
+from recnb.recommenders.settings import (
+    Bert4recConfig,
+    CaserConfig,
+    DinConfig,
+    Gru4recConfig,
+    SasrecConfig,
+    SasrecSampledConfig,
+)
 
 
 def random_sequences(users: int, items: int, seed: int) -> Sequences:
@@ -203,7 +210,7 @@ def test_cornac_and_ours_agree_on_a_learnable_catalogue() -> None:
 
 # --- one way in -------------------------------------------------------------------------------------------------------
 
-NAMES = ("popularity", "itemknn", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec")  # with scores
+NAMES = ("popularity", "itemknn", "sasrec", "sasrec-sampled", "gru4rec", "bert4rec", "caser", "din")  # with scores
 SMALL = {"width": 8, "epochs": 2, "batch_size": 32}
 
 
@@ -213,6 +220,7 @@ def test_every_baseline_of_a_recipe_fits_and_lists(name: str) -> None:
     config = EvaluateConfig(
         itemknn_neighbours=3, sasrec=SasrecConfig(**SMALL, blocks=1), bert4rec=Bert4recConfig(**SMALL, blocks=1),
         sasrec_sampled=SasrecSampledConfig(**SMALL, negatives=4), gru4rec=Gru4recConfig(**SMALL, hidden=8),
+        caser=CaserConfig(**SMALL), din=DinConfig(**SMALL),
     )  # fmt: skip
     fitted, chosen = fit_baseline(name, train, 12, config, 5, seed=0, validation=valid)
     seen = interaction_matrix(train.offsets, train.items, 12)

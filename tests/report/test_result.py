@@ -41,6 +41,17 @@ def test_columns_of_one_protocol_stand_together() -> None:
     assert table.rows[1] == ["b", "", "0.3000", ""] and list(table.groups.values()) == [1, 2, 1]
 
 
+def test_where_rows_are_judged_otherwise_tiles_and_verdicts_follow() -> None:
+    systems = {"ours": {"uniform": {"HR@1": 0.3, "MRR": 0.4}}, "sasrec": {"uniform": {"HR@1": 0.2}, "kept": {"R@10": 0.9}}}
+    row = {"against": "sasrec", "diff": 0.1, "low": 0.05, "high": 0.15}
+    rows = [row | {"metric": "HR@1"}, row | {"metric": "N@10"}]
+    metrics = {"systems": systems, "ours": "ours", "cutoffs": [5, 10], "ours_minus": {"uniform": rows}}
+    judged = metrics | {"chief": {"protocol": "uniform", "metric": "HR@1"}}
+    assert result.headline(judged, "rsllm") == [("0.3000", "HR@1, ours"), ("0.2000", "HR@1, sasrec")]
+    assert [said.partition(":")[0] for said in result.verdicts(judged)] == ["HR@1"]
+    assert result.verdicts(metrics) == [] and result.headline(metrics, "rsllm") == [("0.9000", "R@10, sasrec")]
+
+
 def test_a_system_of_ours_that_validation_did_not_choose_has_no_tile() -> None:
     systems = METRICS["systems"] | {"eager-llm-no-adapter": {"kept": {"R@10": 0.2}}}
     assert [label for _, label in result.headline(METRICS | {"systems": systems}, "eager-llm")] == [

@@ -136,10 +136,10 @@ def value_at(recipe: Recipe, key: str) -> object:
 def test_published_rows_exist_for_the_recipes_that_ask_for_them() -> None:
     from recnb.studies.ledger import read_published
 
-    asking = {path: key for path in RECIPES if (key := load_recipe(path).evaluate.published)}
+    asking = {path: recipe for path in RECIPES if (recipe := load_recipe(path)).published}
     assert set(PAPER) <= set(asking)
-    for path, key in asking.items():
-        rows = read_published(key, "recnb.eager_llm")
+    for path, recipe in asking.items():
+        rows, key = read_published(recipe.published, recipe.wing), recipe.published
         assert rows and rows.target in {row.system for row in rows.rows}, f"{path.name}: nothing published on '{key}'"
 
 

@@ -20,6 +20,7 @@ from recnb.workflow.run import run
 ENOUGH = preflight.Machine(memory=2**40)
 LACKING = {
     "data.source=files data.path=nowhere": ("01_data", "data.path=..."),
+    "data.source=files data.path=~nobody-here/data": ("01_data", "data.path=..."),
     "embeddings.semantic.model=package:no_such_encoder": ("02_embeddings", "pip install no-such-encoder"),
     "embeddings.semantic.model=package:no.such": ("02_embeddings", "pip install no.such"),
     "index.semantic_file=gone.json": ("03_index", "beside the data"),

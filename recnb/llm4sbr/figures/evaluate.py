@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from recnb.evaluation.figures import row_panels
 from recnb.style import PALETTE, plain
 
 
@@ -29,20 +30,11 @@ def system_intervals(intervals: pd.DataFrame, metrics: Mapping[str, str], ours: 
     ``intervals``: columns system, metric, mean, low, high; ``metrics``: metric -> label of its axis; ``bar`` may be no
     system at all: then there is no line.
     """
-    order = intervals[intervals.metric == next(iter(metrics))].sort_values("mean", ascending=False).system.tolist()
-    size = (1.6 + 3.6 * len(metrics), 0.34 * len(order) + 1.1)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    colours = [PALETTE[0] if name == ours else PALETTE[1] if name == bar else "0.45" for name in order]
-    for axis, (metric, label) in zip(axes[0], metrics.items(), strict=True):
-        rows = intervals[intervals.metric == metric].set_index("system").loc[order]
-        for place, (row, colour) in enumerate(zip(rows.itertuples(), colours, strict=True)):
-            axis.plot([row.low, row.high], [place, place], color=colour, lw=2.5)
-            axis.plot(row.mean, place, "o", color=colour)
-        if bar in rows.index:
-            axis.axvline(rows["mean"][bar], color=PALETTE[1], ls="--", lw=1)
+    panels = {metric: intervals[intervals.metric == metric].set_index("system") for metric in metrics}
+    figure = row_panels(panels, ours, bar, 3.6, 1.1)
+    for axis, label in zip(figure.axes, metrics.values(), strict=True):
         axis.locator_params(axis="x", nbins=5)
-        axis.set(xlabel=label, yticks=range(len(order)), ylim=(len(order) - 0.5, -0.5))
-        axis.set_yticklabels([plain(name) for name in order])
+        axis.set_xlabel(label)
     return figure
 
 

@@ -1,0 +1,70 @@
+"""CoLLM (Zhang et al., 2023, arXiv 2310.19488): TALLRec's question, with a vector of the user and one of the item.
+
+Both are SASRec's: its state after the history, its row of the item. First LoRA on text alone (the row ``tallrec``),
+then the projector alone, LoRA frozen. Question: does the language model add to the recommender whose vectors it reads?
+Controls: ``sasrec``, whose score these vectors are; the vectors of other items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from recnb.gallery.interface import Bench, Learned, Ranker
+from recnb.gallery.llara import vectors_of_others
+from recnb.gallery.tallrec import QUESTION, TALLRec, questions, tuned
+from recnb.llm.ranker import trained_parameters
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
+from recnb.llm.slots import SlotEmbedding, add_slots
+from recnb.llm.tuning import Example, tune
+from recnb.recommenders.sasrec import SASRec
+
+if TYPE_CHECKING:
+    from recnb.llm.ranking_prompts import Kind
+
+
+@dataclass
+class CoLLM(TALLRec):
+    """TALLRec with vectors; ``order`` (N,): whose vector stands behind the title."""
+
+    sasrec: SASRec | None = None
+    slots: SlotEmbedding | None = None
+    order: np.ndarray | None = None
+
+    def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(U, D, C) log-odds of yes against no."""
+        assert self.sasrec is not None and self.slots is not None and self.order is not None
+        self.slots.users_are(states_of(self.sasrec, histories))
+        with vectors_of_others(self.model, self.order):
+            return super().scores(histories, items)
+
+
+@torch.no_grad()
+def states_of(sasrec: SASRec, histories: np.ndarray) -> torch.Tensor:
+    """(U, d_rec) what SASRec multiplies with its item table, after histories (U, T)."""
+    return torch.cat([sasrec.queries(sasrec.read(batch)) for batch in sasrec.latest(histories, 1024)])
+
+
+def rankers(bench: Bench) -> list[Ranker]:
+    """CoLLM, and the same model with the vectors of other items."""
+    own, cases, sasrec = bench.prompts, bench.cases(0, bench.examples), cast(SASRec, bench.models["sasrec"])
+    config = own.config.model_copy(update={"slots": ["user"]})  # and at the item that is asked about
+    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Wording(open=QUESTION))
+
+    def examples_of(stage: int, kind: Kind) -> list[Example]:
+        return questions(prompts, cases, bench.examples, kind)
+
+    model, first = tuned(bench, prompts, bench.examples)
+    model.requires_grad_(False)
+    slots = add_slots(model, sasrec.item_table(), bench.slots, prompts.title_ids, bench.seed)
+    slots.users_are(states_of(sasrec, cases.histories))
+    tune(model, examples_of, bench.one_stage("hybrid"), seed=bench.seed, keep=bench.keep / "collm")
+    learned = Learned(first.parameters + trained_parameters(slots.projector), 2 * first.examples)
+    orders = [np.arange(bench.n_items), np.random.default_rng([bench.seed, 73]).permutation(bench.n_items)]
+    return [
+        CoLLM(name, model.eval(), prompts, learned, "hybrid", sasrec=sasrec, slots=slots, order=order)
+        for name, order in zip(("collm", "collm/other-vectors"), orders, strict=True)
+    ]

@@ -1,0 +1,80 @@
+"""What a ranker is trained on: cases of training users, and the examples that prompts make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recnb.data.schema import left_padded
+from recnb.errors import DataError
+from recnb.evaluation.candidates import draw_candidates
+from recnb.llm.tuning import Example, Examples, Kind
+
+if TYPE_CHECKING:
+    from recnb.data.held_out import HeldOut
+    from recnb.llm.ranking_prompts import RankingPrompts
+    from recnb.llm.settings import TuneConfig
+
+
+@dataclass(frozen=True)
+class TrainingCases:
+    """What was chosen after which items, among what.
+
+    Attributes:
+        histories: (n, T) int32, -1 on the left.
+        targets: (n,) int32.
+        candidates: (n, C) int32, the target among them, the others nothing that training knows the user has.
+    """
+
+    histories: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    candidates: NDArray[np.int32]
+
+
+def training_cases(held: HeldOut, count: int, length: int, size: int, seed: int) -> TrainingCases:
+    """Draw cases from the training sequences: users one after the other in random order, nobody twice before everybody
+    was once, and of each any event but the first as the target.
+
+    Args:
+        held: whose training part is used.
+        count: n; length: T; size: C.
+        seed: of users, targets and candidates.
+
+    Raises:
+        DataError: no training user has two events, and not too many: whoever leaves less than C - 1 other items takes
+            no part.
+    """
+    owned = held.owned_by("train")
+    users = np.flatnonzero((held.train.lengths > 1) & (owned.shape[1] - owned.getnnz(axis=1) >= size - 1))
+    if not len(users):
+        said = f"two events or more, and {size - 1} items that they do not have"
+        raise DataError(f"tuning needs training users with {said}; there is none")
+    rng = np.random.default_rng([seed, 51])
+    chosen = np.concatenate([rng.permutation(users) for _ in range(-(-count // len(users)))])[:count]
+    starts = held.train.offsets[chosen]
+    place = starts + 1 + rng.integers(held.train.lengths[chosen] - 1)
+    targets = held.train.items[place]
+    sets = draw_candidates(owned[chosen], targets, size, 1, "uniform", seed + 53)
+    return TrainingCases(left_padded(held.train.items, starts, place, length), targets, sets.items[:, 0])
+
+
+def ranking_examples(
+    prompts: RankingPrompts, held: HeldOut, config: TuneConfig, length: int, size: int, seed: int
+) -> Examples:
+    """For :func:`recnb.llm.tuning.tune`: a stage's cases as list-wise prompts that are answered with a title.
+
+    The cases of a stage follow from (seed, its number): in every kind of prompt, and in every arm, they are the same.
+    """
+
+    def examples_of(number: int, kind: Kind) -> list[Example]:
+        cases = training_cases(held, config.stages[number].examples, length, size, seed + 1000 * number)
+        built = zip(cases.histories, cases.candidates, cases.targets.tolist(), strict=True)
+        return [
+            Example(prompts.build(history, listed, kind), prompts.answers[item], item, prompts.alone(item, kind))
+            for history, listed, item in built
+        ]
+
+    return examples_of

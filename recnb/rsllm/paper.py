@@ -1,0 +1,24 @@
+"""What the papers or LLaRA's public code ran with, where a recipe departs from it: ``paper.yaml`` beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from recnb.evaluation.departures import Departure, departed
+from recnb.settings import read_wing
+
+published = partial(read_wing, "recnb.rsllm", "paper.yaml")
+
+
+def departures(settings: Mapping[str, Any]) -> list[Departure]:
+    """The settings in which a recipe departs from the published ones.
+
+    Args:
+        settings: dotted key -> value of a whole recipe (:func:`recnb.settings.flatten` of its plain form). Its stages
+            are told as ``tune.prompts``, one after the other, and ``tune.examples`` of all together.
+    """
+    stages = settings["tune.stages"]
+    told = {"tune.prompts": [each["prompt"] for each in stages], "tune.examples": sum(s["examples"] for s in stages)}
+    return departed({**settings, **told}, published()["settings"])

@@ -1,0 +1,65 @@
+"""What a comparison judges: the rank of each validation user's item in its first set of uniform candidates.
+
+:mod:`recnb.studies.comparisons` asks here, by the names in the recipe. Ranks are among C items, so that its R@k and N@k
+are those of candidate sets, as in LLaRA, and not of the whole catalogue.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recnb.artifacts import Artifacts
+from recnb.data.held_out import read_held_out
+from recnb.data.schema import item_text, read_dataset
+from recnb.evaluation.candidates import CandidateSets, ranks_of
+from recnb.llm.ranking_prompts import prompts_for
+from recnb.recommenders.fit import fit_baseline
+from recnb.recommenders.interface import scores_among
+from recnb.rsllm.rank import open_reader
+from recnb.rsllm.recipe import MAIN, RSLLM
+
+VALID = "candidates_valid_uniform.npy"
+
+
+def model_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.int64]:
+    """Ranks by likelihood of the recipe's own model, as 06_tune left it.
+
+    Args:
+        stage: the last one of the run, opened to look at.
+        users: this many users, drawn once, the same for every run; 0: all.
+
+    Returns:
+        (U,) int64 from 0; a tie takes the lower place.
+    """
+    histories, sets = _asked(stage, users)
+    prompts = prompts_for(recipe.llm, read_dataset(stage).items["title"].tolist(), recipe.prompts)
+    reader = open_reader(recipe.llm, stage.path("06_tune", "arms") / MAIN, recipe.tune, prompts, stage.runtime.device)
+    return _lower(ranks_of(reader.likelihood(histories, sets.items, recipe.evaluate.reduce), sets))
+
+
+def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.int64]:
+    """The same for a recommender without a language model, fitted on the training events. What it chooses it chooses on
+    all validation users, so this is what tuning has to look at and not an estimate of quality."""
+    dataset, held = read_dataset(stage), read_held_out(stage.path("03_candidates", "cases"))
+    fitted, _ = fit_baseline(
+        judged, held.train, dataset.n_items, recipe.models, recipe.data.max_history, seed=recipe.seed,
+        validation=(held.histories["choose"], held.targets["choose"]),
+        texts=item_text(dataset.items, recipe.models.words.fields), device=stage.runtime.device,
+        progress=stage.runtime.progress,
+    )  # fmt: skip
+    histories, sets = _asked(stage, users)
+    return _lower(ranks_of(scores_among(fitted, histories, sets.items), sets))
+
+
+def _asked(stage: Artifacts, users: int) -> tuple[NDArray[np.int32], CandidateSets]:
+    """Histories and first sets of validation users, all or some that are drawn once."""
+    held = read_held_out(stage.path("03_candidates", "cases"))
+    items, targets = stage.read("03_candidates", VALID)[:, :1], held.targets["valid"]
+    drawn = np.sort(np.random.default_rng(41).permutation(len(items))[: users or None])
+    return held.histories["valid"][drawn], CandidateSets(items[drawn], targets[drawn], "uniform")
+
+
+def _lower(ranks: np.ndarray) -> NDArray[np.int64]:
+    """(U,) ranks (U, 1) from 1, ties between two places, as whole ones from 0."""
+    return np.ceil(ranks[:, 0]).astype(np.int64) - 1

@@ -1,0 +1,94 @@
+"""TALLRec and CoLLM: each answer is that of its question read alone; half of the training asks about what was chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gallery_bench import sets_of, toy_bench
+
+from recnb.gallery import collm, tallrec
+from recnb.gallery.collm import states_of
+from recnb.gallery.llara import vectors_of_others
+from recnb.llm.settings import TuneStage
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory):
+    bench, held = toy_bench(tmp_path_factory.mktemp("kept"))
+    return bench, held.histories["test"], sets_of(held, "test").items
+
+
+@pytest.fixture(scope="module")
+def rows(laid):
+    return collm.rankers(laid[0])
+
+
+@torch.no_grad()
+def alone(row, ids):
+    """Log-odds of yes against no behind one prompt, no cache, nothing beside it."""
+    states = row.model.base_model(input_ids=torch.from_numpy(ids)[None]).last_hidden_state[0, -1]
+    yes, no = (row.model.get_output_embeddings().weight @ states)[torch.from_numpy(row.prompts.yes_no)]
+    return float(yes - no)
+
+
+def test_answers_are_those_of_questions_read_alone(laid):
+    bench, histories, items = laid
+    row = tallrec.rankers(bench)[-1]
+    found = row.scores(histories, items)
+    for user, draw, place in ((0, 0, 0), (1, 1, 3), (4, 0, 5)):
+        ids = row.prompt(histories[user], items[user, draw, place:]).ids
+        assert found[user, draw, place] == pytest.approx(alone(row, ids), abs=1e-4)
+
+
+def test_the_vectors_are_the_user_s_and_the_item_s(laid, rows):
+    bench, histories, items = laid
+    row = rows[0]
+    found = row.scores(histories, items)
+    row.slots.users_are(states_of(bench.models["sasrec"], histories[2:3]))  # now user 2 is the first
+    prompt = row.prompt(histories[2], items[2, 1, 4:])
+    assert prompt.slots[prompt.slots >= 0].tolist() == [bench.n_items, items[2, 1, 4]]
+    assert found[2, 1, 4] == pytest.approx(alone(row, prompt.ids), abs=1e-4)
+
+
+def test_user_states_are_what_sasrec_scores_with(laid):
+    bench, histories, _ = laid
+    sasrec = bench.models["sasrec"]
+    scores = states_of(sasrec, histories) @ sasrec.item_vectors().detach().T
+    np.testing.assert_allclose(scores, sasrec.scores(histories), atol=1e-4)  # without a bias for repetitions
+
+
+def test_the_control_has_other_vectors_and_gives_them_back(laid, rows):
+    _, histories, items = laid
+    own, other = rows
+    before = own.slots.rows.clone()
+    assert not np.allclose(own.scores(histories, items), other.scores(histories, items), atol=1e-5)
+    assert torch.equal(own.slots.rows[: len(before)][: own.slots.n_items], before[: own.slots.n_items])
+    with vectors_of_others(own.model, np.roll(np.arange(own.slots.n_items), 1)):
+        assert torch.equal(own.slots.rows[5], before[4])
+
+
+def test_only_the_projector_learns_in_collm_s_second_step(laid, rows):
+    bench, *_ = laid
+    text = tallrec.rankers(bench)[-1].model.state_dict()
+    ours = {name.replace("embed_tokens.words.", "embed_tokens."): part for name, part in rows[0].model.state_dict().items()}
+    assert all(torch.equal(part, ours[name]) for name, part in text.items())
+
+
+def test_shots_are_few_examples_seen_often(laid, tmp_path):
+    bench, *_ = laid
+    stages = [TuneStage(prompt="text", examples=40)]
+    more = replace(bench, tune=bench.tune.model_copy(update={"stages": stages}), keep=tmp_path)
+    found = tallrec.rankers(more)
+    assert [row.name for row in found] == ["tallrec/untuned", "tallrec/16 shots", "tallrec"]
+    assert [row.learned.examples for row in found] == [0, 40, 40]
+    made = tallrec.questions(found[1].prompts, more.cases(0, 16), 40, "text")
+    counts = Counter(one.prompt.ids.tobytes() for one in made)
+    assert len(counts) == 16 and set(counts.values()) == {2, 3}
+    cases = more.cases(0, 16)
+    for place, one in enumerate(made[:16]):
+        chosen = one.answer[0] == found[1].prompts.yes_no[0]
+        assert chosen == (place % 2 == 0) == (one.item == cases.targets[place])

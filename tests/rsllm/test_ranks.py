@@ -1,0 +1,95 @@
+"""What comparisons judge of RSLLM: ranks of validation users in sets of candidates, the same as the models' own."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from sandbox import ROOT
+from shelf import Shelf
+
+from recnb.data.held_out import hold_out, write_held_out
+from recnb.data.schema import write_dataset
+from recnb.data.sources import load_dataset
+from recnb.evaluation.candidates import draw_candidates
+from recnb.llm.ranker import open_backbone, save_ranker
+from recnb.llm.ranking_prompts import prompts_for
+from recnb.llm.slots import add_slots
+from recnb.rsllm import ranks
+from recnb.rsllm.rank import Reader
+from recnb.rsllm.recipe import MAIN, RSLLM
+from recnb.workflow.recipe import load_recipe
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """A run of the toy up to 06, its model as it was drawn."""
+    recipe = load_recipe("params/rsllm/toy.yaml", ["data.toy.users=30", "split.validation_users=20", "prompts.history=3"])
+    found = Shelf(recipe, tmp_path_factory.mktemp("shelf"))
+    dataset = load_dataset(recipe.data, found.folder, recipe.seed)
+    write_dataset(dataset, found)
+    held = hold_out(dataset, recipe.split, recipe.data.max_history, recipe.seed)
+    found.path("03_candidates", "cases").mkdir(parents=True)
+    write_held_out(held, found.path("03_candidates", "cases"))
+    sets = draw_candidates(held.owned_by("valid"), held.targets["valid"], 8, 2, "uniform", 1)
+    prompts = prompts_for(recipe.llm, dataset.items["title"].tolist(), recipe.prompts)
+    model = open_backbone(recipe.llm, prompts.tokenizer, recipe.seed)
+    add_slots(model, np.random.default_rng(0).normal(size=(dataset.n_items, 4)), recipe.slots, prompts.title_ids, seed=1)
+    found.path("06_tune", "arms").mkdir(parents=True)
+    save_ranker(model, found.path("06_tune", "arms") / MAIN, recipe.llm)
+    reader = Reader(model, prompts, "hybrid")
+    popularity = np.bincount(held.train.items, minlength=dataset.n_items)
+    found.kept |= {ranks.VALID: sets.items, "held": held, "reader": reader, "popularity": popularity}
+    return found
+
+
+def lower(scores: np.ndarray, items: np.ndarray, targets: np.ndarray) -> list[int]:
+    """The slow twin: places from 0, half of a tie rounded down the list."""
+    found = []
+    for row, listed, target in zip(scores, items, targets, strict=True):
+        own = row[list(listed).index(target)]
+        above, equal = sum(row > own), sum(row == own) - 1
+        found.append(int(np.ceil(1 + above + equal / 2)) - 1)
+    return found
+
+
+def test_the_models_ranks_are_those_of_its_likelihoods(shelf: Shelf) -> None:
+    held, items = shelf.kept["held"], shelf.kept[ranks.VALID][:, :1]
+    scores = shelf.kept["reader"].likelihood(held.histories["valid"], items)[:, 0]
+    found = ranks.model_ranks(shelf, shelf.recipe, "model")
+    assert found.tolist() == lower(scores, items[:, 0], held.targets["valid"]) and len(set(found.tolist())) > 3
+
+
+def test_a_baselines_ranks_are_those_of_its_scores(shelf: Shelf) -> None:
+    held, items = shelf.kept["held"], shelf.kept[ranks.VALID][:, 0]
+    found = ranks.baseline_ranks(shelf, shelf.recipe, "popularity")
+    assert found.tolist() == lower(shelf.kept["popularity"][items], items, held.targets["valid"])
+
+
+def test_a_baseline_chooses_on_all_validation_users(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen_on, fit = [], ranks.fit_baseline
+    monkeypatch.setattr(ranks, "fit_baseline", lambda *a, **k: chosen_on.append(len(k["validation"][1])) or fit(*a, **k))
+    found = ranks.baseline_ranks(shelf, shelf.recipe, "popularity")
+    assert (len(found), chosen_on) == (20, [30])
+
+
+@pytest.mark.parametrize("notebook", ["rsllm/03_candidates", "rsllm/07_rank", "gallery/one_table"])
+def test_notebooks_choose_on_all_validation_users(notebook: str) -> None:
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    (name,) = set(re.findall(r"validation=(\w+)", text))
+    (given,) = re.findall(rf"^{name}(?:, \w+)? = (.*)$", text, re.MULTILINE)
+    assert 'histories["choose"]' in given and 'targets["choose"]' in given
+
+
+def test_some_users_are_the_same_for_every_judge(shelf: Shelf) -> None:
+    all_of_them, some = (ranks.baseline_ranks(shelf, shelf.recipe, "popularity", users) for users in (0, 10))
+    chosen = np.sort(np.random.default_rng(41).permutation(len(all_of_them))[:10])
+    assert np.array_equal(all_of_them[chosen], some)
+
+
+def test_the_recipe_names_them_all() -> None:
+    for name, judged in RSLLM.judged.items():
+        assert hasattr(ranks, judged.ranks.partition(":")[2]) and not judged.sessions, name

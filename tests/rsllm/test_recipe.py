@@ -1,0 +1,59 @@
+"""What a recipe of RSLLM refuses, and says."""
+
+from __future__ import annotations
+
+import pytest
+from sandbox import ROOT
+
+from recnb.errors import RecipeError
+from recnb.rsllm.recipe import MAIN, RSLLM
+from recnb.workflow.recipe import load_recipe
+
+TOY = ROOT / "params" / "rsllm" / "toy.yaml"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("tune.arms={../text: {rank: 4}}", "names a folder"),
+        (f"tune.arms={{{MAIN}: {{rank: 4}}}}", "the recipe's own model"),
+        ("tune.arms={text: {stage: []}}", "nearest: 'stages'"),
+        ("tune.arms={text: {rank: 0}}", "rank = 0"),
+        ("tune.arms={text: {stages: [{prompt: pictures}]}}", "pictures"),
+        ("models.baselines=[sasrec]", "without popularity"),
+        ("models.baselines=[popularity, sasrec, tiger]", "with tiger"),
+        ("evaluate.readings=[]", "readings"),
+        ("tune.stages=[{promt: text}]", r"'tune.stages.0.promt'; nearest valid key: tune.stages.prompt"),
+        ("tune.stages=[{weights: {nap: 1}}]", "nearest valid key: tune.stages.weights.nip"),
+        ("tune.stages=[{weights: {nip: 0, tt: 0, ut: 0}}]", "all 0"),
+        ("tune.arms={text: {stages: [{promt: text}]}}", "nearest: 'prompt'"),
+        ("tune.arms={text: {stages: [{weights: {nap: 1}}]}}", "nearest: 'nip'"),
+        ("tune.arms={text: {rank: 4}, Text: {rank: 2}}", "more than capitals"),
+        ("prompts.slots=[history, user]", "no stage gives users' vectors"),
+    ],
+)
+def test_a_recipe_says_what_it_does_not_take(change: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(TOY, [change])
+
+
+def test_a_stage_without_anything_to_train_is_refused_before_the_first_stage() -> None:
+    for_real, none = "llm={kind: pretrained, model: here}", "tune.layers=0"
+    with pytest.raises(RecipeError, match="0 in rsllm, and a stage of text"):
+        load_recipe(TOY, [for_real, none])
+    load_recipe(TOY, [for_real, none, "tune.stages=[{prompt: hybrid}]", "tune.arms={}"])  # the projector is trained
+
+
+def test_what_is_not_here_is_named_by_its_key() -> None:
+    lacking = {"llm={kind: pretrained, model: ~nobody-here/x}": "llm", "candidates.file=~nobody-here/x": "candidates"}
+    for change, section in lacking.items():
+        recipe = load_recipe(TOY, [change])
+        problem, = getattr(recipe, section).problems(ROOT, recipe)
+        assert problem.what.startswith(f"{section}.") and "~nobody-here/x: no such file" in problem.what
+
+
+def test_an_arm_is_the_recipe_with_one_thing_changed() -> None:
+    recipe = load_recipe(TOY, ["tune.arms={small: {rank: 4}}"])
+    assert isinstance(recipe, RSLLM)
+    own, small = recipe.tune.every_arm.values()
+    assert small.rank == 4 and small.model_copy(update={"rank": own.rank}) == own
