@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,9 @@ from recnb.data.files import read_files
 from recnb.data.locate import source_files
 from recnb.data.prepare import build_dataset
 from recnb.data.schema import SHORTEST, Dataset, Sequences
+from recnb.data.settings import SplitConfig
 from recnb.data.tables import read_csv
 from recnb.errors import DataError
-
-if TYPE_CHECKING:
-    from recnb.data.settings import SplitConfig
 
 Part = Literal["train", "valid", "test"]
 _PARTS: tuple[Part, ...] = get_args(Part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from recnb.artifacts import Artifacts
 from recnb.data.schema import Dataset, Sequences, left_padded
+from recnb.data.settings import Prefixes, SessionsConfig
 from recnb.data.tables import parse_times, read_csv
 from recnb.errors import DataError, nearest
-
-if TYPE_CHECKING:
-    from recnb.data.settings import Prefixes, SessionsConfig
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")

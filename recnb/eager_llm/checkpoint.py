@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from recnb.artifacts import Artifacts
 from recnb.eager_llm.model import Recommender
 from recnb.llm.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from recnb.artifacts import Artifacts
-
 
 SMALL = 200_000_000  # bytes of weights below which a model is asked in float32
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
+from recnb.data.schema import Sequences
 from recnb.evaluation.metrics import per_user
 from recnb.recommenders.interface import CELLS, top_items
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
 
 
 @dataclass(frozen=True)

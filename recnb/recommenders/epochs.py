@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recnb.artifacts import write_atomic
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SequentialConfig, SessionModelConfig, TigerConfig
+from recnb.recommenders.settings import SequentialConfig, SessionModelConfig, TigerConfig
 
 Learn = Callable[[Any], tuple[Tensor, float, int]]  # a batch -> mean loss, sum of losses, number of targets
 SAVE_EVERY = 20.0  # seconds between states on disk; the last one is always kept

@@ -6,12 +6,14 @@ Each one sees training interactions only, and at test time the same history of T
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from recnb.data.sessions import every_prefix
+from recnb.data.schema import Sequences
+from recnb.data.sessions import Samples, every_prefix
 from recnb.errors import RecipeError
 from recnb.recommenders.bert4rec import BERT4Rec
 from recnb.recommenders.caser import Caser
@@ -27,15 +29,8 @@ from recnb.recommenders.rules import fit_rules
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import train_session_model
 from recnb.recommenders.session_models import SESSION_MODELS
+from recnb.recommenders.settings import BaselinesConfig
 from recnb.recommenders.words import fit_words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from recnb.data.schema import Sequences
-    from recnb.data.sessions import Samples
-    from recnb.recommenders.settings import BaselinesConfig
-
 
 ENCODERS: dict[str, type[NextItemEncoder]] = {
     "sasrec": SASRec, "sasrec-sampled": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec,

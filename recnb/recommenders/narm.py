@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.gru4rec import fill_last
 from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention, uniform_start
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import NarmConfig
+from recnb.recommenders.settings import NarmConfig
 
 
 class NARM(SessionModel):

@@ -9,21 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recnb.data.schema import left_padded
+from recnb.data.schema import Sequences, left_padded
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
 from recnb.recommenders.losses import NegativeSampler, sampled_softmax
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.settings import SequentialConfig, SessionModelConfig
-
+from recnb.recommenders.settings import SequentialConfig, SessionModelConfig
 
 _CELLS = 2**24  # scores held at once while validating: 64 MB of float32
 

@@ -6,16 +6,12 @@ the long view SR-GNN's soft attention over all states; both become one session v
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import Gru4recViewsConfig, SasrecViewsConfig
+from recnb.recommenders.settings import Gru4recViewsConfig, SasrecViewsConfig
 
 
 class GRU4RecViews(SessionModel, GRU4Rec):

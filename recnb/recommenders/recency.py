@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.interface import Scorer
+from recnb.data.schema import Sequences
+from recnb.recommenders.interface import Scorer
 
 
 def recency_weights(histories: np.ndarray, n_items: int, decay: float) -> sparse.csr_matrix:

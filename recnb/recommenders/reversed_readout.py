@@ -5,15 +5,11 @@ GCE-GNN, "session representation layer" (Wang et al., SIGIR 2020); S2-DHCN has i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.session_model import Encoded, SessionModel, weighted_sum
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import ReadoutConfig
+from recnb.recommenders.settings import ReadoutConfig
 
 
 class ReversedReadout(nn.Module):

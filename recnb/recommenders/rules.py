@@ -8,18 +8,15 @@ publish: every table of results has this row, so that a reader sees what a model
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
+from recnb.data.schema import Sequences
 from recnb.recommenders.choice import Setting, choose, ndcg, spread
+from recnb.recommenders.interface import Scorer
 from recnb.recommenders.recency import recency_weights, settle_seen
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.interface import Scorer
-    from recnb.recommenders.settings import RulesConfig
+from recnb.recommenders.settings import RulesConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,7 @@ from torch.nn import functional
 from recnb.data.sessions import Samples
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
 from recnb.recommenders.next_item import NextItemEncoder
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SessionModelConfig
+from recnb.recommenders.settings import SessionModelConfig
 
 POOL = 64  # batches that are ordered by length together
 

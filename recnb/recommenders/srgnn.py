@@ -5,16 +5,12 @@ Graphs: :mod:`recnb.recommenders.session_graph`; training and scoring: :mod:`rec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.session_graph import SessionGraph, session_graphs
 from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention, uniform_start
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SrgnnConfig
+from recnb.recommenders.settings import SrgnnConfig
 
 
 class GraphLayer(nn.Module):

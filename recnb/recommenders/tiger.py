@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,10 @@ import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
-from recnb.data.schema import left_padded
+from recnb.data.schema import Sequences, left_padded
 from recnb.index.trie import Trie
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.settings import TigerConfig
-
+from recnb.recommenders.settings import TigerConfig
 
 START = 0  # T5's padding and the decoder's first token
 VALIDATION_BEAM = 20  # W of the lists that choose the epoch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -13,11 +12,9 @@ from sklearn.preprocessing import normalize
 
 from recnb.errors import DataError
 from recnb.recommenders.choice import Setting, choose, ndcg, spread
+from recnb.recommenders.interface import Scorer
 from recnb.recommenders.recency import Seen, recency_weights
-
-if TYPE_CHECKING:
-    from recnb.recommenders.interface import Scorer
-    from recnb.recommenders.settings import WordsConfig
+from recnb.recommenders.settings import WordsConfig
 
 
 @dataclass(frozen=True)

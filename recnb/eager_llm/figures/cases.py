@@ -6,22 +6,18 @@ Shown in ``07_case_studies``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recnb.eager_llm.explain import Prefix
+from recnb.llm.beam import Level
 from recnb.style import PALETTE, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from recnb.llm.beam import Level
-
 
 KEPT, DROPPED, TARGET = PALETTE[0], "0.75", PALETTE[3]
 

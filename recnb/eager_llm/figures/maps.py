@@ -7,27 +7,23 @@ space (:mod:`recnb.index.health`), and :func:`trustworthiness` says how far the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.spatial.distance import cdist
+from transformers import PreTrainedModel
 
+from recnb.eager_llm.recipe import MapConfig
 from recnb.index.health import category_table, nearest_neighbours
 from recnb.index.kmeans import principal_components
 from recnb.style import PALETTE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from transformers import PreTrainedModel
-
-    from recnb.eager_llm.recipe import MapConfig
-
 
 OTHER = (0.82, 0.82, 0.82)  # items of no named category
 COMPONENTS = 50  # UMAP sees so many principal components: its own neighbour search grows with the width
