@@ -17,6 +17,8 @@ from recnb.llm.pretrained import converted, load_causal_lm
 from recnb.llm.settings import BackboneConfig
 from recnb.llm.vocabulary import Vocabulary, train_tokenizer
 
+LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
+
 
 def build_tokenizer(config: BackboneConfig, texts: list[str]) -> PreTrainedTokenizerFast:
     """The base tokenizer: learned on the catalogue's text (scratch) or the pretrained model's own."""
@@ -127,6 +129,11 @@ def inference(model: nn.Module) -> Iterator[Any]:
             module.training = True
 
 
+def device_of(model: Any) -> torch.device:
+    """Where a model's weights are."""
+    return torch.device(next(model.parameters()).device)
+
+
 def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Tensor]:
     """B prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens.
 
@@ -165,6 +172,11 @@ def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Te
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits.float()
+
+
+def rows_at_once(causal: Any) -> int:
+    """How many states meet the head together, whatever the vocabulary."""
+    return int(max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size))
 
 
 def _linear_head(head: Any) -> tuple[Tensor, Tensor | None] | None:

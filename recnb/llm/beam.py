@@ -27,13 +27,11 @@ from recnb import distributed
 from recnb.errors import RecipeError, RecnbError
 from recnb.evaluation.metrics import NO_ITEM
 from recnb.index.trie import Trie
-from recnb.llm.backbone import head_logits, inference, pad_left
+from recnb.llm.backbone import device_of, head_logits, inference, pad_left, rows_at_once
 from recnb.llm.prior import Prior, PriorMass
 from recnb.llm.score import Normalisation
 from recnb.llm.settings import DecodeConfig
 from recnb.llm.token_tree import SharedPrefix, TokenTree, read_shared
-
-LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def beam_search(
     """
     ids, mask = pad_left(prompts if shared is None else shared.rest_of(prompts))
     with inference(model) as causal:
-        device = next(causal.parameters()).device
+        device = device_of(causal)
         trie = trie.to(device)
         remaining = trie.remaining(exclude)
         _check_width(trie, width, len(ids), remaining)
@@ -147,7 +145,7 @@ def recommend(
     left = np.full(len(prompts), trie.n_items) if exclude is None else trie.n_items - exclude.getnnz(axis=1)
     widths, lengths = np.minimum(left, config.beam), np.array([len(prompt) for prompt in prompts])
     shared = read_shared(model, prompts) if len(prompts) > config.batch_size else None
-    trie = trie.to(next(model.parameters()).device)  # once, not batch by batch
+    trie = trie.to(device_of(model))  # once, not batch by batch
     shape = (len(prompts), min(config.beam, trie.n_items))
     items, scores = np.full(shape, NO_ITEM, np.int64), np.full(shape, -np.inf, np.float32)
     batches = _batches(widths, lengths, config.batch_size)
@@ -303,8 +301,7 @@ class TokenScorer:
         """states (B, w, d), tokens (B, w, C), legal (B, w, C) bool -> (B, w, C) float32."""
         batch, beams, count = tokens.shape
         rows, wanted = states.reshape(batch * beams, -1), tokens.reshape(batch * beams, count)
-        at_once = max(1, LOGITS_AT_ONCE // self.causal.config.get_text_config(decoder=True).vocab_size)
-        parts = zip(rows.split(at_once), wanted.split(at_once), strict=True)
+        parts = zip(*(part.split(rows_at_once(self.causal)) for part in (rows, wanted)), strict=True)
         raw = torch.cat([self._part(part, ids) for part, ids in parts]).view(batch, beams, count)
         if self.normalisation != "trie":
             return raw

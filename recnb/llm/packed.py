@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from recnb.errors import RecnbError
 from recnb.llm.answer_tree import AnswerTree, Asked
-from recnb.llm.backbone import head_logits
-from recnb.llm.continuations import Forks, Opened, chain, opened, rows_at_once
+from recnb.llm.backbone import head_logits, rows_at_once
+from recnb.llm.continuations import Forks, Opened, opened
+from recnb.llm.token_tree import chain
 
 BATCH_TOKENS = 8192
 Normalisation = Literal["full", "candidates"]

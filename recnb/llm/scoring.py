@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import head_logits, inference
-from recnb.llm.continuations import NO_TOKEN, Forks, continuations, device_of, fork_states, like_sizes, rows_at_once
+from recnb.llm.backbone import device_of, head_logits, inference, rows_at_once
+from recnb.llm.continuations import NO_TOKEN, Forks, continuations, fork_states, like_sizes
 from recnb.llm.packed import BATCH_TOKENS, Normalisation, told_answers
 
 

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from recnb.eager_llm.recipe import MapConfig
 from recnb.index.health import category_table, nearest_neighbours
 from recnb.index.kmeans import principal_components
+from recnb.llm.backbone import device_of
 from recnb.style import PALETTE
 
 OTHER = (0.82, 0.82, 0.82)  # items of no named category
@@ -36,7 +37,7 @@ def learned_embeddings(backbone: PreTrainedModel, item_tokens: np.ndarray) -> np
     Returns:
         (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
     """
-    table, device = backbone.get_input_embeddings(), next(backbone.parameters()).device
+    table, device = backbone.get_input_embeddings(), device_of(backbone)
     with torch.no_grad():
         vectors = table(torch.as_tensor(item_tokens, device=device)).float().cpu().numpy()  # (N, L, d_model)
     return vectors.reshape(len(vectors), -1)
