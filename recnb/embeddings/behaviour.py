@@ -25,6 +25,7 @@ from recnb.errors import DataError
 from recnb.recommenders.epochs import seeded
 from recnb.recommenders.losses import NegativeSampler, sampled_softmax
 from recnb.recommenders.next_item import NextItemEncoder, train_sequential
+from recnb.recommenders.rules import near_counts
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.settings import SasrecConfig
 
@@ -200,13 +201,10 @@ def behaviours_before(train: Sequences, events: np.ndarray, count: int) -> np.nd
 
 def cooccurrence(train: Sequences, n_items: int, window: int) -> sparse.csr_matrix:
     """How often two items stand less than ``window`` apart in a training sequence: symmetric (N, N), zero diagonal."""
-    owner = np.repeat(np.arange(len(train)), train.lengths)
-    counts = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    for distance in range(1, min(window, len(owner))):
-        first, second = train.items[:-distance], train.items[distance:]
-        near = (owner[distance:] == owner[:-distance]) & (first != second)
-        counts += sparse.csr_matrix((np.ones(int(near.sum())), (first[near], second[near])), shape=counts.shape)
-    return counts + counts.T
+    counts = near_counts(train, n_items, window - 1).astype(np.float64)
+    counts.setdiag(0)
+    counts.eliminate_zeros()
+    return counts
 
 
 def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -26,6 +26,7 @@ from recnb import distributed
 from recnb.embeddings.int8 import in_int8
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import DataError, RecipeError, ResourceError
+from recnb.llm.backbone import length_batches
 from recnb.llm.pretrained import load_causal_lm, load_sentence_encoder
 
 if TYPE_CHECKING:
@@ -190,25 +191,6 @@ def pooled_states(
     for rows in tqdm(distributed.share(batches), desc="embedding texts", disable=not progress):
         vectors[rows] = _one_pass(tokens, rows, encoder)
     return distributed.gather_rows(vectors, batches)
-
-
-def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
-    """Rows of like length together, longest first: memory runs out at once or never. Rows of length 0 are left out.
-
-    Args:
-        lengths: (n,) tokens of each row.
-        batch_size: most rows per batch.
-        max_tokens: most tokens per batch, padding counted; a longer row stands alone. None: no limit.
-
-    >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]
-    [[1], [3, 0], [4]]
-    """
-    order, batches = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)], []
-    while len(order):
-        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // int(lengths[order[0]])))
-        batches.append(order[:size])
-        order = order[size:]
-    return batches
 
 
 def field_texts(items: pd.DataFrame, fields: Sequence[str]) -> tuple[list[str], np.ndarray]:

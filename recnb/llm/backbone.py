@@ -149,6 +149,25 @@ def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Te
     return torch.from_numpy(padded), torch.from_numpy(real).long()
 
 
+def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
+    """Rows of like length together, longest first: memory runs out at once or never. Rows of length 0 are left out.
+
+    Args:
+        lengths: (n,) tokens of each row.
+        batch_size: most rows per batch.
+        max_tokens: most tokens per batch, padding counted; a longer row stands alone. None: no limit.
+
+    >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]
+    [[1], [3, 0], [4]]
+    """
+    order, batches = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)], []
+    while len(order):
+        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // int(lengths[order[0]])))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
 def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Tensor:
     """What the head of a causal LM makes of last hidden states (n, d): (n, V) float32 logits, or those of m ``tokens``.
 

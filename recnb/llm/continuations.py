@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import device_of, head_logits, inference, pad_left, rows_at_once
+from recnb.llm.backbone import device_of, head_logits, inference, length_batches, pad_left, rows_at_once
 from recnb.llm.token_tree import SHORTEST_SHARED, SharedPrefix, TokenTree, read_shared
 
 NO_TOKEN = -1
@@ -74,22 +74,12 @@ class Forks:
         return places
 
     def batches(self, own: int | np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-        """Lists that are read together, see :func:`like_sizes`; ``own`` (F,) tokens are held behind each ending."""
+        """Lists that are read together, ``own`` (F,) tokens are held behind each ending."""
         size = np.array([len(ending) for ending in self.endings], np.int64) + own
         forked = np.bincount(self.rows, weights=size, minlength=len(self.lists))
         asked = np.flatnonzero(forked)
         lengths = np.array([len(one) for one in self.lists], np.int64)
-        return [asked[part] for part in like_sizes((lengths + forked)[asked], batch_tokens)]
-
-
-def like_sizes(sizes: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Places in ``sizes`` that go together: alike, the largest first, in all about ``batch_tokens`` tokens."""
-    order, batches = np.argsort(-sizes, kind="stable"), []
-    while len(order):
-        count = max(1, int(batch_tokens // sizes[order[0]]))
-        batches.append(order[:count])
-        order = order[count:]
-    return batches
+        return [asked[part] for part in length_batches((lengths + forked)[asked], len(asked), batch_tokens)]
 
 
 @dataclass(frozen=True)

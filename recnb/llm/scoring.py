@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import device_of, head_logits, inference, rows_at_once
-from recnb.llm.continuations import NO_TOKEN, Forks, continuations, fork_states, like_sizes
+from recnb.llm.backbone import device_of, head_logits, inference, length_batches, rows_at_once
+from recnb.llm.continuations import NO_TOKEN, Forks, continuations, fork_states
 from recnb.llm.packed import BATCH_TOKENS, Normalisation, told_answers
 
 
@@ -128,7 +128,7 @@ def pooled_states(
     for prompt, (start, stop) in enumerate(edges.tolist()):
         if not 0 <= start < stop <= len(prompts[prompt]):
             raise RecnbError(f"prompt {prompt}: span {start} to {stop} of {len(prompts[prompt])} tokens")
-    order, means = like_sizes(edges[:, 1], batch_tokens), []
+    order, means = length_batches(edges[:, 1], len(edges), batch_tokens), []
     with inference(model) as causal:
         for rows in order:
             read = [np.asarray(prompts[row][: edges[row, 1]]) for row in rows]

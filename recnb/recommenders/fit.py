@@ -15,27 +15,17 @@ import numpy as np
 from recnb.data.schema import Sequences
 from recnb.data.sessions import Samples, every_prefix
 from recnb.errors import RecipeError
-from recnb.recommenders.bert4rec import BERT4Rec
-from recnb.recommenders.caser import Caser
 from recnb.recommenders.cornac_models import fit_fpmc, fit_spop
 from recnb.recommenders.counting import Popularity, fit_itemknn
-from recnb.recommenders.din import DIN
-from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.interface import Fitted, Scorer
 from recnb.recommenders.mixture import fit_mixture
-from recnb.recommenders.next_item import NextItemEncoder, train_sequential
+from recnb.recommenders.next_item import train_sequential
 from recnb.recommenders.recency import settle_seen
 from recnb.recommenders.rules import fit_rules
-from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import train_session_model
-from recnb.recommenders.session_models import SESSION_MODELS
+from recnb.recommenders.session_models import SAVED, SESSION_MODELS
 from recnb.recommenders.settings import BaselinesConfig
 from recnb.recommenders.words import fit_words
-
-ENCODERS: dict[str, type[NextItemEncoder]] = {
-    "sasrec": SASRec, "sasrec-sampled": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec,
-    "caser": Caser, "din": DIN,
-}  # fmt: skip
 
 
 def fit_baseline(
@@ -88,7 +78,7 @@ def fit_baseline(
         known = every_prefix(train) if samples is None else samples
         model = train_session_model(known, n_items, section, length, model=SESSION_MODELS[name], **same)
     else:
-        model = train_sequential(train, n_items, section, length, encoder=ENCODERS[name], **same)
+        model = train_sequential(train, n_items, section, length, encoder=SAVED[name], **same)
     best = max(model.log, key=lambda row: row["R@10"])
     return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {section.epochs})"
 

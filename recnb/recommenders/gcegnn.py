@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recnb.data.schema import Sequences
 from recnb.data.sessions import Samples
 from recnb.recommenders.reversed_readout import ReadoutModel, mean_state
-from recnb.recommenders.rules import count_pairs
+from recnb.recommenders.rules import near_counts
 from recnb.recommenders.session_graph import adjacency, distinct_items
 from recnb.recommenders.session_model import uniform_start
 from recnb.recommenders.settings import GcegnnConfig
@@ -142,9 +141,3 @@ def global_neighbours(sessions: Sequences, n_items: int, reach: int, neighbours:
     items[rows, rank[rank < neighbours]] = columns
     often[rows, rank[rank < neighbours]] = values
     return items, often
-
-
-def near_counts(sessions: Sequences, n_items: int, reach: int) -> sparse.csr_matrix:
-    """(N, N) how often two items stand at most ``reach`` clicks apart, counted both ways."""
-    pairs = count_pairs(sessions, n_items, reach, power=0.0)
-    return (pairs + pairs.T).tocsr()

@@ -60,6 +60,12 @@ def count_pairs(train: Sequences, n_items: int, reach: int, power: float = 1.0) 
     return sparse.csr_matrix(pairs, shape=(n_items, n_items))
 
 
+def near_counts(sessions: Sequences, n_items: int, reach: int) -> sparse.csr_matrix:
+    """(N, N) how often two items stand at most ``reach`` clicks apart, counted both ways."""
+    pairs = count_pairs(sessions, n_items, reach, power=0.0)
+    return (pairs + pairs.T).tocsr()
+
+
 def rule_table(pairs: sparse.csr_matrix, row_power: float, column_power: float, backward: float) -> sparse.csr_matrix:
     """Counted pairs R (N, N) made comparable: S = R + backward R^T over powers of its row sums and of its column sums.
 

@@ -44,11 +44,14 @@ class Encoded(NamedTuple):
 class SessionModel(NextItemEncoder):
     """A recommender that is trained on samples (session, end) instead of whole windows.
 
-    A subclass says how windows are encoded (:meth:`encode`) and, where it differs, how both views become one vector
+    A subclass says which states the clicks have (:meth:`click_states`), of which ``attention`` makes the long view, or
+    how windows are encoded altogether (:meth:`encode`); and, where it differs, how both views become one vector
     (:meth:`join`), how that scores the items (:meth:`logits`), what is learned from the training sessions before any
     step (:meth:`learn_structure`), what is added to the loss (:meth:`extra_loss`) and which vectors items have
     (:meth:`table`).
     """
+
+    attention: nn.Module  # states (B, T, d) and which of them are real (B, T) -> (B, d)
 
     def __init__(self, n_items: int, config: SessionModelConfig, length: int) -> None:
         super().__init__(n_items, config, length)
@@ -56,7 +59,13 @@ class SessionModel(NextItemEncoder):
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """Both views of windows (B, T), -1 on the left, given the item vectors (N, d) of :meth:`table`."""
+        """Both views of windows (B, T), -1 on the left, given the item vectors (N, d) of :meth:`table`; the short one
+        is the newest click's state."""
+        states, real = self.click_states(windows, table), windows >= 0
+        return Encoded(self.attention(states, real), states[:, -1], states, real, table)
+
+    def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
+        """(B, T, d) a vector per click of windows (B, T), given the item vectors (N, d)."""
         raise NotImplementedError
 
     def table(self) -> Tensor:

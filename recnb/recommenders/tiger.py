@@ -26,6 +26,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from recnb.data.schema import Sequences, left_padded
 from recnb.index.trie import Trie
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
+from recnb.recommenders.session_model import trimmed
 from recnb.recommenders.settings import TigerConfig
 
 START = 0  # T5's padding and the decoder's first token
@@ -118,7 +119,7 @@ def _search(tiger: TIGER, histories: Tensor, width: int, exclude: Any | None) ->
     """Lists (B, W) of histories (B, T)."""
     trie, users = tiger.trie.to(tiger.device), len(histories)
     remaining = trie.remaining(exclude)
-    decoder = _TreeDecoder(tiger, *tiger.read(_trimmed(histories)))
+    decoder = _TreeDecoder(tiger, *tiger.read(trimmed(histories)))
     nodes = torch.zeros(users, 1, dtype=torch.long, device=tiger.device)
     scores = torch.zeros(nodes.shape, device=tiger.device)
     tokens, parents = torch.full_like(nodes, START), None
@@ -245,10 +246,4 @@ class _Prefixes:
             rows = order[number * batch_size : (number + 1) * batch_size]
             histories = left_padded(self.items, self.starts[rows], self.places[rows], self.length).astype(np.int64)
             targets = torch.from_numpy(self.items[self.places[rows]].astype(np.int64))
-            yield _trimmed(torch.from_numpy(histories)), targets
-
-
-def _trimmed(histories: Tensor) -> Tensor:
-    """Without the columns on the left that hold no item of any row; at least one column stays."""
-    longest = int((histories >= 0).sum(1).max())
-    return histories[:, -max(1, longest) :]
+            yield trimmed(torch.from_numpy(histories)), targets
