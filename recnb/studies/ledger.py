@@ -9,14 +9,13 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recnb.errors import RecipeError, nearest
+from recnb.settings import read_wing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +74,7 @@ def read_published(key: str, wing: str) -> Published | None:
     """
     if not key:
         return None
-    tables = yaml.safe_load(resources.files(wing).joinpath("published.yaml").read_text(encoding="utf-8"))
+    tables = read_wing(wing, "published.yaml")
     if key not in tables:
         raise RecipeError(
             f"published = '{key}': {wing} has published rows of {', '.join(tables)}{nearest(key, tables)}; leave it "
