@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recnb.evaluation.metrics import expected_per_user, rank_bounds
-from recnb.recommenders.choice import SAMPLES, Choice, Setting, choose, spread
+from recnb.index.health import query_rows
+from recnb.recommenders.choice import SAMPLES, Choice, Setting, choose
 from recnb.recommenders.interface import Scorer
 
 WEIGHTS = (1.0, 0.0, 0.1, 0.2, 0.35, 0.7, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)  # a search starts at the first
@@ -79,7 +80,7 @@ def fit_mixture(
     """
     if not members or not len(targets):
         raise ValueError(f"{len(members)} members and {len(targets)} samples: expected at least one of each")
-    rows = spread(len(targets), samples)
+    rows = query_rows(len(targets), samples)
     histories, targets = histories[rows], np.asarray(targets)[rows]
     first, *others = members
     choice = choose(

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import sparse
 
 from recnb.data.schema import Sequences
-from recnb.recommenders.choice import Setting, choose, ndcg, spread
+from recnb.index.health import query_rows
+from recnb.recommenders.choice import SAMPLES, Setting, choose, ndcg
 from recnb.recommenders.interface import Scorer
 from recnb.recommenders.recency import recency_weights, settle_seen
 from recnb.recommenders.settings import RulesConfig
@@ -94,7 +95,7 @@ def fit_rules(
     Returns:
         :class:`Rules`, or those that name nothing twice; and what was chosen, in words.
     """
-    histories, targets = (part[spread(len(validation[1]))] for part in validation)
+    histories, targets = (part[query_rows(len(part), SAMPLES)] for part in validation)
     counted = {power: count_pairs(train, n_items, config.reach, power) for power in config.distance_power}
     settled = settle_seen(config.seen, train, n_items)
 

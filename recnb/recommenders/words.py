@@ -11,7 +11,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from recnb.errors import DataError
-from recnb.recommenders.choice import Setting, choose, ndcg, spread
+from recnb.index.health import query_rows
+from recnb.recommenders.choice import SAMPLES, Setting, choose, ndcg
 from recnb.recommenders.interface import Scorer
 from recnb.recommenders.recency import Seen, recency_weights
 from recnb.recommenders.settings import WordsConfig
@@ -76,7 +77,7 @@ def fit_words(
     Returns:
         :class:`Words`, or those that name nothing twice; and what was chosen, in words.
     """
-    histories, targets = (part[spread(len(validation[1]))] for part in validation)
+    histories, targets = (part[query_rows(len(part), SAMPLES)] for part in validation)
     vectors = tfidf(texts)
 
     def build(setting: Setting) -> Scorer:
