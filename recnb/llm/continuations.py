@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from recnb.errors import RecnbError
 from recnb.llm.backbone import device_of, head_logits, inference, length_batches, pad_left, rows_at_once
@@ -101,7 +100,7 @@ class Continuations:
 
 
 def continuations(
-    model: nn.Module, forks: Forks, stops: Sequence[int], max_tokens: int, batch_tokens: int, progress: bool = False
+    model: nn.Module, forks: Forks, stops: Sequence[int], max_tokens: int, batch_tokens: int
 ) -> Continuations:
     """The most probable next token, again and again, behind every fork: greedy, whatever settings a model came with.
 
@@ -111,14 +110,13 @@ def continuations(
         stops: ids that end an answer (end of text, line breaks).
         max_tokens: most tokens of an answer, at least one.
         batch_tokens: about how many tokens are held at once (lists, endings and answers together).
-        progress: show a bar.
 
     Raises:
         RecnbError: the model's attention takes no mask of that kind, or its scores are not numbers.
     """
     ids = np.full((len(forks.rows), max_tokens), NO_TOKEN, np.int64)
     scores = np.zeros(len(forks.rows), np.float32)
-    for causal, batch in opened(model, forks, max_tokens, batch_tokens, progress):
+    for causal, batch in opened(model, forks, max_tokens, batch_tokens):
         for step, fork, token, gain in _written(causal, batch, stops, max_tokens):
             ids[fork, step] = token
             scores[fork] += gain
@@ -154,16 +152,14 @@ class Opened:
     real: Tensor
 
 
-def opened(
-    model: nn.Module, forks: Forks, own: int | np.ndarray, batch_tokens: int, progress: bool = False
-) -> Iterator[tuple[Any, Opened]]:
+def opened(model: nn.Module, forks: Forks, own: int | np.ndarray, batch_tokens: int) -> Iterator[tuple[Any, Opened]]:
     """The causal LM and each batch of lists, read; ``own`` (F,) tokens will be held behind each fork's ending."""
     places, empty = forks.places(), np.zeros(1, np.int64)
     shared = _shared(model, forks.lists)
     lists = forks.lists if shared is None else shared.rest_of(forks.lists)
     with inference(model) as causal:
         device = device_of(causal)
-        for rows in tqdm(forks.batches(own, batch_tokens), desc="answers", unit="batch", disable=not progress):
+        for rows in forks.batches(own, batch_tokens):
             place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w)
             ids, mask = pad_left([lists[row] for row in rows])
             tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])

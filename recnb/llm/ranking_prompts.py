@@ -256,21 +256,18 @@ class RankingPrompts:
         return self.following(["Yes", "No"])
 
 
-def prompts_for(
-    llm: BackboneConfig, titles: Sequence[str], config: PromptsConfig, wording: Wording | None = None
-) -> RankingPrompts:
+def prompts_for(llm: BackboneConfig, titles: Sequence[str], config: PromptsConfig) -> RankingPrompts:
     """The prompts of a recipe's language model: its own tokenizer, or one learned on titles and wording (scratch).
 
     The model itself is not loaded: V is what its configuration says, or as many rows as the tokenizer has tokens.
     """
-    said = vars(wording or Wording())
-    words = [str(text).replace("{things}", config.noun) for text in said.values()]
+    words = [str(text).replace("{things}", config.noun) for text in vars(Wording()).values()]
     tokenizer = build_tokenizer(llm, [*(f" {plain(title, UNCUT)}" for title in titles), *words * 8])
     rows = len(tokenizer)
     if llm.kind == "pretrained":
         page = AutoConfig.from_pretrained(converted(llm.model), local_files_only=True)
         rows = max(rows, page.get_text_config(decoder=True).vocab_size)
-    return RankingPrompts(tokenizer, titles, rows, config, wording)
+    return RankingPrompts(tokenizer, titles, rows, config)
 
 
 def unique_titles(titles: Sequence[str], full: Sequence[str] | None = None) -> list[str]:

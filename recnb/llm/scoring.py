@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from recnb.errors import RecnbError
 from recnb.llm.backbone import device_of, head_logits, inference, length_batches, rows_at_once
 from recnb.llm.continuations import NO_TOKEN, Forks, continuations, fork_states
-from recnb.llm.packed import BATCH_TOKENS, Normalisation, told_answers
+from recnb.llm.packed import BATCH_TOKENS, told_answers
 
 
 def beginnings(prompts: Sequence[np.ndarray], groups: np.ndarray | None = None) -> Forks:
@@ -56,16 +56,15 @@ def score_answers(
     candidates: np.ndarray,
     reduce: Literal["sum", "mean"] = "sum",
     batch_tokens: int = BATCH_TOKENS,
-    normalisation: Normalisation = "full",
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """(B, C) float32 log-probability of each candidate behind its prompt, summed or per token.
 
     Args:
         prompts: B arrays of token ids; groups: as of :func:`beginnings`.
-        model, answers, candidates, batch_tokens, normalisation: as of :func:`recnb.llm.packed.told_answers`.
+        model, answers, candidates, batch_tokens: as of :func:`recnb.llm.packed.told_answers`.
     """
-    told = told_answers(model, beginnings(prompts, groups), answers, candidates, batch_tokens, normalisation)
+    told = told_answers(model, beginnings(prompts, groups), answers, candidates, batch_tokens)
     return told.sum() if reduce == "sum" else told.mean()
 
 
