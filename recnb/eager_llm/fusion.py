@@ -38,10 +38,8 @@ class ItemHead:
 
     Args:
         model: the trained model, with its adapter or without.
-        folder: what :func:`recnb.eager_llm.checkpoint.save_model` wrote.
-        items: (N, d) behavioural embeddings.
-        temperature: the one it was trained with.
-        prompts: histories (B, T) -> B arrays of token ids.
+        folder: what :func:`recnb.eager_llm.checkpoint.save_model` wrote; items: (N, d) behavioural embeddings.
+        temperature: the one it was trained with; prompts: histories (B, T) -> B arrays of token ids.
 
     Raises:
         ArtifactError: the model was trained without the head.

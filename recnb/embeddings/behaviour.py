@@ -36,17 +36,11 @@ ACTIVATION_WIDTH = 32  # hidden units of the activation unit, as in the DIN pape
 def embed_behaviour(
     train: Sequences, n_items: int, config: BehaviourConfig, seed: int, device: str = "cpu", progress: bool = False
 ) -> tuple[np.ndarray, Log]:
-    """Behavioural embedding of every item.
+    """Behavioural embedding of every item, (N, d_beh) float32, and one row per epoch with its loss (none for ``svd``).
 
-    Args:
-        train, n_items: training sequences of N items, oldest first; nothing else is looked at.
-        config: encoder, width, window and optimisation.
-        seed: of initialisation, order and negatives; no global generator is touched.
-        device, progress: where to train, and whether to show a bar.
-
-    Returns:
-        (N, d_beh) float32, and one row per epoch with its loss (empty for ``svd``). An item without any training
-        interaction gets the mean of the others: nothing is known of it, and its random start would look like knowledge.
+    An item without any training interaction gets the mean of the others: nothing is known of it, and its random start
+    would look like knowledge. Nothing but the training sequences of N items is looked at, and no global generator
+    touched.
 
     Raises:
         DataError: no user has two training interactions, so there is nothing to learn from.

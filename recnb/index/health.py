@@ -26,8 +26,7 @@ def index_health(index: ItemIndex, embeddings: dict[str, np.ndarray], categories
         index: the index.
         embeddings: source -> (N, d), those it was built from (others are welcome: they show what it does not keep).
         categories: N lists of category names; empty lists are skipped.
-        seed: of the shuffles that give chance purity.
-        neighbours: k of neighbour preservation.
+        seed: of the shuffles that give chance purity; neighbours: k of neighbour preservation.
 
     Returns:
         ``items``, ``codes_per_level``, ``unique`` (share of items whose code is theirs alone), ``unique_by_source``,

@@ -153,8 +153,7 @@ def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None 
     """Rows of like length together, longest first: memory runs out at once or never. Rows of length 0 are left out.
 
     Args:
-        lengths: (n,) tokens of each row.
-        batch_size: most rows per batch.
+        lengths: (n,) tokens of each row; batch_size: most rows per batch.
         max_tokens: most tokens per batch, padding counted; a longer row stands alone. None: no limit.
 
     >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]

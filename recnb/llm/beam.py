@@ -82,22 +82,16 @@ def beam_search(
     prior: Prior | None = None,
     shared: SharedPrefix | None = None,
 ) -> Beams:
-    """The W most probable items after each prompt, by beam search over the trie.
+    """The W most probable items after each prompt, by beam search over the trie: exactly W distinct ones.
 
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
-        prompts: B arrays of token ids, any lengths.
-        trie: the items' tokens.
-        width: W, beams kept per step and items returned.
+        prompts: B arrays of token ids, any lengths; trie: the items' tokens; width: W.
         normalisation: log-softmax over the whole vocabulary (``full``, the paper), over all tokens of the trie
             (``index``), or over the legal children of each prefix (``trie``).
-        exclude: (B, N) boolean, sparse or dense: items that must not be returned (seen ones, say). A prefix stays
-            legal as long as one item below it is allowed.
+        exclude: (B, N) boolean, sparse or dense: items that must not be returned (seen ones, say).
         prior: another recommender's opinion of the items, one row per prompt; scores then hold both.
         shared: what all prompts begin with, already read (see :func:`read_shared`); they are still given whole.
-
-    Returns:
-        :class:`Beams` with exactly W distinct items per prompt.
 
     Raises:
         RecnbError: fewer than W items are allowed, or the model's scores are not finite.
@@ -125,22 +119,17 @@ def recommend(
     prior: Callable[[np.ndarray], Prior] | None = None,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`beam_search` over many prompts, in batches of similar length; several processes share the batches.
+    """Items (U, W) int64 and scores (U, W) float32 of :func:`beam_search` over many prompts, in batches of similar
+    length.
 
-    A beam wider than the catalogue is cut to it. A user who has fewer items left gets a beam as wide as they are many;
-    the list ends with -1.
+    Several processes share the batches. A beam wider than the catalogue is cut to it; a user who has fewer items left
+    gets a beam as wide as they are many, and the list ends with -1 and -inf.
 
     Args:
-        model, trie: as of :func:`beam_search`.
-        prompts: U arrays of token ids, any lengths.
-        config: beam width, normalisation and batch size.
+        model, prompts (U of them), trie: as of :func:`beam_search`; config: beam width, normalisation and batch size.
         exclude: (U, N) items that must not be returned; None: none.
-        prior: row numbers (B,) of ``prompts`` -> another recommender's opinion, asked batch by batch so that (U, N) is
-            never held; None: the model alone.
+        prior: rows (B,) of ``prompts`` -> another recommender's opinion, asked batch by batch: (U, N) is never held.
         progress: show a bar.
-
-    Returns:
-        items (U, W) int64 and scores (U, W) float32 (-inf behind a short list), in the order of ``prompts``.
     """
     left = np.full(len(prompts), trie.n_items) if exclude is None else trie.n_items - exclude.getnnz(axis=1)
     widths, lengths = np.minimum(left, config.beam), np.array([len(prompt) for prompt in prompts])

@@ -106,8 +106,7 @@ def continuations(
 
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
-        forks: what to continue.
-        stops: ids that end an answer (end of text, line breaks).
+        forks: what to continue; stops: ids that end an answer (end of text, line breaks).
         max_tokens: most tokens of an answer, at least one.
         batch_tokens: about how many tokens are held at once (lists, endings and answers together).
 

@@ -66,8 +66,7 @@ def told_answers(
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
         forks: F prompts; :func:`recnb.llm.scoring.beginnings` makes them of plain ones.
-        answers: N arrays of token ids.
-        candidates: (F, C) places in ``answers`` of those that each fork is asked about.
+        answers: N arrays of token ids; candidates: (F, C) places in them of those that each fork is asked about.
         batch_tokens: about how many tokens are held at once.
 
     Raises:

@@ -84,10 +84,8 @@ class RankingPrompts:
     Args:
         tokenizer: the model's, a fast one. With a chat template a prompt is one user's turn and the beginning of the
             model's own, without one a text to go on with.
-        titles: (N,) what items are called.
-        rows: V, rows of the model's embedding table.
-        config: what a prompt shows.
-        wording: what it says.
+        titles: (N,) what items are called; rows: V, rows of the model's embedding table.
+        config: what a prompt shows; wording: what it says.
 
     Attributes:
         titles: (N,) as they are shown: one line, cut, unique.

@@ -97,8 +97,7 @@ def write(
     """What is written greedily behind each prompt: token ids, the one that ended it among them.
 
     Args:
-        max_tokens: most tokens of a free text.
-        stops: ids that end a free text.
+        max_tokens: most tokens of a free text; stops: ids that end a free text.
         allowed: per prompt the answers that it may give, each with its end; None: anything.
     """
     forks = beginnings(prompts)

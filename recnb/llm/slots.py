@@ -126,11 +126,9 @@ def add_slots(
 
     Args:
         model: a causal LM, also wrapped by peft; one that has slots already gets new ones.
-        table: (N, d_rec) item vectors.
+        table: (N, d_rec) item vectors; title_ids: (N,) token ids of each title.
         config: projector and scale; with ``scale: title`` slots begin as long as title tokens are in the mean. Both
             lengths are logged.
-        title_ids: (N,) token ids of each title.
-        seed: of the projector's weights.
 
     Raises:
         RecnbError: a table with values that are no numbers.
@@ -183,8 +181,7 @@ def load_slots(folder: Path, model: Any, n_items: int | None = None) -> SlotEmbe
     """What :func:`save_slots` wrote, put into a model in place of its embedding layer.
 
     Args:
-        folder: where it lies.
-        model: a causal LM of the width that the projector was made for.
+        folder: where it lies; model: a causal LM of the width that the projector was made for.
         n_items: N of the catalogue; none: not checked.
 
     Raises:

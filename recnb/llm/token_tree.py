@@ -120,8 +120,7 @@ class TokenTree:
         """Read c tokens per branch in one pass, in any shape; what comes next descends from the last of them.
 
         Args:
-            tokens: (B, w, c) token ids.
-            depths: (B, w, c) how many places behind the branch each stands.
+            tokens: (B, w, c) token ids; depths: (B, w, c) how many places behind the branch each stands.
             own: (B, w, c, c) bool: which tokens of its branch each sees, itself at least; what lay before it sees
                 anyway.
 

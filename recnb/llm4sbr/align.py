@@ -264,18 +264,15 @@ def train_arm(
     texts: Texts, validation: Samples, *, items: np.ndarray | None = None, seed: int = 0, device: str = "cpu",
     progress: bool = False, keep: Path | None = None,
 ) -> Aligned:  # fmt: skip
-    """Train a session model with texts; the epoch of the best R@10 on validation is kept.
+    """Train a session model with texts; the epoch of the best R@10 on validation is kept. Its ``log`` has the parts of
+    the loss of each epoch.
 
     Args:
         arm: of the recipe; backbone: a name in SESSION_MODELS; config: its section of the recipe.
-        samples: training samples; n_items: N; length: T, longer inputs are cut to their latest items.
+        samples, validation: of training and validation; n_items: N; length: T, longer inputs are cut.
         texts: of the samples of all parts (:func:`recnb.llm4sbr.sources.texts_of`).
-        validation: validation samples.
         items: (N, d_text) text vectors of the catalogue, for ``start: text``.
         seed, device, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
-
-    Returns:
-        the model in evaluation mode; its ``log`` has the parts of the loss of each epoch.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):

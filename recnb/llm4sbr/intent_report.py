@@ -39,8 +39,7 @@ def intent_report(
     """The text part of the report, by view.
 
     Args:
-        answers: as of :func:`recnb.llm4sbr.intents.ask`.
-        questions: what was asked.
+        answers: as of :func:`recnb.llm4sbr.intents.ask`; questions: what was asked.
         titles: (N,) of the catalogue, as an answer would name them: :func:`recnb.llm4sbr.prompts.shown_titles` without
             numbers.
 

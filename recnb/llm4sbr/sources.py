@@ -169,8 +169,7 @@ def texts_of(arm: ArmConfig, own: str, made: Mapping[str, Texts], seed: int) -> 
     """The texts of an arm, from those of every source.
 
     Args:
-        own: ``intents.source`` of the recipe.
-        made: source -> its texts, those of :func:`sources_of`.
+        own: ``intents.source`` of the recipe; made: source -> its texts, those of :func:`sources_of`.
         seed: draws which samples are told the answer (``dose``).
 
     Raises:

@@ -37,16 +37,11 @@ def fit_baseline(
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
     Args:
-        name: one of ``evaluate.baselines``.
-        train: training sequences; n_items: N; length: T.
-        config: the ``evaluate`` section, or the part of it that says how they are fitted.
-        seed: of what is random in it.
-        validation: histories (U, T) and targets (U,) of the validation split.
-        codes: (N, L) semantic codes of the items, for ``tiger``.
-        device, progress: of the neural ones.
-        keep: folder for the states of trainings that may be broken off; a second call with it goes on.
+        name: one of ``evaluate.baselines``; config: the section that says how it is fitted.
+        train: training sequences; n_items: N; length: T; validation: histories (U, T) and targets (U,).
+        seed, device, progress: of the neural ones; keep: folder for their states, so that a second call goes on.
+        codes: (N, L) semantic codes of the items, for ``tiger``; texts: of the N items, for ``words``.
         samples: what session models are trained on; none: every prefix of the training sequences.
-        texts: of the N items, for ``words`` and ``rules+words``.
 
     Returns:
         the fitted baseline, and what was chosen, in words.

@@ -63,17 +63,13 @@ def fit_mixture(
     members: Mapping[str, Scorer], histories: np.ndarray, targets: np.ndarray, grid: Sequence[float] = WEIGHTS,
     samples: int = SAMPLES,
 ) -> tuple[Mixture, Choice]:  # fmt: skip
-    """The mixture with the best N@10 on validation; the first member weighs 1, the others are chosen in turn.
+    """The mixture with the best N@10 on validation, and what was chosen; the first member weighs 1, the others are
+    chosen in turn.
 
     Args:
         members: name -> recommender fitted without the validation targets, the steadiest first.
-        histories: (M, T); targets: (M,), both of validation. They are looked at a few hundred at a time: (M, N) is
-            never held.
+        histories: (M, T); targets: (M,), at most ``samples`` of them, evenly spread, looked at a few hundred at a time.
         grid: candidates of each weight; 0 leaves a member out.
-        samples: at most so many are looked at, evenly spread.
-
-    Returns:
-        the mixture, and what was chosen among what.
 
     Raises:
         ValueError: no member, or no sample.

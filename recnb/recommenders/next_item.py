@@ -36,9 +36,7 @@ class NextItemEncoder(EpochModel):
     learned number, added to the scores of all of them, says how likely a repetition is.
 
     Args:
-        n_items: N.
-        config: its section of the recipe.
-        length: T, items of a window.
+        n_items: N; config: its section of the recipe; length: T, items of a window.
         temperature: 0: the score is the inner product; else the cosine divided by this.
 
     Attributes:
@@ -115,23 +113,19 @@ def train_sequential(
     encoder: type[NextItemEncoder], device: str = "cpu", validation: tuple[np.ndarray, np.ndarray] | None = None,
     weight_decay: float = 0.0, progress: bool = False, keep: Path | None = None,
 ) -> NextItemEncoder:  # fmt: skip
-    """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences.
+    """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences; in evaluation mode, with its ``log``.
 
     Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut
     moves from epoch to epoch, so that each transition is seen with short and long histories.
 
     Args:
-        train: training sequences, oldest first; n_items: N; length: T.
+        train: training sequences, oldest first; n_items: N; length: T; encoder: what reads the windows.
         config: ``batch_size`` counts windows; ``negatives`` 0: cross-entropy over all items, else sampled softmax with
             that many shared, log-q-corrected negatives.
         seed: of initialisation, order, dropout and negatives; torch's own generator is left as it was.
-        encoder: what reads the windows.
         validation: histories (U, T) and targets (U,). Given, training stops after ``patience`` epochs without a better
             R@10 (full ranking, seen items kept) and the best epoch's weights are returned.
         weight_decay, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
-
-    Returns:
-        the model in evaluation mode, with its ``log``.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):
@@ -208,14 +202,11 @@ def earlier_again(rows: Tensor) -> Tensor:
 
 
 def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
-    """Windows of length + 1 items that overlap by one item, so that every transition stands in exactly one.
+    """Windows (n, T + 1) int64 that overlap by one item, so that every transition stands in exactly one; -1 on the
+    left.
 
-    Args:
-        length: T, transitions per window.
-        shift: in [0, length): how many transitions the last window of each sequence is cut short by.
-
-    Returns:
-        (n, length + 1) int64, filled with -1 on the left; sequences of one item give none.
+    Of T = ``length`` transitions each, the last one of a sequence cut short by ``shift`` in [0, T). Sequences of one
+    item give none.
 
     >>> from recnb.data import Sequences
     >>> windows_of(Sequences(np.array([0, 4]), np.array([5, 6, 7, 8], np.int32)), 2, 0)

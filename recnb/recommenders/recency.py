@@ -15,8 +15,7 @@ def recency_weights(histories: np.ndarray, n_items: int, decay: float) -> sparse
     """(B, N) float32: item h_k of a history, newest first at k = 0, counts ``decay ** k``; a repeated item adds up.
 
     Args:
-        histories: (B, T), -1 where there is no item.
-        n_items: N.
+        histories: (B, T), -1 where there is no item; n_items: N.
         decay: 0: the newest item alone; 1: all items alike.
 
     >>> recency_weights(np.array([[-1, 2, 0]]), 3, 0.5).toarray().tolist()

@@ -85,15 +85,8 @@ def rule_table(pairs: sparse.csr_matrix, row_power: float, column_power: float, 
 def fit_rules(
     train: Sequences, n_items: int, config: RulesConfig, validation: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Scorer, str]:
-    """Rules with the settings of the recipe; where it names several, those with the best N@10 on validation.
-
-    Args:
-        train: training sequences; n_items: N.
-        config: its section of the recipe.
-        validation: histories (M, T) and targets (M,); at most :data:`SAMPLES` are looked at.
-
-    Returns:
-        :class:`Rules`, or those that name nothing twice; and what was chosen, in words.
+    """Rules with the settings of the recipe, and what was chosen, in words; where it names several, those with the best
+    N@10 on at most :data:`SAMPLES` of the validation histories (M, T) and targets (M,). They may name nothing twice.
     """
     histories, targets = (part[query_rows(len(part), SAMPLES)] for part in validation)
     counted = {power: count_pairs(train, n_items, config.reach, power) for power in config.distance_power}

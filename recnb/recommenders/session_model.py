@@ -162,17 +162,13 @@ def train_session_model(
     device: str = "cpu", validation: tuple[np.ndarray, np.ndarray] | None = None, progress: bool = False,
     keep: Path | None = None,
 ) -> SessionModel:  # fmt: skip
-    """Fit a session model with cross-entropy over all items.
+    """Fit a session model with cross-entropy over all items; in evaluation mode, with its ``log``.
 
     Args:
         samples: training samples; n_items: N; length: T, longer inputs are cut to their latest items.
-        config: its section of the recipe.
         seed: of initialisation, order and dropout; torch's own generator is left as it was.
         validation: inputs (M, T) and targets (M,). Given, the epoch of the best R@10 is kept.
         device, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
-
-    Returns:
-        the model in evaluation mode, with its ``log``.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):

@@ -39,8 +39,7 @@ class TIGER(EpochModel):
 
     Args:
         codes: (N, L) integers from 0, one row per item; a level is added if rows are equal (:func:`told_apart`).
-        config: sizes.
-        length: T, items of a history.
+        config: sizes; length: T, items of a history.
 
     Attributes:
         network: transformers' T5 with a language-model head.
@@ -78,15 +77,12 @@ class TIGER(EpochModel):
         return self.network(input_ids=tokens, attention_mask=mask, labels=self.tokens[targets], use_cache=False).loss
 
     def lists(self, histories: np.ndarray, width: int, exclude: Any | None = None, batch_size: int = 128) -> np.ndarray:
-        """The ``width`` most probable items of each user, by beam search over the tree.
+        """(U, W) int64: the W = ``width`` most probable items of each user, by beam search over the tree of W beams;
+        best first, all different, -1 at the end where a user has fewer than W items left.
 
         Args:
             histories: (U, T') items filled with -1 on the left; the latest T count, ``batch_size`` users at a time.
-            width: W: beams, and items returned.
             exclude: (U, N) sparse or dense; items that must not be listed; None: none.
-
-        Returns:
-            (U, W) int64, best first, all different; -1 at the end where a user has fewer than W items left.
 
         Raises:
             ValueError: W is not in 1..N.

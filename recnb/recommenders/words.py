@@ -66,16 +66,8 @@ def tfidf(texts: Sequence[str]) -> sparse.csr_matrix:
 def fit_words(
     texts: Sequence[str], config: WordsConfig, seen: Seen, validation: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Scorer, str]:
-    """Words with the recipe's decay; of several, the one with the best N@10 on validation.
-
-    Args:
-        texts: of the N items.
-        config: its section of the recipe.
-        seen: what becomes of the items of a history.
-        validation: histories (M, T) and targets (M,); at most :data:`SAMPLES` are looked at.
-
-    Returns:
-        :class:`Words`, or those that name nothing twice; and what was chosen, in words.
+    """Words with the recipe's decay, and what was chosen, in words; of several, the one with the best N@10 on at most
+    :data:`SAMPLES` of the validation histories (M, T) and targets (M,). ``seen``: what becomes of a history's items.
     """
     histories, targets = (part[query_rows(len(part), SAMPLES)] for part in validation)
     vectors = tfidf(texts)

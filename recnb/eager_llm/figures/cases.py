@@ -29,8 +29,7 @@ def prefix_tree(tree: Sequence[Prefix], labels: Mapping[tuple[int, int], str], c
 
     Args:
         tree: from :func:`recnb.eager_llm.explain.walked_tree`.
-        labels: (depth, node) -> what to write at a prefix.
-        columns: names of the L columns of a code.
+        labels: (depth, node) -> what to write at a prefix; columns: names of the L columns of a code.
     """
     depths = drawn_depths(tree)
     lines = _lines(tree, depths)
@@ -59,8 +58,7 @@ def shared_cache(prompt: int, trace: Sequence[Level], token_name: Callable[[int]
     """What one search reads: the prompt once, and behind it the tokens of each beam, forced ones together.
 
     Args:
-        prompt: S, its tokens.
-        trace: of :func:`recnb.llm.beam.beam_search` for one prompt.
+        prompt: S, its tokens; trace: of :func:`recnb.llm.beam.beam_search` for one prompt.
         token_name: token id -> name.
     """
     width = max(level.nodes.shape[1] for level in trace)

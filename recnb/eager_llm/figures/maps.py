@@ -123,8 +123,7 @@ def map_grid(
     """Maps side by side: one column per space, one row per colouring.
 
     Args:
-        maps: space -> (n, 2).
-        colours: what the colour shows -> (n, 3) RGB.
+        maps: space -> (n, 2); colours: what the colour shows -> (n, 3) RGB.
         labels: what the colour shows -> (n,) codes to write at the middle of their items, if there are at most 50.
         legend: names for categories, in the order of their colours.
     """
@@ -146,9 +145,7 @@ def followed(maps: dict[str, np.ndarray], item: int, near: dict[str, np.ndarray]
     """One item (a star) and its neighbours by each space, in the maps of all spaces.
 
     Args:
-        maps: space -> (n, 2).
-        item: its row.
-        near: space -> (k,) rows of its neighbours in that space.
+        maps: space -> (n, 2); item: its row; near: space -> (k,) rows of its neighbours in that space.
     """
     figure, grid = plt.subplots(1, len(maps), figsize=(3.6 * len(maps), 3.7), squeeze=False, layout="tight")
     for axes, (space, flat) in zip(grid[0], maps.items(), strict=True):
@@ -178,8 +175,7 @@ def prefix_trees(codes: dict[str, np.ndarray], labels: np.ndarray, names: list[s
     its items' categories; the lower strip has a line per item, in the order of the second code.
 
     Args:
-        codes: title -> (N, 2) codes of one source.
-        labels: (N,) numbers of :func:`main_category`.
+        codes: title -> (N, 2) codes of one source; labels: (N,) numbers of :func:`main_category`.
         names: their names.
     """
     figure, grid = plt.subplots(2 * len(codes), 1, figsize=(9, 2.6 * len(codes) + 0.6), squeeze=False,
