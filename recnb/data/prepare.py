@@ -61,10 +61,8 @@ def ratings_of(tables: Tables, k_core: int) -> NDArray[np.float32]:
 
 
 def k_core_mask(user: NDArray[np.int64], item: NDArray[np.int64], k: int) -> tuple[NDArray[np.bool_], int]:
-    """Rows that remain when users and items with fewer than k rows are removed until none is left.
-
-    Returns:
-        (n,) bool, and the number of rounds that removed something.
+    """Rows that remain when users and items with fewer than k rows are removed until none is left. Returns (n,) bool,
+    and the number of rounds that removed something.
     """
     keep, rounds, shrinking = np.ones(len(user), dtype=bool), 0, True
     while shrinking:

@@ -27,11 +27,9 @@ def training_sequences(dataset: Dataset) -> Sequences:
 
 
 def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """What a model is shown, and what it should then recommend.
-
-    Returns:
-        the latest T = ``max_history`` items before each target, (U, T) int32 with -1 on the left; and the targets,
-        (U,) int32: a user's last item (``test``) or last but one (``valid``).
+    """What a model is shown, and what it should then recommend. Returns the latest T = ``max_history`` items before
+    each target, (U, T) int32 with -1 on the left; and the targets, (U,) int32: a user's last item (``test``) or last
+    but one (``valid``).
     """
     target = _target_positions(dataset, split)
     return left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history), dataset.sequence[target]

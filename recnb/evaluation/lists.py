@@ -28,10 +28,8 @@ def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[s
 
 
 def by_group(values: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
-    """Mean and interval of a per-user metric (U,) inside each group, (U,) numbers into ``names``.
-
-    Returns:
-        one row per non-empty group: group, users, mean, low, high.
+    """Mean and interval of a per-user metric (U,) inside each group, (U,) numbers into ``names``. Returns one row per
+    non-empty group: group, users, mean, low, high.
     """
     rows = [
         {"group": name, "users": int(inside.sum()), **mean_interval(values[inside], resamples, seed)}

@@ -185,9 +185,7 @@ def session_groups(
     values: np.ndarray, sessions: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int
 ) -> pd.DataFrame:
     """Mean and interval over sessions of a number per sample (M,) inside each group, (M,) numbers into ``names``.
-
-    Returns:
-        one row per non-empty group: group, samples, sessions, mean, low, high.
+    Returns one row per non-empty group: group, samples, sessions, mean, low, high.
     """
     rows = []
     for number, name in enumerate(names):

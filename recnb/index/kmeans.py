@@ -40,11 +40,9 @@ LAST_STEPS = 4  # Lloyd steps at full width after those on the leading axes
 
 
 def principal_components(x: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Centre ``x`` (n, d) and keep its ``width`` leading principal components, found from a random start.
-
-    Returns:
-        (n, width) float64, float32 for a large float32 matrix; (n, d) where the width is 0 or >= min(n, d): then ``x``
-        is only centred, and distances stay as they are.
+    """Centre ``x`` (n, d) and keep its ``width`` leading principal components, found from a random start. Returns (n,
+    width) float64, float32 for a large float32 matrix; (n, d) where the width is 0 or >= min(n, d): then ``x`` is only
+    centred, and distances stay as they are.
     """
     if x.size > LARGE and x.dtype == np.float32:
         centred = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)

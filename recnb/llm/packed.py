@@ -85,10 +85,8 @@ def told_answers(
 
 
 def _read(batch: Opened, tree: AnswerTree, asked: Asked) -> tuple[Tensor, np.ndarray, Tensor]:
-    """Read endings and inner nodes of a batch in one row.
-
-    Returns:
-        states (n, d) that are asked, edges (E',) of the batch, and the state (E',) that each follows, ascending.
+    """Read endings and inner nodes of a batch in one row. Returns states (n, d) that are asked, edges (E',) of the
+    batch, and the state (E',) that each follows, ascending.
     """
     place, device = batch.place.cpu().numpy(), batch.tokens.device
     inner = np.where(place[..., None] >= 0, asked.inner[place], -1)  # (B, w, P)

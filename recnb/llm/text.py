@@ -24,11 +24,9 @@ MAX_TOKENS = 128  # of a text that is read
 def comprehension(
     model: PreTrainedModel, vocabulary: Vocabulary, texts: Sequence[str], batch_size: int = 32
 ) -> dict[str, float]:
-    """How well a model still reads plain text (§7), sentences that no training task has shown.
-
-    Returns:
-        ``perplexity`` (per token), ``accuracy`` (share of next tokens that are the model's first choice),
-        ``tokens`` (how many were predicted).
+    """How well a model still reads plain text (§7), sentences that no training task has shown. Returns ``perplexity``
+    (per token), ``accuracy`` (share of next tokens that are the model's first choice), ``tokens`` (how many were
+    predicted).
     """
     sequences = [vocabulary.start + ids for ids in vocabulary.encode(texts, MAX_TOKENS)]
     sequences = sorted((s for s in sequences if len(s) > 1), key=len)

@@ -60,10 +60,8 @@ class NextItemEncoder(EpochModel):
         return self(windows)[:, -1]
 
     def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What windows (B, T + 1) teach: each item after the first.
-
-        Returns:
-            states (n, d), the items (n,) they should predict, and the items (n, S) they have seen, filled with -1.
+        """What windows (B, T + 1) teach: each item after the first. Returns states (n, d), the items (n,) they should
+        predict, and the items (n, S) they have seen, filled with -1.
         """
         inputs, following = windows[:, :-1], windows[:, 1:]
         real = inputs >= 0  # on the left there is nothing to predict from

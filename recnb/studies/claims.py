@@ -142,11 +142,8 @@ def as_comparison(scores: Mapping[str, Row], minus: Mapping[str, Sequence[Row]])
 
 
 def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
-    """One row per claim, in their order.
-
-    Returns:
-        part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric``), diff, low, high, over,
-        verdict, note.
+    """One row per claim, in their order. Returns part, claim, better, worse, ``of_better`` and ``of_worse`` (their
+    values in ``metric``), diff, low, high, over, verdict, note.
     """
     import pandas as pd  # late: a report's page needs none of it
 
@@ -175,10 +172,8 @@ def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame
 
 
 def shared_effects(small: Mapping[str, Any], large: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
-    """Whether a cheap comparison ranks choices as a dear one does: the choices both have, with their effects.
-
-    Returns:
-        choice, small, large (differences from the first shared choice), same_sign; empty if fewer than two are shared.
+    """Whether a cheap comparison ranks choices as a dear one does: the choices both have, with their effects. Returns
+    choice, small, large (differences from the first shared choice), same_sign; empty if fewer than two are shared.
     """
     import pandas as pd
 

@@ -159,10 +159,8 @@ def measured_rows(result: Mapping[str, Any], protocol: str = "kept") -> list[dic
 def main_table(results: Sequence[Row], reference: Published | None, protocol: str = "kept") -> pd.DataFrame:
     """Published rows of one data set and :func:`measured_rows` of its results, the best N@10 first.
 
-    Published rows belong to the protocol ``kept`` alone (the papers': seen items stay in the lists).
-
-    Returns:
-        columns system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
+    Published rows belong to the protocol ``kept`` alone (the papers': seen items stay in the lists). Returns columns
+    system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
     """
     import pandas as pd
 

@@ -32,10 +32,8 @@ EPOCHS = 200  # UMAP's optimisation; its default of 500 for small sets looks the
 
 
 def learned_embeddings(backbone: PreTrainedModel, item_tokens: np.ndarray) -> np.ndarray:
-    """What the language model has made of the items: the embeddings of an item's tokens (N, L), side by side.
-
-    Returns:
-        (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
+    """What the language model has made of the items: the embeddings of an item's tokens (N, L), side by side. Returns
+    (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
     """
     table, device = backbone.get_input_embeddings(), device_of(backbone)
     with torch.no_grad():
@@ -79,11 +77,8 @@ def trustworthiness(x: np.ndarray, flat: np.ndarray, k: int, rows: np.ndarray) -
 
 
 def main_category(categories: Sequence[Sequence[str]], most: int = 7) -> tuple[np.ndarray, list[str]]:
-    """One category per item, for colours: the rarest that it has among the ``most`` common ones.
-
-    Returns:
-        (N,) numbers and their names, common first; the last is "other". Categories that more than half of the items
-        carry do not count.
+    """One category per item, for colours: the rarest that it has among the ``most`` common ones. Returns (N,) numbers
+    and their names, common first; the last is "other". Categories that more than half of the items carry do not count.
     """
     table, names = category_table(categories)
     counts = np.asarray(table.sum(axis=0)).ravel()
