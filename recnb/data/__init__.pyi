@@ -4,10 +4,8 @@ from .held_out import (
     HeldOut as HeldOut,
     hold_out as hold_out,
     read_held_out as read_held_out,
-    read_windows as read_windows,
     write_held_out as write_held_out,
 )
-from .locate import source_files as source_files
 from .prepare import k_core_mask as k_core_mask
 from .schema import (
     Dataset as Dataset,
@@ -29,7 +27,6 @@ from .sessions import (
     samples_of as samples_of,
     write_sessions as write_sessions,
 )
-from .settings import DataConfig as DataConfig, SessionsConfig as SessionsConfig, SplitConfig as SplitConfig
 from .sources import (
     load_dataset as load_dataset,
     load_parts as load_parts,

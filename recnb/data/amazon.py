@@ -38,8 +38,7 @@ def read_amazon(reviews: Path, metadata: Path, edition: str, k_core: int) -> Tab
     """A category.
 
     Args:
-        reviews: the file of reviews.
-        metadata: the file of items.
+        reviews: the file of reviews; metadata: the file of items.
         edition: ``2014`` or ``2018``, for the name of the data set; both forms of a record are read in both.
         k_core: only the items that survive it are read; 5 in the papers, where it changes nothing in a ``_5`` file.
 

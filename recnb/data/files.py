@@ -32,8 +32,7 @@ def read_files(interactions: Path, items: Path, text_columns: Mapping[TextField,
     """Both files, checked.
 
     Args:
-        interactions: who met what and when.
-        items: what the items are.
+        interactions: who met what and when; items: what the items are.
         text_columns: text field -> the column it is read from, where that has another name.
 
     Raises:
@@ -63,8 +62,7 @@ def read_items(path: Path, text_columns: Mapping[TextField, str] | None = None) 
     """The columns of a catalogue, text cleaned; ``year`` is kept when it is there.
 
     Args:
-        path: ``.jsonl`` or ``.csv``, packed or not.
-        text_columns: as of :func:`read_files`.
+        path: ``.jsonl`` or ``.csv``, packed or not; text_columns: as of :func:`read_files`.
     """
     renamed = text_columns or {}
     required = ["item_id", *renamed.values()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,9 @@ from recnb.data.files import read_files
 from recnb.data.locate import source_files
 from recnb.data.prepare import build_dataset
 from recnb.data.schema import SHORTEST, Dataset, Sequences
+from recnb.data.settings import SplitConfig
 from recnb.data.tables import read_csv
 from recnb.errors import DataError
-
-if TYPE_CHECKING:
-    from recnb.data.settings import SplitConfig
 
 Part = Literal["train", "valid", "test"]
 _PARTS: tuple[Part, ...] = get_args(Part)
@@ -59,7 +57,7 @@ class HeldOut:
         users = self.users[part]
         asked = [self.users[other] for other in ("valid", "test") if other in self.users]
         if part == "train" and np.isin(users, np.concatenate(asked)).any():
-            return _had(self.train.offsets, self.train.items, self.owned.shape[1])
+            return self.train.had(self.owned.shape[1])
         return self.owned[users]
 
 
@@ -167,9 +165,9 @@ def _of_people(
     length: int,
 ) -> HeldOut:  # fmt: skip
     """Parts of different people, by the ``rows`` of the sequences: of those who are asked, the last item is wanted."""
-    asked = {part: _rows(sequences, rows[part]) for part in ("valid", "test")}
+    asked = {part: sequences.take(rows[part]) for part in ("valid", "test")}
     return HeldOut(
-        _rows(sequences, rows["train"]),
+        sequences.take(rows["train"]),
         {part: users[chosen].astype(np.int32) for part, chosen in rows.items()},
         {part: _without(each, each.offsets[1:] - 1).pad(length) for part, each in asked.items()},
         {part: each.items[each.offsets[1:] - 1] for part, each in asked.items()},
@@ -212,25 +210,9 @@ def read_windows(folder: Path, max_history: int) -> tuple[Dataset, HeldOut]:
     return dataset, _with(held, "choose", lambda arrays: arrays["valid"])
 
 
-def _rows(sequences: Sequences, rows: NDArray[np.int64]) -> Sequences:
-    """Some of the sequences, in the order of ``rows``."""
-    lengths = sequences.lengths[rows]
-    offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
-    places = np.repeat(sequences.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Sequences(offsets, sequences.items[places])
-
-
 def _owned(dataset: Dataset) -> sparse.csr_matrix:
     """(users, N) bool: all that they ever have."""
-    return _had(dataset.offsets, dataset.sequence, dataset.n_items)
-
-
-def _had(offsets: NDArray[np.int64], items: NDArray[np.int32], n_items: int) -> sparse.csr_matrix:
-    """(rows, N) bool; an item that is had twice counts once."""
-    ones, shape = np.ones(len(items), dtype=bool), (len(offsets) - 1, n_items)
-    had = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # the next line sorts in place
-    had.sum_duplicates()
-    return had
+    return Sequences(dataset.offsets, dataset.sequence).had(dataset.n_items)
 
 
 def _drawn(held: HeldOut, part: str, most: int, seed: int) -> HeldOut:

@@ -19,8 +19,7 @@ def source_files(
     """The files that are read: interactions and items, or the one archive that holds both.
 
     Args:
-        source, interactions, items: as of :class:`recnb.data.settings.DataConfig`.
-        path: its folder or archive.
+        source, interactions, items: as of :class:`recnb.data.settings.DataConfig`; path: its folder or archive.
 
     Returns:
         nothing where the source is generated, or fetched by checksum.

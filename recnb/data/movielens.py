@@ -51,8 +51,7 @@ def read_movielens(path: Path | None, cache: Path, download: bool) -> Tables:
     Args:
         path: a copy to use: a folder in the format of :mod:`recnb.data.files`, the official folder or ``ml-100k.zip``,
             or the recbole wheel; none: look in ``cache``, then fetch.
-        cache: folder for downloads.
-        download: may fetch.
+        cache: folder for downloads; download: may fetch.
 
     Raises:
         DataError: ``path`` is not a copy, or no way led to one; the message lists every way and why it failed.

@@ -14,16 +14,11 @@ from recnb.errors import DataError
 
 
 def build_dataset(tables: Tables, k_core: int) -> Dataset:
-    """Filter, sort and number.
+    """Filter, sort and number what a reader made of its source.
 
-    Args:
-        tables: what a reader made of its source.
-        k_core: keep users and items with at least this many interactions, repeatedly; 0: off, and the items that nobody
-            met stay in the catalogue.
-
-    Returns:
-        Users in order of first appearance, items in the order of the catalogue. Events of one user with the same time
-        keep their file order. What was filtered stands in the provenance.
+    With ``k_core`` users and items with at least so many interactions are kept, repeatedly; 0: off, and the items that
+    nobody met stay in the catalogue. Users come in order of first appearance, items in the order of the catalogue;
+    events of one user with the same time keep their file order. What was filtered stands in the provenance.
 
     Raises:
         DataError: nothing is left.
@@ -66,10 +61,8 @@ def ratings_of(tables: Tables, k_core: int) -> NDArray[np.float32]:
 
 
 def k_core_mask(user: NDArray[np.int64], item: NDArray[np.int64], k: int) -> tuple[NDArray[np.bool_], int]:
-    """Rows that remain when users and items with fewer than k rows are removed until none is left.
-
-    Returns:
-        (n,) bool, and the number of rounds that removed something.
+    """Rows that remain when users and items with fewer than k rows are removed until none is left. Returns (n,) bool,
+    and the number of rounds that removed something.
     """
     keep, rounds, shrinking = np.ones(len(user), dtype=bool), 0, True
     while shrinking:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recnb.artifacts import Artifacts
 from recnb.errors import DataError
@@ -116,6 +117,24 @@ class Sequences:
                [ 2,  3]], dtype=int32)
         """
         return left_padded(self.items, self.offsets[:-1], self.offsets[1:], length)
+
+    def take(self, rows: NDArray[np.int64]) -> Sequences:
+        """Some of the rows, in this order."""
+        return spans(self.items, self.offsets[rows], self.offsets[rows + 1])
+
+    def had(self, n_items: int) -> sparse.csr_matrix:
+        """(U, N) bool: which items each row has, however often."""
+        ones, shape = np.ones(len(self.items), dtype=bool), (len(self), n_items)
+        matrix = sparse.csr_matrix((ones, self.items, self.offsets), shape=shape, copy=True)  # the next line sorts
+        matrix.sum_duplicates()
+        return matrix
+
+
+def spans(items: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Sequences:
+    """``items[start:end]`` for each pair, one sequence after the other."""
+    lengths = ends - starts
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Sequences(offsets, items[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])])
 
 
 def left_padded(

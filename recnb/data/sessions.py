@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from recnb.artifacts import Artifacts
-from recnb.data.schema import Dataset, Sequences, left_padded
+from recnb.data.schema import Dataset, Sequences, left_padded, spans
+from recnb.data.settings import Prefixes, SessionsConfig
 from recnb.data.tables import parse_times, read_csv
 from recnb.errors import DataError, nearest
-
-if TYPE_CHECKING:
-    from recnb.data.settings import Prefixes, SessionsConfig
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -56,7 +54,7 @@ class Sessions:
     def sequences(self, part: Part) -> Sequences:
         """The sessions of a part, as item sequences."""
         chosen = np.flatnonzero(self.part == PARTS.index(part))
-        return _spans(self.items, self.offsets[chosen], self.offsets[chosen + 1])
+        return spans(self.items, self.offsets[chosen], self.offsets[chosen + 1])
 
 
 @dataclass(frozen=True)
@@ -101,20 +99,13 @@ class Samples:
 
     def whole_inputs(self) -> Sequences:
         """Every input, uncut, as a sequence: a copy, for what is built once from all of them."""
-        return _spans(self.items, self.start, self.end)
+        return spans(self.items, self.start, self.end)
 
     def whole_sessions(self) -> Sequences:
         """The sessions that the samples are of, each once and up to its last target."""
         order = np.lexsort((self.end, self.session))
         last = order[np.append(np.diff(self.session[order]) != 0, True)] if len(order) else order
-        return _spans(self.items, self.start[last], self.end[last] + 1)
-
-
-def _spans(items: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Sequences:
-    """``items[start:end]`` for each pair, one sequence after the other."""
-    lengths = ends - starts
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Sequences(offsets, items[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])])
+        return spans(self.items, self.start[last], self.end[last] + 1)
 
 
 def every_prefix(sequences: Sequences) -> Samples:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recnb.data.schema import Dataset, Sequences, left_padded
+from recnb.data.schema import Dataset, Sequences, left_padded, spans
 
 Split = Literal["valid", "test"]
 _FROM_END = {"valid": 2, "test": 1}
@@ -27,11 +27,9 @@ def training_sequences(dataset: Dataset) -> Sequences:
 
 
 def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """What a model is shown, and what it should then recommend.
-
-    Returns:
-        the latest T = ``max_history`` items before each target, (U, T) int32 with -1 on the left; and the targets,
-        (U,) int32: a user's last item (``test``) or last but one (``valid``).
+    """What a model is shown, and what it should then recommend. Returns the latest T = ``max_history`` items before
+    each target, (U, T) int32 with -1 on the left; and the targets, (U,) int32: a user's last item (``test``) or last
+    but one (``valid``).
     """
     target = _target_positions(dataset, split)
     return left_padded(dataset.sequence, dataset.offsets[:-1], target, max_history), dataset.sequence[target]
@@ -39,12 +37,8 @@ def histories(dataset: Dataset, split: Split, max_history: int) -> tuple[NDArray
 
 def seen_items(dataset: Dataset, split: Split) -> sparse.csr_matrix:
     """(U, N) bool: all items a user met before the target, however long ago."""
-    target = _target_positions(dataset, split)
-    user = np.repeat(np.arange(dataset.n_users), dataset.lengths)
-    before = np.arange(dataset.n_interactions) < target[user]
-    met = np.ones(int(before.sum()), dtype=bool)  # a repeated item counts once: True + True is True
-    shape = (dataset.n_users, dataset.n_items)
-    return sparse.csr_matrix((met, (user[before], dataset.sequence[before])), shape=shape)
+    before = spans(dataset.sequence, dataset.offsets[:-1], _target_positions(dataset, split))
+    return before.had(dataset.n_items)
 
 
 def replace_heldout(dataset: Dataset, rng: np.random.Generator) -> Dataset:

@@ -33,11 +33,8 @@ _DAY = 86_400.0
 
 
 def toy_tables(config: ToyConfig, seed: int) -> Tables:
-    """Generate users and items from one seed.
-
-    Returns:
-        tables whose ``provenance["truth"]`` has, by id, ``group`` and ``place`` (the position in its group's walk)
-        of every item, and ``home`` of every user.
+    """Generate users and items from one seed. Returns tables whose ``provenance["truth"]`` has, by id, ``group`` and
+    ``place`` (the position in its group's walk) of every item, and ``home`` of every user.
     """
     rng = np.random.default_rng(seed)
     group, place = _hidden_structure(rng, config)

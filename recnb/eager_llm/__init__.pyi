@@ -6,7 +6,7 @@ from .case_tables import (
     recommendation_table as recommendation_table,
     tree_labels as tree_labels,
 )
-from .checkpoint import load_trained as load_trained, read_model as read_model, save_model as save_model
+from .checkpoint import load_trained as load_trained, save_model as save_model
 from .explain import (
     category_shares as category_shares,
     choose_users as choose_users,
@@ -31,7 +31,6 @@ from .prompts import (
     preference_prompts as preference_prompts,
     seqrec_prompts as seqrec_prompts,
 )
-from .recipe import EagerLLM as EagerLLM, TasksConfig as TasksConfig, TrainConfig as TrainConfig
 from .tasks import (
     ItemText as ItemText,
     Sample as Sample,

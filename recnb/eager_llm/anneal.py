@@ -9,10 +9,8 @@ from recnb.eager_llm.recipe import AnnealConfig, TrainConfig
 
 
 def select(train: Sequences, n_items: int, config: AnnealConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Which data the adapter sees: ``all``, or users and targets above two floors (§5: "high-quality data").
-
-    Returns:
-        (U,) bool users whose sequences count, and (N,) bool items that may be a target.
+    """Which data the adapter sees: ``all``, or users and targets above two floors (§5: "high-quality data"). Returns
+    (U,) bool users whose sequences count, and (N,) bool items that may be a target.
     """
     if config.select == "all":
         return np.ones(len(train), dtype=bool), np.ones(n_items, dtype=bool)

@@ -84,8 +84,7 @@ def case_record(
     """One case as plain values, for ``cases.json``; texts are as in the catalogue: escape them to show them.
 
     Args:
-        item_ids: N ids as in the source.
-        preference: what the model says about the user.
+        item_ids: N ids as in the source; preference: what the model says about the user.
     """
 
     def entry(item: int) -> dict[str, Any]:

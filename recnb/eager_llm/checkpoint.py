@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from recnb.artifacts import Artifacts, read_artifact
 from recnb.eager_llm.model import Recommender
 from recnb.llm.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from recnb.artifacts import Artifacts
-
 
 SMALL = 200_000_000  # bytes of weights below which a model is asked in float32
 
@@ -36,7 +32,7 @@ def read_model(
     device: str = "cpu", dtype: torch.dtype = torch.float32,
 ) -> tuple[PreTrainedModel, Vocabulary]:  # fmt: skip
     """What :func:`save_model` wrote, for item codes (N, L), with a folder's peft adapter on top if one is given."""
-    meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    meta = read_artifact(folder / "index.json")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     vocabulary = Vocabulary.build(tokenizer, meta["columns"], codes, meta["codes"])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)

@@ -86,19 +86,14 @@ class Prefix:
 def choose_users(
     user_ids: np.ndarray, named: Sequence[str], hits: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Users for the case studies: the named ones, and random ones of which half are misses.
+    """Distinct user numbers for the case studies, and for each whether it was named (bool): the ``named`` ids of all
+    ``user_ids`` (U,), and ``count`` random ones of which half are misses.
 
     Hits are rare; users drawn evenly would show hardly one, users picked by hand would show nothing else. So half
     (rounded up) of the random ones are drawn from those whose target was missed, the rest from the hits.
 
     Args:
-        user_ids: (U,) ids as in the source.
-        named: ids to include.
         hits: (U,) 1 where the target was in the list, 0 where not, -1 where unknown (never drawn).
-        count: random users.
-
-    Returns:
-        Distinct user numbers, and for each whether it was named (bool).
 
     Raises:
         RecnbError: an id that no user has.

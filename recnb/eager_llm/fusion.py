@@ -22,7 +22,7 @@ from recnb.eager_llm.model import NEXT
 from recnb.errors import ArtifactError
 from recnb.evaluation.metrics import metrics, target_ranks
 from recnb.index.trie import Trie
-from recnb.llm.backbone import inference, pad_left
+from recnb.llm.backbone import device_of, inference, pad_left
 from recnb.llm.beam import recommend
 from recnb.llm.prior import Prior
 from recnb.llm.settings import DecodeConfig
@@ -38,10 +38,8 @@ class ItemHead:
 
     Args:
         model: the trained model, with its adapter or without.
-        folder: what :func:`recnb.eager_llm.checkpoint.save_model` wrote.
-        items: (N, d) behavioural embeddings.
-        temperature: the one it was trained with.
-        prompts: histories (B, T) -> B arrays of token ids.
+        folder: what :func:`recnb.eager_llm.checkpoint.save_model` wrote; items: (N, d) behavioural embeddings.
+        temperature: the one it was trained with; prompts: histories (B, T) -> B arrays of token ids.
 
     Raises:
         ArtifactError: the model was trained without the head.
@@ -62,7 +60,7 @@ class ItemHead:
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """(B, N) float32 for histories (B, T) padded with -1."""
         with inference(self.model) as causal:
-            device = next(causal.parameters()).device
+            device = device_of(causal)
             ids, mask = (part.to(device) for part in pad_left(self.prompts(histories)))
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             body = causal.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)

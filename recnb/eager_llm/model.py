@@ -29,9 +29,7 @@ class Recommender(nn.Module):
     Args:
         backbone: a causal LM with all tokens.
         sources: name -> (N, d) original item embeddings; frozen, held as buffers, not saved with the weights.
-        weights: name -> λ.
-        temperature: τ.
-        label_smoothing: of the response's cross-entropy.
+        weights: name -> λ; temperature: τ; label_smoothing: of the response's cross-entropy.
         dropout: on the input embeddings while training.
     """
 
@@ -73,8 +71,7 @@ class Recommender(nn.Module):
         stands behind everything that a causal model reads, and without a mask its attention has faster kernels.
 
         Args:
-            input_ids: (B, S), right-padded.
-            predicted: (n,) positions of the tokens to be predicted.
+            input_ids: (B, S), right-padded; predicted: (n,) positions of the tokens to be predicted.
             con: (B,) positions of [CON].
             aimed: (m,) rows with one target item; target: (m,) these items.
             before: (p,) positions before the next item of a history; following: (p,) these items.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
+from functools import partial
 from typing import Any
 
-import yaml
-
 from recnb.evaluation.departures import MARKS, Departure, departed
+from recnb.settings import read_wing
 
+published = partial(read_wing, "recnb.eager_llm", "paper.yaml")
 PAPER_PARAMETERS = 6.7e9  # Llama-7B (arXiv 2302.13971, table 2), the backbone of EAGER-LLM
 
 
@@ -33,12 +32,6 @@ def departures_by_design(settings: Mapping[str, Any]) -> list[Departure]:
         if all((bool(settings.get(key)) if wanted is True else settings.get(key) == wanted)
                for key, wanted in told.get("where", {}).items())
     ]  # fmt: skip
-
-
-@cache
-def published() -> dict[str, Any]:
-    """The tree of ``paper.yaml``."""
-    return yaml.safe_load(resources.files("recnb.eager_llm").joinpath("paper.yaml").read_text(encoding="utf-8"))
 
 
 def _as_it_runs(settings: Mapping[str, Any], processes: int) -> dict[str, Any]:

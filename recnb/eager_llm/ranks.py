@@ -46,10 +46,8 @@ def baseline_ranks(stage: Artifacts, recipe: EagerLLM, judged: str, users: int =
     """The same for a baseline of 06_evaluate, fitted on training interactions with the recipe's settings.
 
     Whatever it chooses (its epoch) it chooses on all validation users, so that this is what tuning has to look at and
-    not an estimate of quality.
-
-    Returns:
-        (U,) int64 from 0; 20 (or N) where the list of so many items does not hold the target.
+    not an estimate of quality. Returns (U,) int64 from 0; 20 (or N) where the list of so many items does not hold the
+    target.
     """
     dataset, codes = read_dataset(stage), read_index(stage).source_codes("semantic") if judged == "tiger" else None
     everyone = Validation(*histories(dataset, "valid", recipe.data.max_history))

@@ -154,10 +154,8 @@ class TaskBuilder:
 
     Args:
         vocabulary, text: tokens, and what the catalogue says in them.
-        train: training sequences only (nothing held out may enter here).
-        config: mixture, templates, separator.
-        max_history: T.
-        dense: T items of a window are targets in one pass, else one sample per target.
+        train: training sequences only (nothing held out may enter here); config: mixture, templates, separator.
+        max_history: T; dense: T items of a window are targets in one pass, else one sample per target.
         con_before: ``[CON]`` before the response, not after it (the paper).
         seed: all draws depend on (seed, epoch, task).
         preferences: user number -> preference sentence, replacing the derived one.

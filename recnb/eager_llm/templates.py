@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import yaml
+from recnb.settings import read_wing
 
 TEMPLATES: dict[str, list[tuple[str, str]]] = {
     task: [tuple(text.split("{}")) for text in texts]  # type: ignore[misc]
-    for task, texts in yaml.safe_load(Path(__file__).with_name("templates.yaml").read_text("utf-8")).items()
+    for task, texts in read_wing("recnb.eager_llm", "templates.yaml").items()
 }

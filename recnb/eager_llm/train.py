@@ -248,8 +248,7 @@ def fit(
     """Train in place; afterwards the model holds the best validated state (or the last, by recipe).
 
     Args:
-        recommender: backbone and projectors, on any device.
-        builder: makes each epoch's samples.
+        recommender: backbone and projectors, on any device; builder: makes each epoch's samples.
         validation: users to validate on.
         folder: checkpoints; a run that finds one there goes on from it.
 

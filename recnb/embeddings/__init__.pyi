@@ -1,9 +1,4 @@
 from . import agreement as agreement, behaviour as behaviour, figures as figures
-from .settings import (
-    BehaviourConfig as BehaviourConfig,
-    EmbeddingsConfig as EmbeddingsConfig,
-    SemanticConfig as SemanticConfig,
-)
 from .text import (
     embed_items as embed_items,
     embed_texts as embed_texts,

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from recnb.recommenders.content import unit
+
 _ROWS = 2048  # rows of a similarity matrix held at once
 
 
@@ -62,12 +64,11 @@ def cosine_neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
     n = len(vectors)
     if not 1 <= k < n:
         raise ValueError(f"k = {k}: expected 1 to N - 1 = {n - 1}")
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)  # so that an inner product is a cosine
+    directions = unit(vectors)  # so that an inner product is a cosine
     found = np.empty((n, k), dtype=np.int64)
     for start in range(0, n, _ROWS):
         rows = np.arange(start, min(start + _ROWS, n))
-        similarity = unit[rows] @ unit.T
+        similarity = directions[rows] @ directions.T
         similarity[np.arange(len(rows)), rows] = -np.inf
         best = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         order = np.lexsort((best, -np.take_along_axis(similarity, best, axis=1)), axis=1)

@@ -25,6 +25,7 @@ from recnb.errors import DataError
 from recnb.recommenders.epochs import seeded
 from recnb.recommenders.losses import NegativeSampler, sampled_softmax
 from recnb.recommenders.next_item import NextItemEncoder, train_sequential
+from recnb.recommenders.rules import near_counts
 from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.settings import SasrecConfig
 
@@ -35,17 +36,11 @@ ACTIVATION_WIDTH = 32  # hidden units of the activation unit, as in the DIN pape
 def embed_behaviour(
     train: Sequences, n_items: int, config: BehaviourConfig, seed: int, device: str = "cpu", progress: bool = False
 ) -> tuple[np.ndarray, Log]:
-    """Behavioural embedding of every item.
+    """Behavioural embedding of every item, (N, d_beh) float32, and one row per epoch with its loss (none for ``svd``).
 
-    Args:
-        train, n_items: training sequences of N items, oldest first; nothing else is looked at.
-        config: encoder, width, window and optimisation.
-        seed: of initialisation, order and negatives; no global generator is touched.
-        device, progress: where to train, and whether to show a bar.
-
-    Returns:
-        (N, d_beh) float32, and one row per epoch with its loss (empty for ``svd``). An item without any training
-        interaction gets the mean of the others: nothing is known of it, and its random start would look like knowledge.
+    An item without any training interaction gets the mean of the others: nothing is known of it, and its random start
+    would look like knowledge. Nothing but the training sequences of N items is looked at, and no global generator
+    touched.
 
     Raises:
         DataError: no user has two training interactions, so there is nothing to learn from.
@@ -200,13 +195,10 @@ def behaviours_before(train: Sequences, events: np.ndarray, count: int) -> np.nd
 
 def cooccurrence(train: Sequences, n_items: int, window: int) -> sparse.csr_matrix:
     """How often two items stand less than ``window`` apart in a training sequence: symmetric (N, N), zero diagonal."""
-    owner = np.repeat(np.arange(len(train)), train.lengths)
-    counts = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    for distance in range(1, min(window, len(owner))):
-        first, second = train.items[:-distance], train.items[distance:]
-        near = (owner[distance:] == owner[:-distance]) & (first != second)
-        counts += sparse.csr_matrix((np.ones(int(near.sum())), (first[near], second[near])), shape=counts.shape)
-    return counts + counts.T
+    counts = near_counts(train, n_items, window - 1).astype(np.float64)
+    counts.setdiag(0)
+    counts.eliminate_zeros()
+    return counts
 
 
 def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:

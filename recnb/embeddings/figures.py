@@ -20,8 +20,7 @@ def agreement_figure(shared: np.ndarray, k: int, popularity: np.ndarray) -> Figu
     """Two panels: how many neighbours the embeddings share, against chance; and the same by item popularity.
 
     Args:
-        shared: (N,) neighbours in common per item, 0..k.
-        k: neighbours compared.
+        shared: (N,) neighbours in common per item, 0..k; k: neighbours compared.
         popularity: (N,) training interactions per item.
     """
     use_style()

@@ -26,6 +26,7 @@ from recnb import distributed
 from recnb.embeddings.int8 import in_int8
 from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import DataError, RecipeError, ResourceError
+from recnb.llm.backbone import length_batches
 from recnb.llm.pretrained import load_causal_lm, load_sentence_encoder
 
 if TYPE_CHECKING:
@@ -46,18 +47,12 @@ def embed_items(
     progress: bool = False,
     cache: Path | None = None,
 ) -> np.ndarray:
-    """Semantic embedding of every item.
+    """Semantic embedding of every item: (N, d_sem) float32.
 
-    Args:
-        items: one row per item; text columns as of :class:`recnb.data.Dataset`.
-        config: encoder, model, fields, batch size and cut.
-        device, dtype: where the encoder runs, and the type of its weights.
-        progress: show a bar.
-        cache: folder for converted models; see :func:`recnb.llm.pretrained.locate`.
-
-    Returns:
-        (N, d_sem) float32. An item without any text gets the mean of the others, so that it stands nowhere in
-        particular instead of at the origin; :func:`text_coverage` counts such items.
+    An item without any text gets the mean of the others, so that it stands nowhere in particular instead of at the
+    origin; :func:`text_coverage` counts such items. Rows and text columns of ``items`` are those of
+    :class:`recnb.data.Dataset`; device and dtype are the encoder's, ``cache`` a folder for converted models
+    (:func:`recnb.llm.pretrained.locate`).
 
     Raises:
         DataError: no item has any text in these fields.
@@ -169,20 +164,13 @@ def encoder_in_int8(encoder: TextEncoder, texts: Sequence[str], max_tokens: int 
 def pooled_states(
     texts: Sequence[str], encoder: TextEncoder, batch_size: int = 64, max_tokens: int = 128, progress: bool = False
 ) -> np.ndarray:
-    """One vector per text from the last hidden states of its tokens.
+    """(n, d_model) float32: one vector per text from the last hidden states of its tokens; zeros for one without
+    tokens.
 
     Batches hold texts of like length, counted in tokens, so next to no padding is computed; padding stands on the
     right and does not enter the mean. A tokenizer's own special tokens (a leading ``<bos>``) count as tokens, as in
-    the paper's release.
-
-    Args:
-        texts, encoder: n texts, and what reads them.
-        batch_size: most texts per pass; on a CPU a pass holds at most :data:`TOKENS_IN_CACHE` tokens besides.
-        max_tokens: a text is cut here.
-        progress: show a bar.
-
-    Returns:
-        (n, d_model) float32, in the order given; a text without tokens gives zeros.
+    the paper's release. A pass has at most ``batch_size`` texts and on a CPU :data:`TOKENS_IN_CACHE` tokens; a text is
+    cut at ``max_tokens``.
     """
     tokens = _token_ids(texts, encoder, max_tokens)
     vectors = np.zeros((len(tokens), encoder.backbone.config.get_text_config().hidden_size), dtype=np.float32)
@@ -190,25 +178,6 @@ def pooled_states(
     for rows in tqdm(distributed.share(batches), desc="embedding texts", disable=not progress):
         vectors[rows] = _one_pass(tokens, rows, encoder)
     return distributed.gather_rows(vectors, batches)
-
-
-def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
-    """Rows of like length together, longest first: memory runs out at once or never. Rows of length 0 are left out.
-
-    Args:
-        lengths: (n,) tokens of each row.
-        batch_size: most rows per batch.
-        max_tokens: most tokens per batch, padding counted; a longer row stands alone. None: no limit.
-
-    >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]
-    [[1], [3, 0], [4]]
-    """
-    order, batches = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)], []
-    while len(order):
-        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // int(lengths[order[0]])))
-        batches.append(order[:size])
-        order = order[size:]
-    return batches
 
 
 def field_texts(items: pd.DataFrame, fields: Sequence[str]) -> tuple[list[str], np.ndarray]:

@@ -15,7 +15,6 @@ from .intervals import (
     mean_interval as mean_interval,
     paired_bootstrap as paired_bootstrap,
     paired_differences as paired_differences,
-    paired_spread as paired_spread,
     resampled_means as resampled_means,
     seed_spread as seed_spread,
     summary as summary,
@@ -27,23 +26,19 @@ from .lists import (
     quantile_groups as quantile_groups,
 )
 from .metrics import (
-    NO_ITEM as NO_ITEM,
     expected_per_user as expected_per_user,
     per_user as per_user,
     per_user_metrics as per_user_metrics,
-    rank_bounds as rank_bounds,
     target_ranks as target_ranks,
 )
 from .sessions import (
     per_sample_metrics as per_sample_metrics,
-    reciprocal_ranks as reciprocal_ranks,
     release_means as release_means,
     release_metrics as release_metrics,
     sample_ranks as sample_ranks,
     seen_pairs as seen_pairs,
     session_differences as session_differences,
     session_groups as session_groups,
-    session_interval as session_interval,
     session_intervals as session_intervals,
     session_metrics as session_metrics,
     yes_or_no as yes_or_no,

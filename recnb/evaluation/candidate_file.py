@@ -22,8 +22,7 @@ def read_candidates(path: Path, dataset: Dataset, held: HeldOut, size: int, draw
     Args:
         path: csv with ``user_id``, ``draw`` (a number or a name) and ``item_id``, ids as the source has them; the
             items of a set stand in the order of the file.
-        dataset: whose ids these are.
-        held: who is asked: ``held.users["test"]``.
+        dataset: whose ids these are; held: who is asked: ``held.users["test"]``.
         size: C; draws: D, both as the recipe says.
 
     Raises:

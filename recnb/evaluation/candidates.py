@@ -49,8 +49,7 @@ def draw_candidates(
     """Draw every set, in random order.
 
     Args:
-        owned: (U, N) bool, all that a user ever has: none of the others is among it.
-        targets: (U,).
+        owned: (U, N) bool, all that a user ever has: none of the others is among it; targets: (U,).
         size: C; draws: D.
         rule: ``uniform``: C - 1 others at random; ``popularity``: one after the other with a probability in proportion
             to ``popularity`` (N,); ``retrieved``: the best C of ``scores`` (U, N) among the target and what the user

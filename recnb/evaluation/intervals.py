@@ -23,19 +23,11 @@ SeedRanks = Mapping[int, np.ndarray]  # seed -> (U,) ranks of the same users
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of ``resamples`` samples of U users drawn with replacement.
+    """(resamples,) float64 means of samples of U users, ``values`` (U,), drawn with replacement.
 
     Drawing U users and counting how often each distinct value comes up is a multinomial draw over the distinct values,
     so that is what is drawn: the same distribution, without U x resamples indices. Metrics take few distinct values
-    (R@k two, N@k k + 1), and memory stays below a fixed bound for any U.
-
-    Args:
-        values: (U,) one number per user.
-        resamples: number of means to return.
-        seed: of this bootstrap alone.
-
-    Returns:
-        (resamples,) float64.
+    (R@k two, N@k k + 1), and memory stays below a fixed bound for any U. ``seed`` is of this bootstrap alone.
 
     Raises:
         ValueError: there is no user.
@@ -63,18 +55,11 @@ def mean_interval(values: np.ndarray, resamples: int, seed: int) -> dict[str, fl
 
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
-    """Difference of means a - b over the same users, with 95 % interval and two-sided p.
+    """Difference of means a - b over the same users, (U,) each, with 95 % interval and two-sided p: diff, low, high, p.
 
     The users are resampled, and with a user both systems' values: what makes a user easy for both cancels out. p is
     twice the smaller share of resampled differences on the other side of zero, counting one more resample so that it
     is never 0. It says nothing about another training seed; that needs several runs.
-
-    Args:
-        a, b: (U,) per-user values of two systems, same users in the same order.
-        resamples, seed: as of :func:`bootstrap_means`.
-
-    Returns:
-        ``{"diff", "low", "high", "p"}``.
 
     >>> paired_bootstrap(np.ones(4), np.ones(4), resamples=100, seed=0)
     {'diff': 0.0, 'low': 0.0, 'high': 0.0, 'p': 1.0}
@@ -114,18 +99,15 @@ def paired_differences(
 
 
 def resampled_means(values: np.ndarray, sessions: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means over the samples of S sessions drawn with replacement, of many columns under the same draws.
+    """(resamples, K) float64 means over the samples of S sessions drawn with replacement, all columns under the same
+    draws.
 
     Drawing S sessions and counting how often each comes up gives weights w (resamples, S), a multinomial draw; then the
     mean is (w @ sums) / (w @ counts), with each session's sum of values and number of samples. Held in bounded chunks.
 
     Args:
-        values: (M, K) or (M,), one number per sample.
-        sessions: (M,) the session of each sample: any numbers.
-        resamples: number of means to return; seed: of this bootstrap alone.
-
-    Returns:
-        (resamples, K) float64; K is 1 for values of one dimension.
+        values: (M, K) or (M,), one number per sample; sessions: (M,) the session of each: any numbers.
+        seed: of this bootstrap alone.
 
     Raises:
         ValueError: there is no sample, or shapes do not fit.
@@ -168,11 +150,8 @@ UNKNOWN = Spread({}, 0)
 
 
 def summary(ranks: SeedRanks) -> dict[str, Any]:
-    """Metrics of one choice over its seeds.
-
-    Returns:
-        the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin`` (half the 95 % interval of R@10 over users,
-        of a proportion), ``users``, ``seeds`` and ``per_seed``.
+    """Metrics of one choice over its seeds. Returns the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin``
+    (half the 95 % interval of R@10 over users, of a proportion), ``users``, ``seeds`` and ``per_seed``.
 
     >>> summary({42: np.array([0, 30])})["R@10"]
     0.5

@@ -12,14 +12,10 @@ from recnb.evaluation.metrics import NO_ITEM
 
 
 def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[str]]:
-    """Split users into groups of about equal size by an integer quantity; equal values stay together.
+    """Users' numbers of groups from 0, (U,), of about equal size by an integer quantity (U,), and a label each,
+    ``"3-7"``.
 
-    Args:
-        values: (U,) integers, e.g. history lengths.
-        groups: how many are wanted; ties can make them fewer.
-
-    Returns:
-        (U,) group numbers from 0, and a label per group such as ``"3-7"``.
+    Equal values stay together, so that there may be fewer groups than wanted.
 
     >>> quantile_groups(np.array([1, 2, 3, 4, 5, 6]), 3)
     (array([0, 0, 1, 1, 2, 2]), ['1-2', '3-4', '5-6'])
@@ -32,10 +28,8 @@ def quantile_groups(values: np.ndarray, groups: int) -> tuple[np.ndarray, list[s
 
 
 def by_group(values: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
-    """Mean and interval of a per-user metric (U,) inside each group, (U,) numbers into ``names``.
-
-    Returns:
-        one row per non-empty group: group, users, mean, low, high.
+    """Mean and interval of a per-user metric (U,) inside each group, (U,) numbers into ``names``. Returns one row per
+    non-empty group: group, users, mean, low, high.
     """
     rows = [
         {"group": name, "users": int(inside.sum()), **mean_interval(values[inside], resamples, seed)}
@@ -46,16 +40,12 @@ def by_group(values: np.ndarray, group: np.ndarray, names: Sequence[str], resamp
 
 
 def list_statistics(lists: np.ndarray, popularity: np.ndarray, k: int) -> dict[str, float]:
-    """Coverage and popularity bias of the first k places of all lists.
-
-    Args:
-        lists: (U, W), -1 for no item.
-        popularity: (N,) training interactions of each item.
+    """Coverage and popularity bias of the first k places of lists (U, W), -1 for no item.
 
     Returns:
         ``coverage``: share of the catalogue that stands in some list.
         ``gini``: inequality of how often items are shown; 0 all alike, towards 1 a few items everywhere.
-        ``popularity``: mean training interactions of a shown item.
+        ``popularity``: mean training interactions of a shown item, by ``popularity`` (N,).
         ``head``: share of places given to head items, see :func:`head_items`.
 
     >>> list_statistics(np.array([[0, 1], [0, 1]]), np.array([5, 3, 2, 0]), k=2)

@@ -18,12 +18,8 @@ PROTOCOLS = {"kept": "seen items kept (the papers)", "removed": "seen items remo
 def target_ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Rank of each user's target in that user's list (EAGER-LLM section 4.1: leave-one-out, one target per user).
 
-    Args:
-        lists: (U, W) item numbers, best first; -1 where a list is shorter than W.
-        targets: (U,) item numbers.
-
-    Returns:
-        (U,) int64, 0 for the first place; W where the target is not in the list.
+    Lists (U, W) of item numbers are best first, -1 where one is shorter than W; targets (U,). Returns (U,) int64, 0 for
+    the first place; W where the target is not in the list.
 
     Raises:
         ValueError: shapes do not fit, or a list names an item twice (it would occupy two places).
@@ -45,21 +41,12 @@ def target_ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def per_user(ranks: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    r"""Recall and NDCG at k of each user, for one relevant item each.
-
-    With rank r counted from 0:
+    """Recall and NDCG at k >= 1 of each user, two (U,) float64, for one relevant item each of rank r (U,) from 0:
 
         R@k = 1 if r < k else 0,        N@k = 1 / log2(r + 2) if r < k else 0.
 
     With a single relevant item the ideal DCG is 1, so DCG is NDCG, and R@k is also the hit rate. A target that is
     not in the list has r = W and counts 0 only if W >= k: take k <= W, or the metric is that of a shorter list.
-
-    Args:
-        ranks: (U,) of :func:`target_ranks`.
-        k: cutoff, at least 1.
-
-    Returns:
-        two (U,) float64 arrays: recall, NDCG.
 
     >>> recall, ndcg = per_user(np.array([0, 2, 5]), k=5)
     >>> recall.tolist(), ndcg.round(4).tolist()
@@ -96,18 +83,11 @@ def metrics(ranks: np.ndarray, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, fl
 
 
 def rank_bounds(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Best and worst rank that a target can have when equal scores may be ordered either way.
+    """Best and worst rank (U,) int64 from 0 that a target (U,) can have when equal scores may be ordered either way.
 
     Popularity counts and ItemKNN sums are full of ties; a library that sorts the target first among its equals reports
     the best rank, one that sorts it last the worst. Our lists order equal scores by item number, which knows nothing
-    of the target; these bounds say how much could hang on that.
-
-    Args:
-        scores: (U, N), larger is better; -inf for an excluded item.
-        targets: (U,).
-
-    Returns:
-        two (U,) int64 arrays, counted from 0; equal where the target has no ties.
+    of the target; these bounds say how much could hang on that. ``scores`` (U, N): larger is better, -inf: excluded.
 
     >>> best, worst = rank_bounds(np.array([[3., 1., 1., 0.]]), np.array([2]))
     >>> best.tolist(), worst.tolist()
@@ -119,11 +99,8 @@ def rank_bounds(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np
 
 
 def expected_per_user(best: np.ndarray, worst: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Expected R@k and N@k of each user if ties are broken at random: the mean of both over ranks best..worst.
-
-    Args:
-        best, worst: (U,) of :func:`rank_bounds`.
-        k: cutoff, at least 1.
+    """Expected R@k and N@k of each user if ties are broken at random: the mean of both over the ranks best..worst, (U,)
+    of :func:`rank_bounds`.
 
     >>> recall, ndcg = expected_per_user(np.array([0]), np.array([3]), k=2)
     >>> recall.tolist(), ndcg.round(4).tolist()  # ranks 0, 1, 2, 3 equally likely

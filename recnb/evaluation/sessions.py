@@ -67,17 +67,11 @@ def session_metrics(ranks: np.ndarray, cutoffs: Iterable[int] = CUTOFFS) -> dict
 
 
 def release_means(ranks: np.ndarray, k: int, longest: int = 20) -> dict[str, float]:
-    """MRR and NDCG at ``k`` as LLM4SBR's public code averages them: for comparison with its tables alone.
+    """``mrr_release``, ``ndcg_release``: MRR and NDCG at ``k`` as LLM4SBR's public code averages them over ranks (M,)
+    from 0, for comparison with its tables alone.
 
     A target that stands behind place k but within the first ``longest`` is left out of the mean instead of counting 0,
     so the sum is divided by fewer samples: usual mean / (1 - (R@longest - R@k)).
-
-    Args:
-        ranks: (M,) from 0.
-        k: cutoff, at most ``longest``.
-
-    Returns:
-        ``mrr_release``, ``ndcg_release``.
 
     Raises:
         ValueError: k is beyond ``longest``, or no sample is left.
@@ -191,9 +185,7 @@ def session_groups(
     values: np.ndarray, sessions: np.ndarray, group: np.ndarray, names: Sequence[str], resamples: int, seed: int
 ) -> pd.DataFrame:
     """Mean and interval over sessions of a number per sample (M,) inside each group, (M,) numbers into ``names``.
-
-    Returns:
-        one row per non-empty group: group, samples, sessions, mean, low, high.
+    Returns one row per non-empty group: group, samples, sessions, mean, low, high.
     """
     rows = []
     for number, name in enumerate(names):

@@ -1,6 +1,5 @@
 from . import figures as figures
 from .chat import Reply as Reply, chat as chat, request_prompt as request_prompt
-from .cost import Cost as Cost
 from .exports import export_row as export_row
 from .interface import (
     Bench as Bench,
@@ -9,10 +8,9 @@ from .interface import (
     Retriever as Retriever,
     rankers as rankers,
 )
-from .recipe import SYSTEMS as SYSTEMS, Gallery as Gallery
+from .recipe import Gallery as Gallery
 from .table import (
     WHOLE as WHOLE,
-    Entry as Entry,
     ask as ask,
     differences as differences,
     intervals as intervals,

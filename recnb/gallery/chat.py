@@ -9,19 +9,16 @@ spelt as the characters it has, and can be no mark of a chat. Shown in ``noteboo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
 
 from recnb.errors import RecnbError
+from recnb.llm.ranking_prompts import Prompt, RankingPrompts
 from recnb.llm.scoring import score_answers
-from recnb.recommenders.interface import top_items
+from recnb.recommenders.interface import Scorer, top_items
 from recnb.style import plain
-
-if TYPE_CHECKING:
-    from recnb.llm.ranking_prompts import Prompt, RankingPrompts
-    from recnb.recommenders.interface import Scorer
 
 MOST = 400  # characters of a request
 

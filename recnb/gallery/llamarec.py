@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recnb.errors import RecipeError
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, prompts_of
+from recnb.llm.ranking_prompts import Prompt, RankingPrompts
 from recnb.llm.scoring import score_words
 from recnb.llm.tuning import Example
-
-if TYPE_CHECKING:
-    from recnb.llm.ranking_prompts import Prompt, RankingPrompts
 
 QUESTION = "Which of these does the same visitor choose next? Answer with its letter alone."
 

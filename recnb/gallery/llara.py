@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, title_scores
 from recnb.llm.backbone import causal_lm
+from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 from recnb.recommenders.sasrec import SASRec
-
-if TYPE_CHECKING:
-    from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 
 
 @dataclass

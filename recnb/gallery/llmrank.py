@@ -9,14 +9,12 @@ worth after an empty history is taken off in the row ``contrast``. The control i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, title_scores
-
-if TYPE_CHECKING:
-    from recnb.llm.ranking_prompts import Prompt, RankingPrompts
+from recnb.llm.ranking_prompts import Prompt, RankingPrompts
 
 _ASK = "Which of these does the same visitor choose next? Answer with its name alone."
 QUESTIONS = {  # {item} is the latest item of the history

@@ -1,7 +1,6 @@
 from . import figures as figures
 from .assignment import squared_distances as squared_distances
 from .build import (
-    ItemIndex as ItemIndex,
     aligned_codes as aligned_codes,
     build_index as build_index,
     codes_per_level as codes_per_level,

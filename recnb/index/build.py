@@ -77,8 +77,7 @@ def build_index(embeddings: dict[str, np.ndarray], config: IndexConfig, seed: in
     Args:
         embeddings: "semantic" (N, d_sem) and "behaviour" (N, d_beh), those that ``config.source`` asks for; a random
             index needs any one, for N.
-        config: sources, levels, K, order.
-        seed: the same seed, embeddings and machine give the same codes.
+        config: sources, levels, K, order; seed: the same seed, embeddings and machine give the same codes.
         published: (N, M) codes of ``config.semantic_file`` (:func:`recnb.index.published.read_codes`): they are the
             semantic columns s1..sM as they stand. Text embeddings, if there are any, then only say what they stand for.
 
@@ -175,22 +174,15 @@ def _in_order(columns: list[str], order: list[str]) -> tuple[str, ...]:
 
 def hierarchical_codes(x: np.ndarray, k: int, levels: int, seed: int, second_level: str = "aligned",
                        iterations: int = 25) -> np.ndarray:
-    """Unique codes of one source by hierarchical balanced k-means.
+    """Unique codes (N, levels) int64 of one source, x (N, d) with N <= k^levels, by hierarchical balanced k-means.
 
     The first level is a balanced k-means (sizes differ by at most one). Below it, with ``local``, each cluster is
     split the same way, and where k codes suffice its items are lined up along the cluster's own first principal axis.
     With ``aligned``, all clusters share one codebook of residuals (embedding minus what the earlier codes stand for):
     a cluster's items get different codewords at the least total distance, or at most ceil(n / k) items share one.
 
-    Args:
-        x: (N, d), N <= k^levels.
-        k: codes per level.
-        levels: number of codes.
-        seed, iterations: as of :func:`recnb.index.kmeans.balanced_kmeans`.
-        second_level: ``local`` or ``aligned``.
-
-    Returns:
-        (N, levels) int64, rows distinct. Beyond what :func:`balanced_kmeans` holds, memory is two copies of ``x``.
+    Seed and iterations are as of :func:`recnb.index.kmeans.balanced_kmeans`; beyond what that holds, memory is two
+    copies of ``x``.
     """
     labels, centroids = balanced_kmeans(x, k, seed, iterations)
     codes, group = [labels], np.unique(labels, return_inverse=True)[1]

@@ -26,8 +26,7 @@ def index_health(index: ItemIndex, embeddings: dict[str, np.ndarray], categories
         index: the index.
         embeddings: source -> (N, d), those it was built from (others are welcome: they show what it does not keep).
         categories: N lists of category names; empty lists are skipped.
-        seed: of the shuffles that give chance purity.
-        neighbours: k of neighbour preservation.
+        seed: of the shuffles that give chance purity; neighbours: k of neighbour preservation.
 
     Returns:
         ``items``, ``codes_per_level``, ``unique`` (share of items whose code is theirs alone), ``unique_by_source``,
@@ -91,11 +90,9 @@ def unique_share(codes: np.ndarray) -> float:
 
 
 def column_usage(labels: np.ndarray, k: int) -> dict[str, float]:
-    """Usage of the k codes of one column, labels (N,).
-
-    Returns:
-        ``usage`` (share of codes in use), ``dead`` (their complement, a count), ``entropy`` (of the usage, over
-        log k: 1 is even), ``smallest``, ``median``, ``largest`` (items per used code).
+    """Usage of the k codes of one column, labels (N,). Returns ``usage`` (share of codes in use), ``dead`` (their
+    complement, a count), ``entropy`` (of the usage, over log k: 1 is even), ``smallest``, ``median``, ``largest``
+    (items per used code).
     """
     sizes = np.bincount(labels, minlength=k)
     share = sizes[sizes > 0] / sizes.sum()
@@ -110,12 +107,9 @@ def column_usage(labels: np.ndarray, k: int) -> dict[str, float]:
 def category_purity(labels: np.ndarray, categories: Sequence[Sequence[str]], seed: int) -> dict[str, float | None]:
     """How well items with the same code agree on a category: labels (N,), N lists of names.
 
-    Purity is the share of items that carry the commonest category among the items of their code. Small groups are
-    pure by chance, so chance is measured: the same groups with shuffled items. Categories that more than half of the
-    items carry do not count.
-
-    Returns:
-        ``purity`` and ``purity_chance``; both None if no item has a category that counts.
+    Purity is the share of items that carry the commonest category among the items of their code. Small groups are pure
+    by chance, so chance is measured: the same groups with shuffled items. Categories that more than half of the items
+    carry do not count. Returns ``purity`` and ``purity_chance``; both None if no item has a category that counts.
     """
     table = category_table(categories)[0]
     has = np.flatnonzero(np.asarray(table.sum(axis=1)).ravel() > 0)

@@ -40,11 +40,9 @@ LAST_STEPS = 4  # Lloyd steps at full width after those on the leading axes
 
 
 def principal_components(x: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Centre ``x`` (n, d) and keep its ``width`` leading principal components, found from a random start.
-
-    Returns:
-        (n, width) float64, float32 for a large float32 matrix; (n, d) where the width is 0 or >= min(n, d): then ``x``
-        is only centred, and distances stay as they are.
+    """Centre ``x`` (n, d) and keep its ``width`` leading principal components, found from a random start. Returns (n,
+    width) float64, float32 for a large float32 matrix; (n, d) where the width is 0 or >= min(n, d): then ``x`` is only
+    centred, and distances stay as they are.
     """
     if x.size > LARGE and x.dtype == np.float32:
         centred = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -99,21 +97,15 @@ def group_means(x: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def balanced_kmeans(x: np.ndarray, k: int, seed: int, iterations: int = 25) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster ``x`` into ``k`` groups whose sizes differ by at most one.
+    """Cluster ``x`` (n, d) into ``k`` groups whose sizes differ by at most one: labels (n,) int64 in [0, k), and
+    centroids (k, d) float64, the mean of the members.
 
     Greedy k-means++ and a few ordinary Lloyd steps place the centroids, then Lloyd steps with a balanced assignment
     follow until they stop paying or ``iterations`` are spent. Labels are numbered along the first principal axis
     of the centroids, so that near numbers tend to mean near clusters. Beyond 16 million costs (n k) memory is a float32
     copy of ``x``, one of its leading axes, and 300 bytes per item.
 
-    Args:
-        x: (n, d) finite embeddings; duplicates and zero variance are allowed.
-        k: number of clusters. With n < k each item has its own and k - n stay empty.
-        seed: of k-means++.
-        iterations: at most so many Lloyd steps.
-
-    Returns:
-        labels (n,) int64 in [0, k) and centroids (k, d) float64 (mean of the members; an empty cluster's row is zero).
+    Duplicates and zero variance are allowed. With n < k each item has its own and k - n stay empty, with zeros.
     """
     n = len(x)
     if n <= k:

@@ -17,6 +17,8 @@ from recnb.llm.pretrained import converted, load_causal_lm
 from recnb.llm.settings import BackboneConfig
 from recnb.llm.vocabulary import Vocabulary, train_tokenizer
 
+LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
+
 
 def build_tokenizer(config: BackboneConfig, texts: list[str]) -> PreTrainedTokenizerFast:
     """The base tokenizer: learned on the catalogue's text (scratch) or the pretrained model's own."""
@@ -127,6 +129,11 @@ def inference(model: nn.Module) -> Iterator[Any]:
             module.training = True
 
 
+def device_of(model: Any) -> torch.device:
+    """Where a model's weights are."""
+    return torch.device(next(model.parameters()).device)
+
+
 def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Tensor]:
     """B prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens.
 
@@ -140,6 +147,24 @@ def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Te
     padded = np.stack([np.pad(row, (width - len(row), 0), constant_values=pad_id) for row in rows])
     real = np.arange(width) >= width - np.array([[len(row)] for row in rows])  # (B, S)
     return torch.from_numpy(padded), torch.from_numpy(real).long()
+
+
+def length_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
+    """Rows of like length together, longest first: memory runs out at once or never. Rows of length 0 are left out.
+
+    Args:
+        lengths: (n,) tokens of each row; batch_size: most rows per batch.
+        max_tokens: most tokens per batch, padding counted; a longer row stands alone. None: no limit.
+
+    >>> [rows.tolist() for rows in length_batches(np.array([2, 9, 0, 3, 2]), 3, max_tokens=6)]
+    [[1], [3, 0], [4]]
+    """
+    order, batches = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)], []
+    while len(order):
+        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // int(lengths[order[0]])))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
 
 
 def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Tensor:
@@ -165,6 +190,11 @@ def head_logits(causal: Any, states: Tensor, tokens: Tensor | None = None) -> Te
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits.float()
+
+
+def rows_at_once(causal: Any) -> int:
+    """How many states meet the head together, whatever the vocabulary."""
+    return int(max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size))
 
 
 def _linear_head(head: Any) -> tuple[Tensor, Tensor | None] | None:

@@ -27,13 +27,11 @@ from recnb import distributed
 from recnb.errors import RecipeError, RecnbError
 from recnb.evaluation.metrics import NO_ITEM
 from recnb.index.trie import Trie
-from recnb.llm.backbone import head_logits, inference, pad_left
+from recnb.llm.backbone import device_of, head_logits, inference, pad_left, rows_at_once
 from recnb.llm.prior import Prior, PriorMass
 from recnb.llm.score import Normalisation
 from recnb.llm.settings import DecodeConfig
 from recnb.llm.token_tree import SharedPrefix, TokenTree, read_shared
-
-LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 
 
 @dataclass(frozen=True)
@@ -84,29 +82,23 @@ def beam_search(
     prior: Prior | None = None,
     shared: SharedPrefix | None = None,
 ) -> Beams:
-    """The W most probable items after each prompt, by beam search over the trie.
+    """The W most probable items after each prompt, by beam search over the trie: exactly W distinct ones.
 
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
-        prompts: B arrays of token ids, any lengths.
-        trie: the items' tokens.
-        width: W, beams kept per step and items returned.
+        prompts: B arrays of token ids, any lengths; trie: the items' tokens; width: W.
         normalisation: log-softmax over the whole vocabulary (``full``, the paper), over all tokens of the trie
             (``index``), or over the legal children of each prefix (``trie``).
-        exclude: (B, N) boolean, sparse or dense: items that must not be returned (seen ones, say). A prefix stays
-            legal as long as one item below it is allowed.
+        exclude: (B, N) boolean, sparse or dense: items that must not be returned (seen ones, say).
         prior: another recommender's opinion of the items, one row per prompt; scores then hold both.
         shared: what all prompts begin with, already read (see :func:`read_shared`); they are still given whole.
-
-    Returns:
-        :class:`Beams` with exactly W distinct items per prompt.
 
     Raises:
         RecnbError: fewer than W items are allowed, or the model's scores are not finite.
     """
     ids, mask = pad_left(prompts if shared is None else shared.rest_of(prompts))
     with inference(model) as causal:
-        device = next(causal.parameters()).device
+        device = device_of(causal)
         trie = trie.to(device)
         remaining = trie.remaining(exclude)
         _check_width(trie, width, len(ids), remaining)
@@ -127,27 +119,22 @@ def recommend(
     prior: Callable[[np.ndarray], Prior] | None = None,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`beam_search` over many prompts, in batches of similar length; several processes share the batches.
+    """Items (U, W) int64 and scores (U, W) float32 of :func:`beam_search` over many prompts, in batches of similar
+    length.
 
-    A beam wider than the catalogue is cut to it. A user who has fewer items left gets a beam as wide as they are many;
-    the list ends with -1.
+    Several processes share the batches. A beam wider than the catalogue is cut to it; a user who has fewer items left
+    gets a beam as wide as they are many, and the list ends with -1 and -inf.
 
     Args:
-        model, trie: as of :func:`beam_search`.
-        prompts: U arrays of token ids, any lengths.
-        config: beam width, normalisation and batch size.
+        model, prompts (U of them), trie: as of :func:`beam_search`; config: beam width, normalisation and batch size.
         exclude: (U, N) items that must not be returned; None: none.
-        prior: row numbers (B,) of ``prompts`` -> another recommender's opinion, asked batch by batch so that (U, N) is
-            never held; None: the model alone.
+        prior: rows (B,) of ``prompts`` -> another recommender's opinion, asked batch by batch: (U, N) is never held.
         progress: show a bar.
-
-    Returns:
-        items (U, W) int64 and scores (U, W) float32 (-inf behind a short list), in the order of ``prompts``.
     """
     left = np.full(len(prompts), trie.n_items) if exclude is None else trie.n_items - exclude.getnnz(axis=1)
     widths, lengths = np.minimum(left, config.beam), np.array([len(prompt) for prompt in prompts])
     shared = read_shared(model, prompts) if len(prompts) > config.batch_size else None
-    trie = trie.to(next(model.parameters()).device)  # once, not batch by batch
+    trie = trie.to(device_of(model))  # once, not batch by batch
     shape = (len(prompts), min(config.beam, trie.n_items))
     items, scores = np.full(shape, NO_ITEM, np.int64), np.full(shape, -np.inf, np.float32)
     batches = _batches(widths, lengths, config.batch_size)
@@ -303,8 +290,7 @@ class TokenScorer:
         """states (B, w, d), tokens (B, w, C), legal (B, w, C) bool -> (B, w, C) float32."""
         batch, beams, count = tokens.shape
         rows, wanted = states.reshape(batch * beams, -1), tokens.reshape(batch * beams, count)
-        at_once = max(1, LOGITS_AT_ONCE // self.causal.config.get_text_config(decoder=True).vocab_size)
-        parts = zip(rows.split(at_once), wanted.split(at_once), strict=True)
+        parts = zip(*(part.split(rows_at_once(self.causal)) for part in (rows, wanted)), strict=True)
         raw = torch.cat([self._part(part, ids) for part, ids in parts]).view(batch, beams, count)
         if self.normalisation != "trie":
             return raw

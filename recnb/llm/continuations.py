@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import head_logits, inference, pad_left
+from recnb.llm.backbone import device_of, head_logits, inference, length_batches, pad_left, rows_at_once
 from recnb.llm.token_tree import SHORTEST_SHARED, SharedPrefix, TokenTree, read_shared
 
-LOGITS_AT_ONCE = 2**26  # 256 MiB of float32: rows x V never exceeds it, whatever the vocabulary
 NO_TOKEN = -1
 SPARED = 256  # tokens: what lists begin with is read apart if at least so many are then not read again
 
@@ -75,22 +73,12 @@ class Forks:
         return places
 
     def batches(self, own: int | np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-        """Lists that are read together, see :func:`like_sizes`; ``own`` (F,) tokens are held behind each ending."""
+        """Lists that are read together, ``own`` (F,) tokens are held behind each ending."""
         size = np.array([len(ending) for ending in self.endings], np.int64) + own
         forked = np.bincount(self.rows, weights=size, minlength=len(self.lists))
         asked = np.flatnonzero(forked)
         lengths = np.array([len(one) for one in self.lists], np.int64)
-        return [asked[part] for part in like_sizes((lengths + forked)[asked], batch_tokens)]
-
-
-def like_sizes(sizes: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Places in ``sizes`` that go together: alike, the largest first, in all about ``batch_tokens`` tokens."""
-    order, batches = np.argsort(-sizes, kind="stable"), []
-    while len(order):
-        count = max(1, int(batch_tokens // sizes[order[0]]))
-        batches.append(order[:count])
-        order = order[count:]
-    return batches
+        return [asked[part] for part in length_batches((lengths + forked)[asked], len(asked), batch_tokens)]
 
 
 @dataclass(frozen=True)
@@ -112,24 +100,22 @@ class Continuations:
 
 
 def continuations(
-    model: nn.Module, forks: Forks, stops: Sequence[int], max_tokens: int, batch_tokens: int, progress: bool = False
+    model: nn.Module, forks: Forks, stops: Sequence[int], max_tokens: int, batch_tokens: int
 ) -> Continuations:
     """The most probable next token, again and again, behind every fork: greedy, whatever settings a model came with.
 
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
-        forks: what to continue.
-        stops: ids that end an answer (end of text, line breaks).
+        forks: what to continue; stops: ids that end an answer (end of text, line breaks).
         max_tokens: most tokens of an answer, at least one.
         batch_tokens: about how many tokens are held at once (lists, endings and answers together).
-        progress: show a bar.
 
     Raises:
         RecnbError: the model's attention takes no mask of that kind, or its scores are not numbers.
     """
     ids = np.full((len(forks.rows), max_tokens), NO_TOKEN, np.int64)
     scores = np.zeros(len(forks.rows), np.float32)
-    for causal, batch in opened(model, forks, max_tokens, batch_tokens, progress):
+    for causal, batch in opened(model, forks, max_tokens, batch_tokens):
         for step, fork, token, gain in _written(causal, batch, stops, max_tokens):
             ids[fork, step] = token
             scores[fork] += gain
@@ -159,27 +145,25 @@ class Opened:
         tokens, real: (B, w, c) endings, padded on the left where not ``real``.
     """
 
-    tree: ForkTree
+    tree: TokenTree
     place: Tensor
     tokens: Tensor
     real: Tensor
 
 
-def opened(
-    model: nn.Module, forks: Forks, own: int | np.ndarray, batch_tokens: int, progress: bool = False
-) -> Iterator[tuple[Any, Opened]]:
+def opened(model: nn.Module, forks: Forks, own: int | np.ndarray, batch_tokens: int) -> Iterator[tuple[Any, Opened]]:
     """The causal LM and each batch of lists, read; ``own`` (F,) tokens will be held behind each fork's ending."""
     places, empty = forks.places(), np.zeros(1, np.int64)
     shared = _shared(model, forks.lists)
     lists = forks.lists if shared is None else shared.rest_of(forks.lists)
     with inference(model) as causal:
         device = device_of(causal)
-        for rows in tqdm(forks.batches(own, batch_tokens), desc="answers", unit="batch", disable=not progress):
+        for rows in forks.batches(own, batch_tokens):
             place = places[rows][:, : (places[rows] >= 0).sum(1).max()]  # (B, w)
             ids, mask = pad_left([lists[row] for row in rows])
             tokens, real = pad_left([forks.endings[fork] if fork >= 0 else empty for fork in place.flat])
             cuts = torch.from_numpy(np.where(place >= 0, forks.cuts[place], 1))
-            tree = ForkTree(causal, ids.to(device), mask.to(device), cuts.to(device), shared)
+            tree = TokenTree(causal, ids.to(device), mask.to(device), shared, cuts.to(device))
             tokens, real = (part.view(*place.shape, -1).to(device) for part in (tokens, real.bool()))
             yield causal, Opened(tree, torch.from_numpy(place).to(device), tokens, real)
 
@@ -188,11 +172,6 @@ def _shared(model: nn.Module, lists: Sequence[np.ndarray]) -> SharedPrefix | Non
     """What all lists begin with, read, where that spares enough to be worth a pass of its own."""
     others = len(lists) - 1
     return read_shared(model, lists, max(SHORTEST_SHARED, SPARED // others)) if others > 0 else None
-
-
-def device_of(causal: Any) -> torch.device:
-    """Where a model's weights are."""
-    return torch.device(next(causal.parameters()).device)
 
 
 def _written(
@@ -224,72 +203,6 @@ def _written(
         real = torch.ones_like(tokens, dtype=torch.bool)
 
 
-class ForkTree(TokenTree):
-    """The lists (B, S), padded on the left, and behind each the tokens of its w forks, in one growing cache.
-
-    ``cuts`` (B, w) count what lists share and is read already; ``ids`` are without it.
-
-    Attributes:
-        visible: (B, w, S') bool: which cache entries each fork may see: its list up to its cut, and its own tokens.
-        next_position: (B, w) position of each fork's next token.
-    """
-
-    def __init__(
-        self, causal: Any, ids: Tensor, mask: Tensor, cuts: Tensor, shared: SharedPrefix | None = None
-    ) -> None:
-        super().__init__(causal, ids, mask, shared)
-        self.visible = self.visible & (self.key_positions[:, None] < cuts[..., None])
-        self.next_position = cuts
-
-    def read_on(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Read c tokens per fork (B, w, c), padding on the left not ``real``; returns all states (B, w, c, d)."""
-        states = self.read_branches(tokens, real.cumsum(-1) - 1, chain(real))
-        self.next_position = self.next_position + real.sum(-1)
-        return states
-
-    def read_branches(self, tokens: Tensor, depths: Tensor, own: Tensor) -> Tensor:
-        """Read c tokens per fork (B, w, c) in one pass, in any shape; what comes next descends from the last of them.
-
-        Args:
-            tokens: (B, w, c) token ids.
-            depths: (B, w, c) how many places behind the fork each stands.
-            own: (B, w, c, c) bool: which tokens of its fork each sees, itself at least; what lay before it sees anyway.
-
-        Returns:
-            (B, w, c, d) states.
-        """
-        batch, forks, length = tokens.shape
-        positions = (self.next_position[..., None] + depths).flatten(1)  # (B, w * c)
-        self.key_positions = torch.cat([self.key_positions, positions], dim=1)
-        apart = torch.eye(forks, dtype=torch.bool, device=tokens.device)[:, None, :, None]
-        within = (own[:, :, :, None] & apart).view(batch, forks * length, -1)
-        seen = torch.cat([self.visible.repeat_interleave(length, dim=1), within], dim=-1)  # (B, w * c, S')
-        self.visible = seen.view(batch, forks, length, -1)[:, :, -1]
-        hidden = self._run(tokens.flatten(1), positions, self._masks(seen, positions))
-        return hidden.view(batch, forks, length, -1)
-
-    def follow(self, parents: Tensor) -> None:
-        """Go on with the forks (B, w') in these columns; one that stands there twice goes two ways."""
-        super().follow(parents)
-        self.next_position = self.next_position.gather(1, parents)
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these lists alone."""
-        self.cache.batch_select_indices(rows)
-        self.batch = len(rows)
-        self.visible, self.key_positions = self.visible[rows], self.key_positions[rows]
-        self.next_position = self.next_position[rows]
-
-
-def chain(real: Tensor) -> Tensor:
-    """(..., c, c) bool: what each of c tokens in a row sees: those up to itself that are ``real`` (..., c), and itself.
-
-    Padding, too, sees itself: a row that sees nothing may become NaN, and spread.
-    """
-    here = torch.ones(real.shape[-1], real.shape[-1], dtype=torch.bool, device=real.device)
-    return here.tril() & real[..., None, :] | here.tril().triu()
-
-
 def likeliest(causal: Any, states: Tensor) -> tuple[Tensor, Tensor]:
     """The most probable next token after each state (n, d), and its log-probability: (n,) int64 and (n,) float32."""
     found = []
@@ -299,8 +212,3 @@ def likeliest(causal: Any, states: Tensor) -> tuple[Tensor, Tensor]:
         found.append((best.indices, best.values - logits.logsumexp(-1)))
     tokens, gains = zip(*found, strict=True)
     return torch.cat(tokens), torch.cat(gains)
-
-
-def rows_at_once(causal: Any) -> int:
-    """How many states meet the head together, whatever the vocabulary."""
-    return int(max(1, LOGITS_AT_ONCE // causal.config.get_text_config(decoder=True).vocab_size))

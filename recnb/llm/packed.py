@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from recnb.errors import RecnbError
 from recnb.llm.answer_tree import AnswerTree, Asked
-from recnb.llm.backbone import head_logits
-from recnb.llm.continuations import Forks, Opened, chain, opened, rows_at_once
+from recnb.llm.backbone import head_logits, rows_at_once
+from recnb.llm.continuations import Forks, Opened, opened
+from recnb.llm.token_tree import chain
 
 BATCH_TOKENS = 8192
-Normalisation = Literal["full", "candidates"]
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,14 @@ def told_answers(
     answers: Sequence[np.ndarray],
     candidates: np.ndarray,
     batch_tokens: int = BATCH_TOKENS,
-    normalisation: Normalisation = "full",
 ) -> Told:
     """Log-probability of every token of given answers behind each fork.
 
     Args:
         model: a decoder-only transformers model with a language-model head, also wrapped by peft.
         forks: F prompts; :func:`recnb.llm.scoring.beginnings` makes them of plain ones.
-        answers: N arrays of token ids.
-        candidates: (F, C) places in ``answers`` of those that each fork is asked about.
+        answers: N arrays of token ids; candidates: (F, C) places in them of those that each fork is asked about.
         batch_tokens: about how many tokens are held at once.
-        normalisation: softmax over the whole vocabulary (``full``), or at each node over the tokens by which some
-            candidate goes on (``candidates``): cheaper where a vocabulary is large, and another number.
 
     Raises:
         RecnbError: a candidate that is no answer, an answer without tokens, scores that are not numbers.
@@ -82,18 +78,15 @@ def told_answers(
     for causal, batch in opened(model, forks, asked.reads, batch_tokens):
         states, edges, rows = _read(batch, tree, asked)
         tokens = torch.from_numpy(tree.tokens[asked.node[edges]]).to(states.device)
-        score = _over_vocabulary if normalisation == "full" else _over_rivals
-        gains[edges] = score(causal, states, rows, tokens).cpu().numpy()
+        gains[edges] = _log_probabilities(causal, states, rows, tokens).cpu().numpy()
     if not np.isfinite(gains).all():
         raise RecnbError("the model's scores are not numbers (NaN)")
     return Told(gains[asked.edges], tree.prefixes[candidates])
 
 
 def _read(batch: Opened, tree: AnswerTree, asked: Asked) -> tuple[Tensor, np.ndarray, Tensor]:
-    """Read endings and inner nodes of a batch in one row.
-
-    Returns:
-        states (n, d) that are asked, edges (E',) of the batch, and the state (E',) that each follows, ascending.
+    """Read endings and inner nodes of a batch in one row. Returns states (n, d) that are asked, edges (E',) of the
+    batch, and the state (E',) that each follows, ascending.
     """
     place, device = batch.place.cpu().numpy(), batch.tokens.device
     inner = np.where(place[..., None] >= 0, asked.inner[place], -1)  # (B, w, P)
@@ -124,7 +117,7 @@ def _branches(real: Tensor, inner: Tensor, tree: AnswerTree) -> tuple[Tensor, Te
     return torch.cat([before, after], dim=-2), places
 
 
-def _over_vocabulary(causal: Any, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+def _log_probabilities(causal: Any, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
     """(E,) log-probability of tokens (E,) after the states (n, d) in these rows (E,), ascending."""
     at_once, found = rows_at_once(causal), []
     for start in range(0, len(states), at_once):
@@ -133,12 +126,3 @@ def _over_vocabulary(causal: Any, states: Tensor, rows: Tensor, tokens: Tensor) 
         here = rows[first:last] - start
         found.append(logits[here, tokens[first:last]] - logits.logsumexp(-1)[here])
     return torch.cat(found)
-
-
-def _over_rivals(causal: Any, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
-    """As :func:`_over_vocabulary`, among the tokens asked after the same state alone."""
-    words, column = tokens.unique(return_inverse=True)
-    logits = head_logits(causal, states, words)[rows, column]
-    best = logits.new_full((len(states),), -torch.inf).scatter_reduce(0, rows, logits, "amax")
-    total = logits.new_zeros(len(states)).index_add(0, rows, (logits - best[rows]).exp())
-    return logits - best[rows] - total.log()[rows]

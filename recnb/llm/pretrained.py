@@ -80,15 +80,9 @@ def locate(model: str, cache: Path | None = None) -> Path:
 def load_causal_lm(
     model: str, dtype: torch.dtype | None = None, device: str = "cpu", cache: Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a decoder-only language model and its tokenizer.
+    """Load a decoder-only language model, in evaluation mode, and its tokenizer, which has a pad token.
 
-    Args:
-        model, cache: as of :func:`locate`.
-        dtype: of the weights; none: float32.
-        device: ``cpu``, ``cuda``, ``mps``...
-
-    Returns:
-        the model in evaluation mode, and a tokenizer that has a pad token (its end-of-text token if it came without).
+    Model and cache are as of :func:`locate`; dtype of the weights, none: float32; device: ``cpu``, ``cuda``, ``mps``...
 
     Raises:
         ModelNotFoundError: not on this machine, or the folder holds no causal language model.

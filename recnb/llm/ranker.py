@@ -114,8 +114,7 @@ def load_ranker(llm: BackboneConfig, folder: Path, device: str = "cpu") -> Any:
 
     Args:
         llm: the backbone that the recipe names; the folder must be of the same one.
-        folder: ``arms/<name>``.
-        device: where it goes.
+        folder: ``arms/<name>``; device: where it goes.
 
     Raises:
         ArtifactError: nothing of that kind lies there, or it was tuned on another backbone.

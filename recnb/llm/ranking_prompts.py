@@ -84,10 +84,8 @@ class RankingPrompts:
     Args:
         tokenizer: the model's, a fast one. With a chat template a prompt is one user's turn and the beginning of the
             model's own, without one a text to go on with.
-        titles: (N,) what items are called.
-        rows: V, rows of the model's embedding table.
-        config: what a prompt shows.
-        wording: what it says.
+        titles: (N,) what items are called; rows: V, rows of the model's embedding table.
+        config: what a prompt shows; wording: what it says.
 
     Attributes:
         titles: (N,) as they are shown: one line, cut, unique.
@@ -256,21 +254,18 @@ class RankingPrompts:
         return self.following(["Yes", "No"])
 
 
-def prompts_for(
-    llm: BackboneConfig, titles: Sequence[str], config: PromptsConfig, wording: Wording | None = None
-) -> RankingPrompts:
+def prompts_for(llm: BackboneConfig, titles: Sequence[str], config: PromptsConfig) -> RankingPrompts:
     """The prompts of a recipe's language model: its own tokenizer, or one learned on titles and wording (scratch).
 
     The model itself is not loaded: V is what its configuration says, or as many rows as the tokenizer has tokens.
     """
-    said = vars(wording or Wording())
-    words = [str(text).replace("{things}", config.noun) for text in said.values()]
+    words = [str(text).replace("{things}", config.noun) for text in vars(Wording()).values()]
     tokenizer = build_tokenizer(llm, [*(f" {plain(title, UNCUT)}" for title in titles), *words * 8])
     rows = len(tokenizer)
     if llm.kind == "pretrained":
         page = AutoConfig.from_pretrained(converted(llm.model), local_files_only=True)
         rows = max(rows, page.get_text_config(decoder=True).vocab_size)
-    return RankingPrompts(tokenizer, titles, rows, config, wording)
+    return RankingPrompts(tokenizer, titles, rows, config)
 
 
 def unique_titles(titles: Sequence[str], full: Sequence[str] | None = None) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recnb.index.trie import Trie
-from recnb.llm.backbone import inference, pad_left
+from recnb.llm.backbone import device_of, inference, pad_left
 
 Normalisation = Literal["full", "index", "trie"]
 Rivals = Callable[[list[int]], Any]
@@ -53,7 +53,7 @@ def score_tokens(model: nn.Module, prompts: Sequence[np.ndarray], trie: Trie, no
 
 def _teacher_forced(causal: Any, prompt: Tensor, answers: Tensor, rivals: Rivals) -> np.ndarray:
     """Log-probability (M, L) of each token of the answers (M, L) after one prompt (S,), among its prefix's rivals."""
-    device = next(causal.parameters()).device
+    device = device_of(causal)
     whole = torch.cat([prompt.expand(len(answers), -1), answers], dim=1).to(device)
     found = causal(input_ids=whole, use_cache=False, logits_to_keep=answers.shape[1] + 1)
     logits = found.logits[:, :-1].float().cpu()  # (M, L, V)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import head_logits, inference
-from recnb.llm.continuations import NO_TOKEN, Forks, continuations, device_of, fork_states, like_sizes, rows_at_once
-from recnb.llm.packed import BATCH_TOKENS, Normalisation, told_answers
+from recnb.llm.backbone import device_of, head_logits, inference, length_batches, rows_at_once
+from recnb.llm.continuations import NO_TOKEN, Forks, continuations, fork_states
+from recnb.llm.packed import BATCH_TOKENS, told_answers
 
 
 def beginnings(prompts: Sequence[np.ndarray], groups: np.ndarray | None = None) -> Forks:
@@ -56,16 +56,15 @@ def score_answers(
     candidates: np.ndarray,
     reduce: Literal["sum", "mean"] = "sum",
     batch_tokens: int = BATCH_TOKENS,
-    normalisation: Normalisation = "full",
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """(B, C) float32 log-probability of each candidate behind its prompt, summed or per token.
 
     Args:
         prompts: B arrays of token ids; groups: as of :func:`beginnings`.
-        model, answers, candidates, batch_tokens, normalisation: as of :func:`recnb.llm.packed.told_answers`.
+        model, answers, candidates, batch_tokens: as of :func:`recnb.llm.packed.told_answers`.
     """
-    told = told_answers(model, beginnings(prompts, groups), answers, candidates, batch_tokens, normalisation)
+    told = told_answers(model, beginnings(prompts, groups), answers, candidates, batch_tokens)
     return told.sum() if reduce == "sum" else told.mean()
 
 
@@ -98,8 +97,7 @@ def write(
     """What is written greedily behind each prompt: token ids, the one that ended it among them.
 
     Args:
-        max_tokens: most tokens of a free text.
-        stops: ids that end a free text.
+        max_tokens: most tokens of a free text; stops: ids that end a free text.
         allowed: per prompt the answers that it may give, each with its end; None: anything.
     """
     forks = beginnings(prompts)
@@ -128,7 +126,7 @@ def pooled_states(
     for prompt, (start, stop) in enumerate(edges.tolist()):
         if not 0 <= start < stop <= len(prompts[prompt]):
             raise RecnbError(f"prompt {prompt}: span {start} to {stop} of {len(prompts[prompt])} tokens")
-    order, means = like_sizes(edges[:, 1], batch_tokens), []
+    order, means = length_batches(edges[:, 1], len(edges), batch_tokens), []
     with inference(model) as causal:
         for rows in order:
             read = [np.asarray(prompts[row][: edges[row, 1]]) for row in rows]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, RecnbError
-from recnb.llm.backbone import causal_lm
+from recnb.llm.backbone import causal_lm, device_of
 from recnb.llm.settings import SlotsConfig
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class SlotEmbedding(nn.Module):
     def __init__(self, words: nn.Module, table: Tensor, projector: nn.Module) -> None:
         super().__init__()
         self.words, self.projector = words, projector
-        table, where = table.detach().float(), next(words.parameters()).device
+        table, where = table.detach().float(), device_of(words)
         self.register_buffer("table", table)
         self.register_buffer("length", torch.ones(()))
         self.register_buffer("centre", table.mean(0), persistent=False)
@@ -126,11 +126,9 @@ def add_slots(
 
     Args:
         model: a causal LM, also wrapped by peft; one that has slots already gets new ones.
-        table: (N, d_rec) item vectors.
+        table: (N, d_rec) item vectors; title_ids: (N,) token ids of each title.
         config: projector and scale; with ``scale: title`` slots begin as long as title tokens are in the mean. Both
             lengths are logged.
-        title_ids: (N,) token ids of each title.
-        seed: of the projector's weights.
 
     Raises:
         RecnbError: a table with values that are no numbers.
@@ -160,7 +158,7 @@ def words_of(model: Any) -> Any:
 def title_norm(words: nn.Module, title_ids: Sequence[np.ndarray]) -> float:
     """Mean length of the vectors that a layer returns for all tokens of all titles."""
     ids, counts = np.unique(np.concatenate(list(title_ids)), return_counts=True)
-    where = next(words.parameters()).device
+    where = device_of(words)
     norms = words(torch.from_numpy(ids.astype(np.int64)).to(where)).float().norm(dim=1).cpu().numpy()
     return float((norms * counts).sum() / counts.sum())
 
@@ -183,8 +181,7 @@ def load_slots(folder: Path, model: Any, n_items: int | None = None) -> SlotEmbe
     """What :func:`save_slots` wrote, put into a model in place of its embedding layer.
 
     Args:
-        folder: where it lies.
-        model: a causal LM of the width that the projector was made for.
+        folder: where it lies; model: a causal LM of the width that the projector was made for.
         n_items: N of the catalogue; none: not checked.
 
     Raises:

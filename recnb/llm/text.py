@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from recnb.llm.backbone import inference, pad_left
+from recnb.llm.scoring import write
 from recnb.llm.vocabulary import Vocabulary
 
 PLAIN_SENTENCES = tuple((Path(__file__).parent / "plain_sentences.txt").read_text(encoding="utf-8").splitlines())
@@ -24,11 +24,9 @@ MAX_TOKENS = 128  # of a text that is read
 def comprehension(
     model: PreTrainedModel, vocabulary: Vocabulary, texts: Sequence[str], batch_size: int = 32
 ) -> dict[str, float]:
-    """How well a model still reads plain text (§7), sentences that no training task has shown.
-
-    Returns:
-        ``perplexity`` (per token), ``accuracy`` (share of next tokens that are the model's first choice),
-        ``tokens`` (how many were predicted).
+    """How well a model still reads plain text (§7), sentences that no training task has shown. Returns ``perplexity``
+    (per token), ``accuracy`` (share of next tokens that are the model's first choice), ``tokens`` (how many were
+    predicted).
     """
     sequences = [vocabulary.start + ids for ids in vocabulary.encode(texts, MAX_TOKENS)]
     sequences = sorted((s for s in sequences if len(s) > 1), key=len)
@@ -52,34 +50,10 @@ def without_adapter(model: nn.Module) -> AbstractContextManager[Any]:
     return model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()  # type: ignore[operator]
 
 
-def greedy_text(
-    model: nn.Module, prompts: Sequence[np.ndarray], vocabulary: Any, max_tokens: int, batch_size: int = 32
-) -> list[str]:
-    """What the model writes after each prompt, always the most probable token.
+def greedy_text(model: nn.Module, prompts: Sequence[np.ndarray], vocabulary: Any, max_tokens: int) -> list[str]:
+    """What the model, also wrapped by peft, writes after each prompt, always the most probable token, as text.
 
-    ``generate`` falls back to the settings a model was shipped with wherever one is not given; a sampling default then
-    turns an answer into noise. So these are laid aside: what is not given here is as transformers has it, and greedy.
-
-    Args:
-        model: causal LM, also wrapped by peft.
-        prompts: M arrays of token ids.
-        vocabulary: gives ``pad_id``, ``eos_id``, ``con_id`` and ``decode``.
-        max_tokens: longest answer.
-        batch_size: prompts per batch.
+    ``vocabulary`` gives ``eos_id`` and ``con_id``, which end an answer of at most ``max_tokens``, and ``decode``.
     """
     ends = [vocabulary.eos_id, vocabulary.con_id]
-    options = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=max_tokens, pad_token_id=vocabulary.pad_id, eos_token_id=ends
-    )
-    texts: list[str] = []
-    with inference(model) as causal:
-        shipped, causal.generation_config = causal.generation_config, options
-        try:
-            for start in range(0, len(prompts), batch_size):
-                padded = pad_left(prompts[start : start + batch_size], vocabulary.pad_id)
-                ids, mask = (part.to(causal.device) for part in padded)
-                written = causal.generate(input_ids=ids, attention_mask=mask, generation_config=options)
-                texts += [vocabulary.decode(row) for row in written[:, ids.shape[1] :].tolist()]
-        finally:
-            causal.generation_config = shipped
-    return texts
+    return [vocabulary.decode(ids) for ids in write(model, prompts, max_tokens, ends)] if prompts else []

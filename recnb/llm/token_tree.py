@@ -1,7 +1,7 @@
-"""What a beam search reads with: the prompts, and behind each its beams' tokens as a tree, in one growing cache.
+"""What everything that goes on behind a prompt in several ways reads with: beams, answers, continuations.
 
-All beams of a prompt share its keys and values. Their tokens are appended to the same cache; a mask lets each token see
-the prompt and its own ancestors, nothing else. The cache is never repeated per beam and never reordered. What all
+The branches of a prompt share its keys and values. Their tokens are appended to the same cache; a mask lets each token
+see the prompt and its own ancestors, nothing else. The cache is never repeated per branch and never reordered. What all
 prompts begin with (the instruction) is read once, and its keys and values serve every batch.
 """
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from recnb.errors import RecnbError
-from recnb.llm.backbone import inference
+from recnb.llm.backbone import device_of, inference
 
 SHORTEST_SHARED = 4  # tokens: a shorter common beginning is not worth the detour
 
@@ -58,25 +58,30 @@ def read_shared(model: nn.Module, prompts: Sequence[np.ndarray], least: int = SH
             return None
     with inference(model) as causal:
         cache = DynamicCache()  # without a config every layer keeps everything, as in the tree
-        ids = torch.from_numpy(np.asarray(first[:length], np.int64))[None].to(next(causal.parameters()).device)
+        ids = torch.from_numpy(np.asarray(first[:length], np.int64))[None].to(device_of(causal))
         causal.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
         return SharedPrefix(first[:length], tuple((layer.keys, layer.values) for layer in cache.layers))
 
 
 class TokenTree:
-    """The prompts (B, S), padded on the left and without what they share, and the beams' tokens behind them.
+    """The prompts (B, S), padded on the left and without what they share, and behind each the tokens of its w branches.
+
+    Branches are the beams of a search, or forks that go on behind a part of their prompt, up to ``cuts`` (B, w) tokens,
+    those shared among them.
 
     Attributes:
         prompt_state: (B, 1, d) hidden state at each prompt's last token.
-        visible: (B, w, S') bool: which cache entries each beam may see (its prompt and its own ancestors).
+        visible: (B, w, S') bool: which cache entries each branch may see: its prompt up to its cut, and its own tokens.
         key_positions: (B, S') position of each cache entry in its own sequence.
-        next_position: (B,) position of the next token, the same for all beams of a prompt.
+        next_position: (B, w) position of each branch's next token.
 
     Raises:
         RecnbError: the model's attention takes no mask of that kind.
     """
 
-    def __init__(self, causal: Any, ids: Tensor, mask: Tensor, shared: SharedPrefix | None = None) -> None:
+    def __init__(
+        self, causal: Any, ids: Tensor, mask: Tensor, shared: SharedPrefix | None = None, cuts: Tensor | None = None
+    ) -> None:
         self.backbone = causal.base_model
         self.config = causal.config.get_text_config(decoder=True)
         self.dtype = next(causal.parameters()).dtype
@@ -88,7 +93,6 @@ class TokenTree:
         positions = known + (mask.cumsum(1) - 1).clamp(min=0)
         self.visible = F.pad(mask.bool(), (known, 0), value=True)[:, None]  # (B, 1, P + S)
         self.key_positions = torch.cat([torch.arange(known, device=ids.device).expand(len(ids), -1), positions], dim=1)
-        self.next_position = known + mask.sum(1)
         for number, (keys, values) in enumerate(() if shared is None else shared.layers):
             self.cache.update(keys.expand(len(ids), -1, -1, -1), values.expand(len(ids), -1, -1, -1), number)
         prefill_mask = None  # where it can be left out, attention is faster
@@ -97,33 +101,54 @@ class TokenTree:
             itself = until_here.triu(known).bool()  # padding, too: a row that sees nothing may become NaN, and spread
             prefill_mask = self._masks(self.visible & until_here.bool() | itself, positions)
         self.prompt_state = self._run(ids, positions, prefill_mask)[:, -1:]
+        self.next_position = known + mask.sum(1, keepdim=True) if cuts is None else cuts
+        if cuts is not None:
+            self.visible = self.visible & (self.key_positions[:, None] < cuts[..., None])
 
     def read(self, steps: list[Tensor]) -> list[Tensor]:
-        """Read c tokens per beam, given as c steps (B, w), in one pass; returns the c states (B, w, d) after each."""
+        """Read c tokens per branch, given as c steps (B, w), in one pass; returns the c states (B, w, d) after each."""
         if not steps:
             return []
-        tokens = torch.stack(steps, dim=-1)  # (B, w, c)
-        batch, beams, length = tokens.shape
-        positions = (self.next_position[:, None] + torch.arange(length, device=tokens.device)).repeat(1, beams)
+        tokens = torch.stack(steps, dim=-1)
+        return list(self.read_on(tokens, torch.ones_like(tokens, dtype=torch.bool)).unbind(2))
+
+    def read_on(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Read c tokens per branch (B, w, c), padding on the left not ``real``; returns all states (B, w, c, d)."""
+        return self.read_branches(tokens, real.cumsum(-1) - 1, chain(real))
+
+    def read_branches(self, tokens: Tensor, depths: Tensor, own: Tensor) -> Tensor:
+        """Read c tokens per branch in one pass, in any shape; what comes next descends from the last of them.
+
+        Args:
+            tokens: (B, w, c) token ids; depths: (B, w, c) how many places behind the branch each stands.
+            own: (B, w, c, c) bool: which tokens of its branch each sees, itself at least; what lay before it sees
+                anyway.
+
+        Returns:
+            (B, w, c, d) states.
+        """
+        batch, branches, length = tokens.shape
+        positions = self.next_position[..., None] + depths
+        self.next_position, positions = positions[..., -1] + 1, positions.flatten(1)  # (B, w), (B, w * c)
         self.key_positions = torch.cat([self.key_positions, positions], dim=1)
-        self.next_position = self.next_position + length
-        seen = self._sees(beams, length)  # (B, w * c, S')
-        self.visible = seen.view(batch, beams, length, -1)[:, :, -1]
+        apart = torch.eye(branches, dtype=torch.bool, device=tokens.device)[:, None, :, None]
+        within = (own[:, :, :, None] & apart).view(batch, branches * length, -1)
+        seen = torch.cat([self.visible.repeat_interleave(length, dim=1), within], dim=-1)  # (B, w * c, S')
+        self.visible = seen.view(batch, branches, length, -1)[:, :, -1]
         hidden = self._run(tokens.flatten(1), positions, self._masks(seen, positions))
-        return list(hidden.view(batch, beams, length, -1).unbind(2))
+        return hidden.view(batch, branches, length, -1)
 
     def follow(self, parents: Tensor) -> None:
-        """The beams (B, w) that go on descend from the beams in these columns."""
+        """Go on with the branches (B, w') in these columns; one that stands there twice goes two ways."""
         columns = parents[..., None].expand(-1, -1, self.visible.shape[-1])
-        self.visible = self.visible.gather(1, columns)
+        self.visible, self.next_position = self.visible.gather(1, columns), self.next_position.gather(1, parents)
 
-    def _sees(self, beams: int, length: int) -> Tensor:
-        """(B, w * c, S') bool: what each new token sees: what its beam saw, and the chain up to itself."""
-        device = self.visible.device
-        chain = torch.ones(length, length, device=device).tril()
-        own = torch.kron(torch.eye(beams, device=device), chain).bool()  # (w * c, w * c)
-        before = self.visible.repeat_interleave(length, dim=1)
-        return torch.cat([before, own.expand(self.batch, -1, -1)], dim=-1)
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these prompts alone."""
+        self.cache.batch_select_indices(rows)
+        self.batch = len(rows)
+        self.visible, self.key_positions = self.visible[rows], self.key_positions[rows]
+        self.next_position = self.next_position[rows]
 
     def _masks(self, seen: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
         """4D additive masks; one per kind of layer where a model mixes full and sliding attention (Gemma 3)."""
@@ -145,6 +170,15 @@ class TokenTree:
     def _run(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor] | None) -> Tensor:
         named = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": self.cache}
         return self.backbone(**named, use_cache=True, return_dict=True).last_hidden_state
+
+
+def chain(real: Tensor) -> Tensor:
+    """(..., c, c) bool: what each of c tokens in a row sees: those up to itself that are ``real`` (..., c), and itself.
+
+    Padding, too, sees itself: a row that sees nothing may become NaN, and spread.
+    """
+    here = torch.ones(real.shape[-1], real.shape[-1], dtype=torch.bool, device=real.device)
+    return here.tril() & real[..., None, :] | here.tril().triu()
 
 
 def _check_attention(config: Any) -> None:

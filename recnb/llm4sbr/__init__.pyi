@@ -30,20 +30,8 @@ from .intent_files import (
     unanswered as unanswered,
     write_cache as write_cache,
 )
-from .intent_report import (
-    agreement as agreement,
-    gate as gate,
-    intent_report as intent_report,
-    title_numbers as title_numbers,
-)
-from .intents import (
-    Questions as Questions,
-    ask as ask,
-    asked_about as asked_about,
-    catalogue_lines as catalogue_lines,
-    draw_sessions as draw_sessions,
-    input_keys as input_keys,
-)
+from .intent_report import agreement as agreement, gate as gate, intent_report as intent_report
+from .intents import Questions as Questions, ask as ask, asked_about as asked_about, catalogue_lines as catalogue_lines
 from .localise import (
     check_catalogue as check_catalogue,
     localised as localised,
@@ -54,16 +42,9 @@ from .paper import departures as departures, published_costs as published_costs
 from .prompts import (
     Prompter as Prompter,
     aligned_left as aligned_left,
-    clean_answer as clean_answer,
     shared_lists as shared_lists,
     shown_titles as shown_titles,
 )
-from .recipe import (
-    LLM4SBR as LLM4SBR,
-    MAIN as MAIN,
-    AlignConfig as AlignConfig,
-    ArmConfig as ArmConfig,
-    LocaliseConfig as LocaliseConfig,
-)
+from .recipe import LLM4SBR as LLM4SBR, MAIN as MAIN, ArmConfig as ArmConfig, LocaliseConfig as LocaliseConfig
 from .settings import VIEWS as VIEWS, IntentsConfig as IntentsConfig
-from .sources import Texts as Texts, read_texts as read_texts, sources_of as sources_of, texts_of as texts_of
+from .sources import Texts as Texts, read_texts as read_texts, sources_of as sources_of

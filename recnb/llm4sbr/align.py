@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,15 +22,13 @@ from torch.nn import functional
 from recnb.artifacts import read_json, write_json
 from recnb.data.sessions import Samples
 from recnb.errors import ArtifactError
+from recnb.llm4sbr.recipe import ArmConfig
 from recnb.llm4sbr.settings import VIEWS
 from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.epochs import EpochModel, seeded
 from recnb.recommenders.session_model import Encoded, SessionModel, fit_samples
 from recnb.recommenders.session_models import SESSION_MODELS, load_session_model, save_session_model
-
-if TYPE_CHECKING:
-    from recnb.llm4sbr.recipe import ArmConfig
-    from recnb.recommenders.settings import SessionModelConfig
+from recnb.recommenders.settings import SessionModelConfig
 
 CELLS = 2**24  # scores held at once: 64 MB of float32
 _OWN, _PAGE = "texts.safetensors", "arm.json"
@@ -266,18 +264,15 @@ def train_arm(
     texts: Texts, validation: Samples, *, items: np.ndarray | None = None, seed: int = 0, device: str = "cpu",
     progress: bool = False, keep: Path | None = None,
 ) -> Aligned:  # fmt: skip
-    """Train a session model with texts; the epoch of the best R@10 on validation is kept.
+    """Train a session model with texts; the epoch of the best R@10 on validation is kept. Its ``log`` has the parts of
+    the loss of each epoch.
 
     Args:
         arm: of the recipe; backbone: a name in SESSION_MODELS; config: its section of the recipe.
-        samples: training samples; n_items: N; length: T, longer inputs are cut to their latest items.
+        samples, validation: of training and validation; n_items: N; length: T, longer inputs are cut.
         texts: of the samples of all parts (:func:`recnb.llm4sbr.sources.texts_of`).
-        validation: validation samples.
         items: (N, d_text) text vectors of the catalogue, for ``start: text``.
         seed, device, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
-
-    Returns:
-        the model in evaluation mode; its ``log`` has the parts of the loss of each epoch.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):
@@ -312,8 +307,6 @@ def load_arm(folder: Path, device: str = "cpu") -> Aligned:
     Raises:
         ArtifactError: a file is missing or damaged.
     """
-    from recnb.llm4sbr.recipe import ArmConfig
-
     backbone, page = load_session_model(folder / "backbone"), read_json(folder / _PAGE)
     try:
         own = load_file(folder / _OWN)

@@ -11,22 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recnb.data.sessions import Samples
+from recnb.llm4sbr.align import Aligned
 from recnb.llm4sbr.settings import VIEWS
+from recnb.llm4sbr.sources import Texts
 from recnb.recommenders.content import unit
+from recnb.recommenders.interface import Scorer
 from recnb.recommenders.session_model import trimmed
-
-if TYPE_CHECKING:
-    from recnb.data.sessions import Samples
-    from recnb.llm4sbr.align import Aligned
-    from recnb.llm4sbr.sources import Texts
-    from recnb.recommenders.interface import Scorer
 
 
 def questions(samples: Samples, length: int) -> NDArray[np.int64]:

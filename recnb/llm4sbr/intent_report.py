@@ -22,11 +22,8 @@ JUDGED = 20  # answers of a view: about fewer, shares say nothing
 
 
 def title_numbers(texts: Sequence[str], titles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Texts that are a title of the catalogue, whatever their case.
-
-    Returns:
-        (A,) number of the title that each text is, -1: none; and (N,) number of each item's title: items of one title
-        have one number.
+    """Texts that are a title of the catalogue, whatever their case. Returns (A,) number of the title that each text is,
+    -1: none; and (N,) number of each item's title: items of one title have one number.
     """
     names = [plain(title, UNCUT).casefold() for title in titles]
     distinct, numbers = np.unique(np.array(names, dtype=object), return_inverse=True)
@@ -39,8 +36,7 @@ def intent_report(
     """The text part of the report, by view.
 
     Args:
-        answers: as of :func:`recnb.llm4sbr.intents.ask`.
-        questions: what was asked.
+        answers: as of :func:`recnb.llm4sbr.intents.ask`; questions: what was asked.
         titles: (N,) of the catalogue, as an answer would name them: :func:`recnb.llm4sbr.prompts.shown_titles` without
             numbers.
 

@@ -153,12 +153,9 @@ def ask(
     """The answers of a language model, shard by shard; what a broken-off run had finished is not asked again.
 
     Args:
-        questions: what to ask.
-        titles: (N,) of the catalogue.
-        config: prompts, lengths and batches.
+        questions: what to ask; titles: (N,) of the catalogue; config: prompts, lengths and batches.
         folder: where finished shards lie; it belongs to this ``questions`` and this model.
         load: gives model and tokenizer; called once, and not at all if every shard is finished.
-        progress: show a bar.
 
     Returns:
         a frame of :data:`COLUMNS`, one row per question: cleaned text, tokens written, summed log-probability. For

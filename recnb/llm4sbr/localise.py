@@ -8,22 +8,18 @@ through a matrix drawn anew for each; here it is the formula, and long texts are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from recnb.data.schema import item_text
 from recnb.errors import DataError, RecipeError
+from recnb.llm4sbr.recipe import LocaliseConfig
+from recnb.recommenders.settings import WordsConfig
 from recnb.recommenders.words import tfidf
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from recnb.llm4sbr.recipe import LocaliseConfig
-    from recnb.recommenders.settings import WordsConfig
 
 CELLS = 2**24  # cosines held at once: 64 MB of float32
 ROWS = 256  # answers of a block at most

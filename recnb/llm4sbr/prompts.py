@@ -12,21 +12,20 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from recnb.llm.chat import UNCUT, chat_frame, without_brackets
 from recnb.llm.plain_text import PlainText
 from recnb.llm4sbr.settings import IntentsConfig
+from recnb.settings import read_wing
 from recnb.style import plain
 
 if TYPE_CHECKING:
     from recnb.llm.continuations import Forks
 
-WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8"))
+WORDS: dict[str, Any] = read_wing("recnb.llm4sbr", "prompts.yaml")
 _QUOTES = " \"'`*_“”‘’«»"
 _ITEM = re.compile(rf"_\d+(?=[{_QUOTES}]*$)")
 _TIDY: tuple[Callable[[str], str], ...] = (

@@ -18,6 +18,7 @@ import numpy as np
 from recnb.llm.continuations import Forks, fork_states
 from recnb.llm.packed import told_answers
 from recnb.llm4sbr.prompts import Prompter
+from recnb.recommenders.content import unit
 
 NEAREST = 20  # items besides those of the session that ``score`` chooses from: the nearest by state
 AT_ONCE = 32  # titles that are scored behind an empty list together
@@ -50,7 +51,7 @@ class Reader:
     def nearness(self, inputs: np.ndarray) -> np.ndarray:
         """(A, V, N) cosine between the state of a session and that of each item, the items' mean taken away."""
         mean = self.items.mean(0)
-        ours, theirs = _unit(self.states(inputs) - mean), _unit(self.items - mean)
+        ours, theirs = unit(self.states(inputs) - mean), unit(self.items - mean)
         return np.einsum("avd,nvd->avn", ours, theirs)
 
     def by_state(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +92,3 @@ class Reader:
         found = np.zeros((len(self.prompter.titles), count), np.float32)
         found[parts.ravel()] = told.sum().reshape(len(parts), count, AT_ONCE).swapaxes(1, 2).reshape(-1, count)
         return found
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

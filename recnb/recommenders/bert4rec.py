@@ -8,16 +8,12 @@ scoring: :mod:`recnb.recommenders.next_item`. Used in ``06_evaluate``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.next_item import NextItemEncoder
 from recnb.recommenders.sasrec import attention_mask, transformer
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import Bert4recConfig
+from recnb.recommenders.settings import Bert4recConfig
 
 
 class BERT4Rec(NextItemEncoder):

@@ -8,16 +8,12 @@ was not in training, and with one item table for reading and scoring, as all mod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recnb.recommenders.next_item import NextItemEncoder
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import CaserConfig
+from recnb.recommenders.settings import CaserConfig
 
 
 class Caser(NextItemEncoder):

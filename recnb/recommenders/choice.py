@@ -65,11 +65,6 @@ def choose(grid: Mapping[str, Sequence[float]], judge: Callable[[list[Setting]],
     return Choice(setting, grid, reached)
 
 
-def spread(samples: int, most: int = SAMPLES) -> np.ndarray:
-    """At most ``most`` of so many samples, evenly spread over all: (M,) int64 rows."""
-    return np.unique(np.linspace(0, samples - 1, min(samples, most)).astype(np.int64))
-
-
 def ndcg(scorer: Scorer, histories: np.ndarray, targets: np.ndarray, k: int = 10) -> float:
     """Expected N@k over histories (M, T) and targets (M,), equal scores in random order."""
     return float(expected_per_user(*tied_ranks(scorer, histories, targets), k)[1].mean())

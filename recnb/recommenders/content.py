@@ -30,6 +30,6 @@ class VectorSimilarity:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float32; zero rows stay zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    """Vectors (..., d) of length 1, float32; zeros stay zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)

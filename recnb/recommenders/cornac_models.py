@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from recnb.data.schema import Sequences
 from recnb.errors import ModelNotFoundError
 from recnb.recommenders.recency import recency_weights
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.settings import FpmcConfig
+from recnb.recommenders.settings import FpmcConfig
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
+from recnb.data.schema import Sequences
 from recnb.evaluation.metrics import per_user
 from recnb.recommenders.interface import CELLS, top_items
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
 
 
 @dataclass(frozen=True)
@@ -85,11 +82,7 @@ class ItemKNN:
 
 def interaction_matrix(offsets: np.ndarray, items: np.ndarray, n_items: int) -> sparse.csr_matrix:
     """(U, N) float32, 1 where the user has the item, however often."""
-    ones, shape = np.ones(len(items), np.float32), (len(offsets) - 1, n_items)
-    matrix = sparse.csr_matrix((ones, items, offsets), shape=shape, copy=True)  # sum_duplicates sorts in place
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
+    return Sequences(offsets, items).had(n_items).astype(np.float32)
 
 
 def item_neighbours(matrix: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:

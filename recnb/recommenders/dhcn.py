@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +15,12 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
+from recnb.data.sessions import Samples
 from recnb.recommenders.counting import interaction_matrix
 from recnb.recommenders.reversed_readout import ReadoutModel, mean_state
 from recnb.recommenders.session_graph import distinct_items
 from recnb.recommenders.session_model import Encoded, uniform_start
-
-if TYPE_CHECKING:
-    from recnb.data.sessions import Samples
-    from recnb.recommenders.settings import DhcnConfig
+from recnb.recommenders.settings import DhcnConfig
 
 
 class DHCN(ReadoutModel):

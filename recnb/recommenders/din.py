@@ -9,16 +9,12 @@ not add up to 1, and there is no order. Windows, loop and scoring: :mod:`recnb.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.next_item import NextItemEncoder
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import DinConfig
+from recnb.recommenders.settings import DinConfig
 
 
 class DIN(NextItemEncoder):

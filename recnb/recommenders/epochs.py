@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recnb.artifacts import write_atomic
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SequentialConfig, SessionModelConfig, TigerConfig
+from recnb.recommenders.settings import SequentialConfig, SessionModelConfig, TigerConfig
 
 Learn = Callable[[Any], tuple[Tensor, float, int]]  # a batch -> mean loss, sum of losses, number of targets
 SAVE_EVERY = 20.0  # seconds between states on disk; the last one is always kept
@@ -68,8 +66,7 @@ class EpochTraining:
     Args:
         model: what is trained; its log is written here.
         config: learning rate, most epochs, and patience: epochs without a better R@10 before stopping.
-        steps: of an epoch.
-        rng: what every draw of an epoch comes from, besides torch's own generators.
+        steps: of an epoch; rng: what every draw of an epoch comes from, besides torch's own generators.
         keep: a file for the state. Where one lies there, the training goes on behind the epoch that it was written
             after and ends with the same bits as one that was never broken off; it must be of the same training. None:
             nothing is kept.
@@ -95,8 +92,7 @@ class EpochTraining:
         """Train.
 
         Args:
-            batches: those of an epoch, drawn when it begins.
-            learn: what a batch costs.
+            batches: those of an epoch, drawn when it begins; learn: what a batch costs.
             check: R@10 on validation; None: all epochs are run and the last weights stay.
             progress: show a bar.
         """

@@ -6,41 +6,26 @@ Each one sees training interactions only, and at test time the same history of T
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from recnb.data.sessions import every_prefix
+from recnb.data.schema import Sequences
+from recnb.data.sessions import Samples, every_prefix
 from recnb.errors import RecipeError
-from recnb.recommenders.bert4rec import BERT4Rec
-from recnb.recommenders.caser import Caser
 from recnb.recommenders.cornac_models import fit_fpmc, fit_spop
 from recnb.recommenders.counting import Popularity, fit_itemknn
-from recnb.recommenders.din import DIN
-from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.interface import Fitted, Scorer
 from recnb.recommenders.mixture import fit_mixture
-from recnb.recommenders.next_item import NextItemEncoder, train_sequential
+from recnb.recommenders.next_item import train_sequential
 from recnb.recommenders.recency import settle_seen
 from recnb.recommenders.rules import fit_rules
-from recnb.recommenders.sasrec import SASRec
 from recnb.recommenders.session_model import train_session_model
-from recnb.recommenders.session_models import SESSION_MODELS
+from recnb.recommenders.session_models import SAVED, SESSION_MODELS
+from recnb.recommenders.settings import BaselinesConfig
 from recnb.recommenders.words import fit_words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from recnb.data.schema import Sequences
-    from recnb.data.sessions import Samples
-    from recnb.recommenders.settings import BaselinesConfig
-
-
-ENCODERS: dict[str, type[NextItemEncoder]] = {
-    "sasrec": SASRec, "sasrec-sampled": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec,
-    "caser": Caser, "din": DIN,
-}  # fmt: skip
 
 
 def fit_baseline(
@@ -52,16 +37,11 @@ def fit_baseline(
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
     Args:
-        name: one of ``evaluate.baselines``.
-        train: training sequences; n_items: N; length: T.
-        config: the ``evaluate`` section, or the part of it that says how they are fitted.
-        seed: of what is random in it.
-        validation: histories (U, T) and targets (U,) of the validation split.
-        codes: (N, L) semantic codes of the items, for ``tiger``.
-        device, progress: of the neural ones.
-        keep: folder for the states of trainings that may be broken off; a second call with it goes on.
+        name: one of ``evaluate.baselines``; config: the section that says how it is fitted.
+        train: training sequences; n_items: N; length: T; validation: histories (U, T) and targets (U,).
+        seed, device, progress: of the neural ones; keep: folder for their states, so that a second call goes on.
+        codes: (N, L) semantic codes of the items, for ``tiger``; texts: of the N items, for ``words``.
         samples: what session models are trained on; none: every prefix of the training sequences.
-        texts: of the N items, for ``words`` and ``rules+words``.
 
     Returns:
         the fitted baseline, and what was chosen, in words.
@@ -93,7 +73,7 @@ def fit_baseline(
         known = every_prefix(train) if samples is None else samples
         model = train_session_model(known, n_items, section, length, model=SESSION_MODELS[name], **same)
     else:
-        model = train_sequential(train, n_items, section, length, encoder=ENCODERS[name], **same)
+        model = train_sequential(train, n_items, section, length, encoder=SAVED[name], **same)
     best = max(model.log, key=lambda row: row["R@10"])
     return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {section.epochs})"
 

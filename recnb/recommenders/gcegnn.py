@@ -5,29 +5,24 @@ Readout: :mod:`recnb.recommenders.reversed_readout`; training and scoring: :mod:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recnb.data.schema import Sequences
+from recnb.data.sessions import Samples
 from recnb.recommenders.reversed_readout import ReadoutModel, mean_state
-from recnb.recommenders.rules import count_pairs
+from recnb.recommenders.rules import near_counts
 from recnb.recommenders.session_graph import adjacency, distinct_items
 from recnb.recommenders.session_model import uniform_start
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.data.sessions import Samples
-    from recnb.recommenders.settings import GcegnnConfig
+from recnb.recommenders.settings import GcegnnConfig
 
 SLOPE = 0.2  # of LeakyReLU below zero
 
 
 class LocalLayer(nn.Module):
-    """"Local-level item representation": h_u <- sum over v of softmax_v(LeakyReLU(a_r . (h_u * h_v))) h_v.
+    """ "Local-level item representation": h_u <- sum over v of softmax_v(LeakyReLU(a_r . (h_u * h_v))) h_v.
 
     v runs over u and its neighbours in the session's graph, r is the kind of the edge: u itself, u to v, v to u, both.
     Written out, (B, n, n, d) products are held; (H * a_r) H^T are the same numbers, four matrix products. The public
@@ -58,7 +53,7 @@ def edge_kinds(edges: Tensor) -> Tensor:
 
 
 class GlobalLayer(nn.Module):
-    """"Global-level item representation": h <- ReLU(W [h; sum over j of p_j h_j]), j the item's global neighbours.
+    """ "Global-level item representation": h <- ReLU(W [h; sum over j of p_j h_j]), j the item's global neighbours.
 
     p = softmax over j of q . LeakyReLU(W' [s * h_j; w_j]), with s the mean of the session's item vectors and w_j how
     often j stood near the item. Fewer neighbours than places: the public code draws some of them again, here the
@@ -127,9 +122,7 @@ class GCEGNN(ReadoutModel):
         return self.hops[hops - 1](own, others.view(*near.shape, -1), self.counts[nodes], session)
 
 
-def global_neighbours(
-    sessions: Sequences, n_items: int, reach: int, neighbours: int
-) -> tuple[np.ndarray, np.ndarray]:
+def global_neighbours(sessions: Sequences, n_items: int, reach: int, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
     """Which items stand near each item most often: at most ``reach`` clicks before or after it.
 
     Args:
@@ -148,9 +141,3 @@ def global_neighbours(
     items[rows, rank[rank < neighbours]] = columns
     often[rows, rank[rank < neighbours]] = values
     return items, often
-
-
-def near_counts(sessions: Sequences, n_items: int, reach: int) -> sparse.csr_matrix:
-    """(N, N) how often two items stand at most ``reach`` clicks apart, counted both ways."""
-    pairs = count_pairs(sessions, n_items, reach, power=0.0)
-    return (pairs + pairs.T).tocsr()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recnb.recommenders.session_model import Encoded, SessionModel, uniform_start
+from recnb.recommenders.settings import GcsanConfig
 from recnb.recommenders.srgnn import GraphLayer, node_states
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import GcsanConfig
 
 
 class AttentionBlock(nn.Module):

@@ -8,15 +8,11 @@ cross-entropy over all items or over a log-q-corrected sample. Windows, loop and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.next_item import NextItemEncoder
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import Gru4recConfig
+from recnb.recommenders.settings import Gru4recConfig
 
 
 class GRU4Rec(NextItemEncoder):

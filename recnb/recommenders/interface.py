@@ -16,18 +16,14 @@ CELLS = 8_000_000  # numbers in a dense chunk of scores: 64 MB of float64
 
 
 def top_items(scores: np.ndarray, width: int, exclude: sparse.csr_matrix | None = None) -> np.ndarray:
-    """The best ``width`` items of each user.
+    """The best W = ``width`` items of each user: (U, W) int64, best first; -1 at the end where fewer are left.
 
     Equal scores are ordered by item number, so that the same scores give the same lists on every machine; see
     :func:`recnb.evaluation.metrics.rank_bounds` for what this could hide.
 
     Args:
         scores: (U, N), larger is better; -inf: never listed. A broadcast view is not copied as a whole.
-        width: W, at most N.
         exclude: (U, N) items to leave out of each user's list (e.g. those already seen); None: none.
-
-    Returns:
-        (U, W) int64, best first; -1 at the end where a user has fewer than W items left.
 
     Raises:
         ValueError: W is not in 1..N, or a score is not a number.

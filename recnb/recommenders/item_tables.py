@@ -17,13 +17,12 @@ WIDTH = 64  # of the tables that no recommender made; LLaRA's recommenders have 
 
 
 def item_table(source: str, models: Path, texts: Sequence[str], seed: int) -> NDArray[np.float32]:
-    """(N, d_rec) vectors of all items.
+    """(N, d_rec) vectors of all items, which have these ``texts``.
 
     Args:
         source: ``text``: the leading directions of the items' TF-IDF vectors; ``random``: standard normal noise; else a
             recommender that lies in a folder of this name.
         models: where the folders lie (:func:`recnb.recommenders.session_models.save_session_model`).
-        texts: (N,) of the items.
         seed: of the noise, and of the SVD.
 
     Raises:

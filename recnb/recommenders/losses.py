@@ -9,16 +9,10 @@ from torch.nn import functional as F
 
 
 def info_nce(query: Tensor, items: Tensor, target: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of projected summaries against unit item embeddings (§4).
+    """InfoNCE of projected summaries, query (B, d), against item embeddings (N, d) of unit length (§4).
 
-    -log exp(q·e⁺/τ) / (exp(q·e⁺/τ) + Σ_j exp(q·e_j/τ)), cosine similarity, mean over samples; 0 if there are none.
-
-    Args:
-        query: (B, d).
-        items: (N, d), rows of unit length.
-        target: (B,) positive item.
-        negatives: (M,) items; a sample's own positive among them is left out.
-        temperature: τ.
+    -log exp(q·e⁺/τ) / (exp(q·e⁺/τ) + Σ_j exp(q·e_j/τ)), cosine similarity, mean over samples; 0 if there are none. e⁺
+    are the targets (B,), e_j the negatives (M,), a sample's own positive among them left out.
     """
     if not len(target):
         return query.sum() * 0.0
@@ -59,21 +53,17 @@ class NegativeSampler:
 def sampled_softmax(
     positive: Tensor, negative: Tensor, log_expected: Tensor, hits: Tensor, sure: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy against a sample of the items, with log-q correction.
+    """Losses (B,): cross-entropy against a sample of the items, with log-q correction.
 
     ``loss = -s+ + log(exp(s+) + sum_j exp(s_j - log(M q_j)))`` over the M drawn items that are not the positive. The
     sum is an unbiased estimate of the softmax's denominator over all other items (Bengio and Senecal, 2008); the
     positive is always there, so it is not corrected.
 
     Args:
-        positive: (B,) scores of the targets.
-        negative: (B, M) scores of the drawn items.
+        positive: (B,) scores of the targets; negative: (B, M) of the drawn items.
         log_expected: (M,) log of how often each drawn item is expected in the sample, log(M q).
         hits: (B, M) True where the drawn item is the row's own target or a sure candidate; such entries do not count.
         sure: (B, S) scores of items that are candidates whatever is drawn, and so not corrected; -inf: no item.
-
-    Returns:
-        (B,) losses.
     """
     corrected = (negative - log_expected).masked_fill(hits, -torch.inf)
     logits = torch.cat([positive[:, None], corrected, *(() if sure is None else (sure,))], dim=1)

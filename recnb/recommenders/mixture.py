@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recnb.evaluation.metrics import expected_per_user, rank_bounds
-from recnb.recommenders.choice import SAMPLES, Choice, Setting, choose, spread
+from recnb.index.health import query_rows
+from recnb.recommenders.choice import SAMPLES, Choice, Setting, choose
 from recnb.recommenders.interface import Scorer
 
 WEIGHTS = (1.0, 0.0, 0.1, 0.2, 0.35, 0.7, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)  # a search starts at the first
@@ -62,24 +63,20 @@ def fit_mixture(
     members: Mapping[str, Scorer], histories: np.ndarray, targets: np.ndarray, grid: Sequence[float] = WEIGHTS,
     samples: int = SAMPLES,
 ) -> tuple[Mixture, Choice]:  # fmt: skip
-    """The mixture with the best N@10 on validation; the first member weighs 1, the others are chosen in turn.
+    """The mixture with the best N@10 on validation, and what was chosen; the first member weighs 1, the others are
+    chosen in turn.
 
     Args:
         members: name -> recommender fitted without the validation targets, the steadiest first.
-        histories: (M, T); targets: (M,), both of validation. They are looked at a few hundred at a time: (M, N) is
-            never held.
+        histories: (M, T); targets: (M,), at most ``samples`` of them, evenly spread, looked at a few hundred at a time.
         grid: candidates of each weight; 0 leaves a member out.
-        samples: at most so many are looked at, evenly spread.
-
-    Returns:
-        the mixture, and what was chosen among what.
 
     Raises:
         ValueError: no member, or no sample.
     """
     if not members or not len(targets):
         raise ValueError(f"{len(members)} members and {len(targets)} samples: expected at least one of each")
-    rows = spread(len(targets), samples)
+    rows = query_rows(len(targets), samples)
     histories, targets = histories[rows], np.asarray(targets)[rows]
     first, *others = members
     choice = choose(

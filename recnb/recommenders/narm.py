@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.gru4rec import fill_last
-from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention, uniform_start
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import NarmConfig
+from recnb.recommenders.session_model import SessionModel, SoftAttention, uniform_start
+from recnb.recommenders.settings import NarmConfig
 
 
 class NARM(SessionModel):
@@ -31,12 +27,11 @@ class NARM(SessionModel):
         self.view_dropout = nn.Dropout(config.view_dropout)
         uniform_start(self, config.width)
 
-    def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """See :meth:`SessionModel.encode`."""
+    def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
+        """(B, T, d) the network's state at each click."""
         moved, back = fill_last(windows)
-        states, real = self.gru(self.vectors(moved, table))[0], windows >= 0
-        states = states.gather(1, back[..., None].expand_as(states))
-        return Encoded(self.attention(states, real), states[:, -1], states, real, table)
+        states = self.gru(self.vectors(moved, table))[0]
+        return states.gather(1, back[..., None].expand_as(states))
 
     def join(self, long: Tensor, short: Tensor) -> Tensor:
         """(B, d) B [c_l; c_g]."""

@@ -9,21 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recnb.data.schema import left_padded
+from recnb.data.schema import Sequences, left_padded
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
 from recnb.recommenders.losses import NegativeSampler, sampled_softmax
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.settings import SequentialConfig, SessionModelConfig
-
+from recnb.recommenders.settings import SequentialConfig, SessionModelConfig
 
 _CELLS = 2**24  # scores held at once while validating: 64 MB of float32
 
@@ -41,9 +36,7 @@ class NextItemEncoder(EpochModel):
     learned number, added to the scores of all of them, says how likely a repetition is.
 
     Args:
-        n_items: N.
-        config: its section of the recipe.
-        length: T, items of a window.
+        n_items: N; config: its section of the recipe; length: T, items of a window.
         temperature: 0: the score is the inner product; else the cosine divided by this.
 
     Attributes:
@@ -67,10 +60,8 @@ class NextItemEncoder(EpochModel):
         return self(windows)[:, -1]
 
     def lesson(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What windows (B, T + 1) teach: each item after the first.
-
-        Returns:
-            states (n, d), the items (n,) they should predict, and the items (n, S) they have seen, filled with -1.
+        """What windows (B, T + 1) teach: each item after the first. Returns states (n, d), the items (n,) they should
+        predict, and the items (n, S) they have seen, filled with -1.
         """
         inputs, following = windows[:, :-1], windows[:, 1:]
         real = inputs >= 0  # on the left there is nothing to predict from
@@ -120,23 +111,19 @@ def train_sequential(
     encoder: type[NextItemEncoder], device: str = "cpu", validation: tuple[np.ndarray, np.ndarray] | None = None,
     weight_decay: float = 0.0, progress: bool = False, keep: Path | None = None,
 ) -> NextItemEncoder:  # fmt: skip
-    """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences.
+    """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences; in evaluation mode, with its ``log``.
 
     Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut
     moves from epoch to epoch, so that each transition is seen with short and long histories.
 
     Args:
-        train: training sequences, oldest first; n_items: N; length: T.
+        train: training sequences, oldest first; n_items: N; length: T; encoder: what reads the windows.
         config: ``batch_size`` counts windows; ``negatives`` 0: cross-entropy over all items, else sampled softmax with
             that many shared, log-q-corrected negatives.
         seed: of initialisation, order, dropout and negatives; torch's own generator is left as it was.
-        encoder: what reads the windows.
         validation: histories (U, T) and targets (U,). Given, training stops after ``patience`` epochs without a better
             R@10 (full ranking, seen items kept) and the best epoch's weights are returned.
         weight_decay, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
-
-    Returns:
-        the model in evaluation mode, with its ``log``.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):
@@ -213,14 +200,11 @@ def earlier_again(rows: Tensor) -> Tensor:
 
 
 def windows_of(train: Sequences, length: int, shift: int) -> np.ndarray:
-    """Windows of length + 1 items that overlap by one item, so that every transition stands in exactly one.
+    """Windows (n, T + 1) int64 that overlap by one item, so that every transition stands in exactly one; -1 on the
+    left.
 
-    Args:
-        length: T, transitions per window.
-        shift: in [0, length): how many transitions the last window of each sequence is cut short by.
-
-    Returns:
-        (n, length + 1) int64, filled with -1 on the left; sequences of one item give none.
+    Of T = ``length`` transitions each, the last one of a sequence cut short by ``shift`` in [0, T). Sequences of one
+    item give none.
 
     >>> from recnb.data import Sequences
     >>> windows_of(Sequences(np.array([0, 4]), np.array([5, 6, 7, 8], np.int32)), 2, 0)

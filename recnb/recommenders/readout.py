@@ -6,43 +6,33 @@ the long view SR-GNN's soft attention over all states; both become one session v
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from recnb.recommenders.gru4rec import GRU4Rec
 from recnb.recommenders.sasrec import SASRec
-from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import Gru4recViewsConfig, SasrecViewsConfig
+from recnb.recommenders.session_model import SessionModel, SoftAttention
+from recnb.recommenders.settings import SoftAttentionConfig
 
 
-class GRU4RecViews(SessionModel, GRU4Rec):
-    """The recurrent network of :class:`GRU4Rec`, trained on samples."""
+class TwoViews(SessionModel):
+    """A sequential model, the next base of a class, trained on samples: soft attention over its states beside them."""
+
+    def __init__(self, n_items: int, config: SoftAttentionConfig, length: int) -> None:
+        super().__init__(n_items, config, length)
+        self.attention = SoftAttention(config.width, config.attention == "softmax")
+
+    def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
+        """(B, T, d) the states of the sequential model."""
+        return super(SessionModel, self).forward(windows)
+
+
+class GRU4RecViews(TwoViews, GRU4Rec):
+    """The recurrent network of :class:`GRU4Rec`."""
 
     title = "GRU4Rec, two views"
 
-    def __init__(self, n_items: int, config: Gru4recViewsConfig, length: int) -> None:
-        super().__init__(n_items, config, length)
-        self.attention = SoftAttention(config.width, config.attention == "softmax")
 
-    def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """See :meth:`SessionModel.encode`."""
-        states, real = GRU4Rec.forward(self, windows), windows >= 0
-        return Encoded(self.attention(states, real), states[:, -1], states, real, table)
-
-
-class SASRecViews(SessionModel, SASRec):
-    """The Transformer of :class:`SASRec`, trained on samples."""
+class SASRecViews(TwoViews, SASRec):
+    """The Transformer of :class:`SASRec`."""
 
     title = "SASRec, two views"
-
-    def __init__(self, n_items: int, config: SasrecViewsConfig, length: int) -> None:
-        super().__init__(n_items, config, length)
-        self.attention = SoftAttention(config.width, config.attention == "softmax")
-
-    def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """See :meth:`SessionModel.encode`."""
-        states, real = SASRec.forward(self, windows), windows >= 0
-        return Encoded(self.attention(states, real), states[:, -1], states, real, table)

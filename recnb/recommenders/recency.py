@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.interface import Scorer
+from recnb.data.schema import Sequences
+from recnb.recommenders.interface import Scorer
 
 
 def recency_weights(histories: np.ndarray, n_items: int, decay: float) -> sparse.csr_matrix:
     """(B, N) float32: item h_k of a history, newest first at k = 0, counts ``decay ** k``; a repeated item adds up.
 
     Args:
-        histories: (B, T), -1 where there is no item.
-        n_items: N.
+        histories: (B, T), -1 where there is no item; n_items: N.
         decay: 0: the newest item alone; 1: all items alike.
 
     >>> recency_weights(np.array([[-1, 2, 0]]), 3, 0.5).toarray().tolist()

@@ -5,15 +5,11 @@ GCE-GNN, "session representation layer" (Wang et al., SIGIR 2020); S2-DHCN has i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-from recnb.recommenders.session_model import Encoded, SessionModel, weighted_sum
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import ReadoutConfig
+from recnb.recommenders.session_model import SessionModel, weighted_sum
+from recnb.recommenders.settings import ReadoutConfig
 
 
 class ReversedReadout(nn.Module):
@@ -43,26 +39,14 @@ class ReversedReadout(nn.Module):
 
 
 class ReadoutModel(SessionModel):
-    """A session model with this readout as its long view; the short one is the newest click's state.
-
-    A subclass says what states the clicks have (:meth:`click_states`).
-    """
+    """A session model with this readout as its long view."""
 
     def __init__(self, n_items: int, config: ReadoutConfig, length: int) -> None:
         super().__init__(n_items, config, length)
         self.views = config.views
         if self.views == "long":
             self.joined = None
-        self.readout = ReversedReadout(config.width, length, config.attention == "softmax")
-
-    def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
-        """(B, T, d) a vector per click of windows (B, T), given the item vectors (N, d)."""
-        raise NotImplementedError
-
-    def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """See :meth:`SessionModel.encode`."""
-        states, real = self.click_states(windows, table), windows >= 0
-        return Encoded(self.readout(states, real), states[:, -1], states, real, table)
+        self.attention = ReversedReadout(config.width, length, config.attention == "softmax")
 
     def join(self, long: Tensor, short: Tensor) -> Tensor:
         """See :meth:`SessionModel.join`; the originals score with the readout alone (``views: long``)."""

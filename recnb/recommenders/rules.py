@@ -8,18 +8,16 @@ publish: every table of results has this row, so that a reader sees what a model
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from recnb.recommenders.choice import Setting, choose, ndcg, spread
+from recnb.data.schema import Sequences
+from recnb.index.health import query_rows
+from recnb.recommenders.choice import SAMPLES, Setting, choose, ndcg
+from recnb.recommenders.interface import Scorer
 from recnb.recommenders.recency import recency_weights, settle_seen
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.interface import Scorer
-    from recnb.recommenders.settings import RulesConfig
+from recnb.recommenders.settings import RulesConfig
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,12 @@ def count_pairs(train: Sequences, n_items: int, reach: int, power: float = 1.0) 
     return sparse.csr_matrix(pairs, shape=(n_items, n_items))
 
 
+def near_counts(sessions: Sequences, n_items: int, reach: int) -> sparse.csr_matrix:
+    """(N, N) how often two items stand at most ``reach`` clicks apart, counted both ways."""
+    pairs = count_pairs(sessions, n_items, reach, power=0.0)
+    return (pairs + pairs.T).tocsr()
+
+
 def rule_table(pairs: sparse.csr_matrix, row_power: float, column_power: float, backward: float) -> sparse.csr_matrix:
     """Counted pairs R (N, N) made comparable: S = R + backward R^T over powers of its row sums and of its column sums.
 
@@ -81,17 +85,10 @@ def rule_table(pairs: sparse.csr_matrix, row_power: float, column_power: float, 
 def fit_rules(
     train: Sequences, n_items: int, config: RulesConfig, validation: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Scorer, str]:
-    """Rules with the settings of the recipe; where it names several, those with the best N@10 on validation.
-
-    Args:
-        train: training sequences; n_items: N.
-        config: its section of the recipe.
-        validation: histories (M, T) and targets (M,); at most :data:`SAMPLES` are looked at.
-
-    Returns:
-        :class:`Rules`, or those that name nothing twice; and what was chosen, in words.
+    """Rules with the settings of the recipe, and what was chosen, in words; where it names several, those with the best
+    N@10 on at most :data:`SAMPLES` of the validation histories (M, T) and targets (M,). They may name nothing twice.
     """
-    histories, targets = (part[spread(len(validation[1]))] for part in validation)
+    histories, targets = (part[query_rows(len(part), SAMPLES)] for part in validation)
     counted = {power: count_pairs(train, n_items, config.reach, power) for power in config.distance_power}
     settled = settle_seen(config.seen, train, n_items)
 

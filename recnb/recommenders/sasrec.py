@@ -8,15 +8,11 @@ item table) in ``02_embeddings``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.next_item import NextItemEncoder
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SasrecConfig
+from recnb.recommenders.settings import SasrecConfig
 
 
 class SASRec(NextItemEncoder):

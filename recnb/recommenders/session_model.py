@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,7 @@ from torch.nn import functional
 from recnb.data.sessions import Samples
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
 from recnb.recommenders.next_item import NextItemEncoder
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SessionModelConfig
+from recnb.recommenders.settings import SessionModelConfig
 
 POOL = 64  # batches that are ordered by length together
 
@@ -46,11 +44,14 @@ class Encoded(NamedTuple):
 class SessionModel(NextItemEncoder):
     """A recommender that is trained on samples (session, end) instead of whole windows.
 
-    A subclass says how windows are encoded (:meth:`encode`) and, where it differs, how both views become one vector
+    A subclass says which states the clicks have (:meth:`click_states`), of which ``attention`` makes the long view, or
+    how windows are encoded altogether (:meth:`encode`); and, where it differs, how both views become one vector
     (:meth:`join`), how that scores the items (:meth:`logits`), what is learned from the training sessions before any
     step (:meth:`learn_structure`), what is added to the loss (:meth:`extra_loss`) and which vectors items have
     (:meth:`table`).
     """
+
+    attention: nn.Module  # states (B, T, d) and which of them are real (B, T) -> (B, d)
 
     def __init__(self, n_items: int, config: SessionModelConfig, length: int) -> None:
         super().__init__(n_items, config, length)
@@ -58,7 +59,13 @@ class SessionModel(NextItemEncoder):
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """Both views of windows (B, T), -1 on the left, given the item vectors (N, d) of :meth:`table`."""
+        """Both views of windows (B, T), -1 on the left, given the item vectors (N, d) of :meth:`table`; the short one
+        is the newest click's state."""
+        states, real = self.click_states(windows, table), windows >= 0
+        return Encoded(self.attention(states, real), states[:, -1], states, real, table)
+
+    def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
+        """(B, T, d) a vector per click of windows (B, T), given the item vectors (N, d)."""
         raise NotImplementedError
 
     def table(self) -> Tensor:
@@ -155,17 +162,13 @@ def train_session_model(
     device: str = "cpu", validation: tuple[np.ndarray, np.ndarray] | None = None, progress: bool = False,
     keep: Path | None = None,
 ) -> SessionModel:  # fmt: skip
-    """Fit a session model with cross-entropy over all items.
+    """Fit a session model with cross-entropy over all items; in evaluation mode, with its ``log``.
 
     Args:
         samples: training samples; n_items: N; length: T, longer inputs are cut to their latest items.
-        config: its section of the recipe.
         seed: of initialisation, order and dropout; torch's own generator is left as it was.
         validation: inputs (M, T) and targets (M,). Given, the epoch of the best R@10 is kept.
         device, progress, keep: see :class:`recnb.recommenders.epochs.EpochTraining`.
-
-    Returns:
-        the model in evaluation mode, with its ``log``.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed, device):

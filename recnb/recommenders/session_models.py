@@ -33,7 +33,7 @@ SESSION_MODELS: dict[str, type[SessionModel]] = {
     "gru4rec-views": GRU4RecViews, "sasrec-views": SASRecViews,
 }  # fmt: skip
 SAVED: dict[str, type[NextItemEncoder]] = SESSION_MODELS | {
-    "sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "caser": Caser, "din": DIN,
+    "sasrec": SASRec, "sasrec-sampled": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "caser": Caser, "din": DIN,
 }  # fmt: skip
 _WEIGHTS, _PAGE = "weights.safetensors", "model.json"
 

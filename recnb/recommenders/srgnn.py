@@ -5,16 +5,12 @@ Graphs: :mod:`recnb.recommenders.session_graph`; training and scoring: :mod:`rec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.session_graph import SessionGraph, session_graphs
-from recnb.recommenders.session_model import Encoded, SessionModel, SoftAttention, uniform_start
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SrgnnConfig
+from recnb.recommenders.session_model import SessionModel, SoftAttention, uniform_start
+from recnb.recommenders.settings import SrgnnConfig
 
 
 class GraphLayer(nn.Module):
@@ -43,11 +39,6 @@ class SRGNN(SessionModel):
         self.layer = GraphLayer(config.width) if config.graph else None
         self.attention = SoftAttention(config.width, config.attention == "softmax")
         uniform_start(self, config.width)
-
-    def encode(self, windows: Tensor, table: Tensor) -> Encoded:
-        """See :meth:`SessionModel.encode`."""
-        states, real = self.click_states(windows, table), windows >= 0
-        return Encoded(self.attention(states, real), states[:, -1], states, real, table)
 
     def click_states(self, windows: Tensor, table: Tensor) -> Tensor:
         """(B, T, d) node vector of each click; without the graph, the item's own."""

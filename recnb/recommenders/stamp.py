@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from recnb.recommenders.session_model import Encoded, SessionModel, uniform_start
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import SessionModelConfig
+from recnb.recommenders.settings import SessionModelConfig
 
 
 class STAMP(SessionModel):

@@ -6,17 +6,13 @@ shape (B, T, N), block by block over items.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recnb.recommenders.session_model import Encoded, uniform_start
+from recnb.recommenders.settings import TagnnConfig
 from recnb.recommenders.srgnn import SRGNN
-
-if TYPE_CHECKING:
-    from recnb.recommenders.settings import TagnnConfig
 
 CELLS = 2**19  # places of one block (B, T, n)
 

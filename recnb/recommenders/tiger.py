@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,11 @@ import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
-from recnb.data.schema import left_padded
+from recnb.data.schema import Sequences, left_padded
 from recnb.index.trie import Trie
 from recnb.recommenders.epochs import EpochModel, EpochTraining, seeded
-
-if TYPE_CHECKING:
-    from recnb.data.schema import Sequences
-    from recnb.recommenders.settings import TigerConfig
-
+from recnb.recommenders.session_model import trimmed
+from recnb.recommenders.settings import TigerConfig
 
 START = 0  # T5's padding and the decoder's first token
 VALIDATION_BEAM = 20  # W of the lists that choose the epoch
@@ -42,8 +39,7 @@ class TIGER(EpochModel):
 
     Args:
         codes: (N, L) integers from 0, one row per item; a level is added if rows are equal (:func:`told_apart`).
-        config: sizes.
-        length: T, items of a history.
+        config: sizes; length: T, items of a history.
 
     Attributes:
         network: transformers' T5 with a language-model head.
@@ -81,15 +77,12 @@ class TIGER(EpochModel):
         return self.network(input_ids=tokens, attention_mask=mask, labels=self.tokens[targets], use_cache=False).loss
 
     def lists(self, histories: np.ndarray, width: int, exclude: Any | None = None, batch_size: int = 128) -> np.ndarray:
-        """The ``width`` most probable items of each user, by beam search over the tree.
+        """(U, W) int64: the W = ``width`` most probable items of each user, by beam search over the tree of W beams;
+        best first, all different, -1 at the end where a user has fewer than W items left.
 
         Args:
             histories: (U, T') items filled with -1 on the left; the latest T count, ``batch_size`` users at a time.
-            width: W: beams, and items returned.
             exclude: (U, N) sparse or dense; items that must not be listed; None: none.
-
-        Returns:
-            (U, W) int64, best first, all different; -1 at the end where a user has fewer than W items left.
 
         Raises:
             ValueError: W is not in 1..N.
@@ -122,7 +115,7 @@ def _search(tiger: TIGER, histories: Tensor, width: int, exclude: Any | None) ->
     """Lists (B, W) of histories (B, T)."""
     trie, users = tiger.trie.to(tiger.device), len(histories)
     remaining = trie.remaining(exclude)
-    decoder = _TreeDecoder(tiger, *tiger.read(_trimmed(histories)))
+    decoder = _TreeDecoder(tiger, *tiger.read(trimmed(histories)))
     nodes = torch.zeros(users, 1, dtype=torch.long, device=tiger.device)
     scores = torch.zeros(nodes.shape, device=tiger.device)
     tokens, parents = torch.full_like(nodes, START), None
@@ -249,10 +242,4 @@ class _Prefixes:
             rows = order[number * batch_size : (number + 1) * batch_size]
             histories = left_padded(self.items, self.starts[rows], self.places[rows], self.length).astype(np.int64)
             targets = torch.from_numpy(self.items[self.places[rows]].astype(np.int64))
-            yield _trimmed(torch.from_numpy(histories)), targets
-
-
-def _trimmed(histories: Tensor) -> Tensor:
-    """Without the columns on the left that hold no item of any row; at least one column stays."""
-    longest = int((histories >= 0).sum(1).max())
-    return histories[:, -max(1, longest) :]
+            yield trimmed(torch.from_numpy(histories)), targets

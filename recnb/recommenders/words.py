@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -12,12 +11,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from recnb.errors import DataError
-from recnb.recommenders.choice import Setting, choose, ndcg, spread
+from recnb.index.health import query_rows
+from recnb.recommenders.choice import SAMPLES, Setting, choose, ndcg
+from recnb.recommenders.interface import Scorer
 from recnb.recommenders.recency import Seen, recency_weights
-
-if TYPE_CHECKING:
-    from recnb.recommenders.interface import Scorer
-    from recnb.recommenders.settings import WordsConfig
+from recnb.recommenders.settings import WordsConfig
 
 
 @dataclass(frozen=True)
@@ -68,18 +66,10 @@ def tfidf(texts: Sequence[str]) -> sparse.csr_matrix:
 def fit_words(
     texts: Sequence[str], config: WordsConfig, seen: Seen, validation: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Scorer, str]:
-    """Words with the recipe's decay; of several, the one with the best N@10 on validation.
-
-    Args:
-        texts: of the N items.
-        config: its section of the recipe.
-        seen: what becomes of the items of a history.
-        validation: histories (M, T) and targets (M,); at most :data:`SAMPLES` are looked at.
-
-    Returns:
-        :class:`Words`, or those that name nothing twice; and what was chosen, in words.
+    """Words with the recipe's decay, and what was chosen, in words; of several, the one with the best N@10 on at most
+    :data:`SAMPLES` of the validation histories (M, T) and targets (M,). ``seen``: what becomes of a history's items.
     """
-    histories, targets = (part[spread(len(validation[1]))] for part in validation)
+    histories, targets = (part[query_rows(len(part), SAMPLES)] for part in validation)
     vectors = tfidf(texts)
 
     def build(setting: Setting) -> Scorer:

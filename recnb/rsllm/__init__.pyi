@@ -14,7 +14,7 @@ from .checks import (
     tested_rows as tested_rows,
     without_each as without_each,
 )
-from .elsewhere import Elsewhere as Elsewhere, rank_elsewhere as rank_elsewhere
+from .elsewhere import rank_elsewhere as rank_elsewhere
 from .losses import contrast as contrast, pooled as pooled, rsllm_losses as rsllm_losses
 from .paper import departures as departures
 from .rank import Reader as Reader, Written as Written, kind_of as kind_of, open_reader as open_reader

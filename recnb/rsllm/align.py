@@ -36,20 +36,15 @@ def title_means(words: Any, title_ids: Sequence[np.ndarray]) -> NDArray[np.float
 
 
 def warm_up(slots: SlotEmbedding, titles: np.ndarray, items: np.ndarray, epochs: int, seed: int) -> pd.DataFrame:
-    """Train the projector alone, so that each slot points to its own title among those of a batch.
+    """Train the projector alone, so that each slot points to its own title among those of a batch: a row per ``epoch``
+    with its mean ``loss``.
 
     L_ID = -(1/B) sum_i log [ exp(cos(p_i, t_i) / tau) / sum_j exp(cos(p_i, t_j) / tau) ], p: slots, t: titles, both
     (B, d). Adam; nothing else of the model is touched. The slots' length may change: set it again afterwards.
 
     Args:
-        slots: whose projector it is.
-        titles: (N, d) vectors of all titles, fixed.
-        items: (n,) different ones, those that are learned from.
-        epochs: passes over them; 0: nothing happens.
-        seed: of the order.
-
-    Returns:
-        a row per epoch: ``epoch`` from 1, and ``loss``, its mean over steps.
+        titles: (N, d) vectors of all titles, fixed; items: (n,) different ones, those that are learned from.
+        epochs: passes over them; 0: nothing happens; seed: of their order.
     """
     rng, wanted = np.random.default_rng([seed, 67]), torch.from_numpy(titles).to(slots.table)
     optimizer = torch.optim.Adam(slots.projector.parameters(), lr=RATE)

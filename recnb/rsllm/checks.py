@@ -113,10 +113,8 @@ def diversity(first: np.ndarray, popularity: np.ndarray) -> dict[str, float]:
 def checked(
     what: str, one: np.ndarray, other: np.ndarray, wanted: Literal["above", "not above"], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Whether per-user outcomes (U,) of ``one`` are above those of ``other``, or are not, as they should.
-
-    Returns:
-        check, diff, low, high (paired, 95 %), and verdict: holds, fails, or cannot be told.
+    """Whether per-user outcomes (U,) of ``one`` are above those of ``other``, or are not, as they should. Returns
+    check, diff, low, high (paired, 95 %), and verdict: holds, fails, or cannot be told.
     """
     found = paired_bootstrap(one, other, resamples, seed)
     above, below = found["low"] > 0, found["high"] < 0

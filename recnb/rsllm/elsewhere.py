@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recnb.data.held_out import read_windows
 from recnb.evaluation.candidates import draw_candidates, ranks_of
 from recnb.llm.ranking_prompts import RankingPrompts
-from recnb.rsllm.rank import Reader, Reduce
+from recnb.rsllm.rank import Reader
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class Elsewhere:
     events: int
 
 
-def rank_elsewhere(
-    reader: Reader, folder: Path, noun: str, length: int, size: int, users: int, seed: int, reduce: Reduce = "sum"
-) -> Elsewhere:
+def rank_elsewhere(reader: Reader, folder: Path, noun: str, length: int, size: int, users: int, seed: int) -> Elsewhere:
     """Ask a model about the test windows of another catalogue, among uniform candidates.
 
     Args:
@@ -51,7 +49,7 @@ def rank_elsewhere(
     config = own.config.model_copy(update={"noun": noun})
     prompts = RankingPrompts(own.tokenizer, dataset.items["title"].tolist(), own.rows, config, own.wording)
     asked = replace(reader, prompts=prompts, kind="text")
-    scores = asked.likelihood(held.histories["test"][chosen], sets.items, reduce)
+    scores = asked.likelihood(held.histories["test"][chosen], sets.items)
     popularity = np.bincount(held.train.items, minlength=dataset.n_items)
     common = ranks_of(popularity[sets.items], sets)
     return Elsewhere(ranks_of(scores, sets), common, dataset.n_items, len(held.train.items))

@@ -30,10 +30,8 @@ def contrast(queries: Tensor, targets: Tensor, items: Tensor, temperature: float
     over the batch's queries. A query whose item is the target's own is no negative.
 
     Args:
-        queries: (B, d) vectors in context.
-        targets: (B, d) vectors of the targets alone.
-        items: (B,) the target items.
-        temperature: tau.
+        queries: (B, d) vectors in context; targets: (B, d) vectors of the targets alone.
+        items: (B,) the target items; temperature: tau.
         both_ways: the mean with the sum over targets for each query.
     """
     with torch.autocast(queries.device.type, enabled=False):

@@ -34,7 +34,7 @@ from .measure import (
     timed as timed,
 )
 from .retrieval import overlap as overlap
-from .scoring import Sets as Sets, scoring_contest as scoring_contest, synthetic_sets as synthetic_sets
+from .scoring import scoring_contest as scoring_contest, synthetic_sets as synthetic_sets
 from .sessions import (
     epoch_contest as epoch_contest,
     graph_contest as graph_contest,

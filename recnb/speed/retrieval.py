@@ -55,11 +55,9 @@ def against_search(generation: Callable[[int], Callable[[], Any]], sizes: Sequen
                    rounds: int, threads: int, device: str = "cpu") -> pd.DataFrame:
     """Generation beside both searches in synthetic catalogues of each size, users in one batch and one user alone.
 
-    ``generation``: N -> a search by generation for ``users`` users and ``width`` items, ready to be timed.
-
-    Returns:
-        one row per method and size: method, items, users per second, ms for one user (searches only), and the share of
-        the exact list that a search found.
+    ``generation``: N -> a search by generation for ``users`` users and ``width`` items, ready to be timed. Returns one
+    row per method and size: method, items, users per second, ms for one user (searches only), and the share of the
+    exact list that a search found.
     """
     rows = []
     for n in sizes:

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from recnb.llm.backbone import inference, pad_left
-from recnb.llm.continuations import like_sizes
+from recnb.llm.backbone import inference, length_batches, pad_left
 from recnb.llm.scoring import score_answers
 
 
@@ -106,7 +105,7 @@ def _prefill(model: Any, prompts: Sequence[np.ndarray], batch_tokens: int) -> np
     """(B, d) states behind the prompts, in the same batches as ours."""
     states: list[np.ndarray] = [np.zeros(0)] * len(prompts)
     with inference(model) as causal:
-        for rows in like_sizes(np.array(list(map(len, prompts))), batch_tokens):
+        for rows in length_batches(np.array(list(map(len, prompts))), len(prompts), batch_tokens):
             ids, mask = (part.to(causal.device) for part in pad_left([prompts[row] for row in rows]))
             found = causal.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, -1]
             for row, state in zip(rows, found.float().cpu().numpy(), strict=True):

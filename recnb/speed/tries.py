@@ -30,11 +30,8 @@ def trie_costs(n_items: int, beams: int, seed: int, dicts: bool, rounds: int = 5
     """What tries over N items cost: arrays, a dense table (a bit per vocabulary entry and prefix; computed, not built),
     and ``dicts`` if asked for (some hundred bytes an item, twice while that is measured).
 
-    One step looks up W ``beams``; a step takes twenty times as many ``rounds`` as building.
-
-    Returns:
-        one row per trie: trie, items, build (s), bytes (per item), step (s), and ``same``: whether dicts allow the same
-        tokens as arrays.
+    One step looks up W ``beams``; a step takes twenty times as many ``rounds`` as building. Returns one row per trie:
+    trie, items, build (s), bytes (per item), step (s), and ``same``: whether dicts allow the same tokens as arrays.
     """
     rows = equal_fan_out_codes(n_items, seed)
     kinds = ["arrays", "dicts"] if dicts else ["arrays"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
 from recnb.evaluation.verdicts import over_seeds, side
+from recnb.settings import read_wing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +109,7 @@ class Step(Question):
 
 def read_claims(wing: str) -> list[Claim]:
     """The claims of a system's paper: ``claims.yaml`` in its wing (:attr:`recnb.settings.Recipe.wing`)."""
-    text = resources.files(wing).joinpath("claims.yaml").read_text(encoding="utf-8")
-    return [Claim.model_validate(entry) for entry in yaml.safe_load(text)]
+    return [Claim.model_validate(entry) for entry in read_wing(wing, "claims.yaml")]
 
 
 def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports: str = "reports") -> list[str]:
@@ -143,11 +142,8 @@ def as_comparison(scores: Mapping[str, Row], minus: Mapping[str, Sequence[Row]])
 
 
 def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
-    """One row per claim, in their order.
-
-    Returns:
-        part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric``), diff, low, high, over,
-        verdict, note.
+    """One row per claim, in their order. Returns part, claim, better, worse, ``of_better`` and ``of_worse`` (their
+    values in ``metric``), diff, low, high, over, verdict, note.
     """
     import pandas as pd  # late: a report's page needs none of it
 
@@ -176,10 +172,8 @@ def effects(comparison: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame
 
 
 def shared_effects(small: Mapping[str, Any], large: Mapping[str, Any], metric: str = "R@10") -> pd.DataFrame:
-    """Whether a cheap comparison ranks choices as a dear one does: the choices both have, with their effects.
-
-    Returns:
-        choice, small, large (differences from the first shared choice), same_sign; empty if fewer than two are shared.
+    """Whether a cheap comparison ranks choices as a dear one does: the choices both have, with their effects. Returns
+    choice, small, large (differences from the first shared choice), same_sign; empty if fewer than two are shared.
     """
     import pandas as pd
 

@@ -70,17 +70,12 @@ def _of_run(changes: Sequence[str], judged: Judged) -> tuple[str, ...]:
 def run_comparison(
     path: Path, root: Path, overrides: tuple[str, ...] = (), say: Callable[[str], None] = print, minutes: float = 0.0
 ) -> Path:
-    """Run all variants and write what validation says of them; the test set is not touched.
+    """Run all variants and write what validation says of them, anew after each run, to
+    ``reports/ablations/<file>.json``, which is returned; the test set is not touched.
 
     Ranks are kept beside each run, so a comparison that was killed or ran out of time goes on where it stopped.
-
-    Args:
-        path, root: the comparison file, and the project's root.
-        overrides: for all variants, e.g. where the data lies; a variant's own change wins.
-        say, minutes: as of :func:`recnb.studies.trials.run_trials`; ``say`` is told of each finished run too.
-
-    Returns:
-        ``reports/ablations/<name of the file>.json``; written anew after each run.
+    ``overrides`` are for all variants, e.g. where the data lies; a variant's own change wins. ``say`` and ``minutes``
+    are as of :func:`recnb.studies.trials.run_trials`.
 
     Raises:
         RecipeError: the file or one of its variants is not valid; nothing has run.

@@ -9,14 +9,13 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recnb.errors import RecipeError, nearest
+from recnb.settings import read_wing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +74,7 @@ def read_published(key: str, wing: str) -> Published | None:
     """
     if not key:
         return None
-    tables = yaml.safe_load(resources.files(wing).joinpath("published.yaml").read_text(encoding="utf-8"))
+    tables = read_wing(wing, "published.yaml")
     if key not in tables:
         raise RecipeError(
             f"published = '{key}': {wing} has published rows of {', '.join(tables)}{nearest(key, tables)}; leave it "
@@ -160,10 +159,8 @@ def measured_rows(result: Mapping[str, Any], protocol: str = "kept") -> list[dic
 def main_table(results: Sequence[Row], reference: Published | None, protocol: str = "kept") -> pd.DataFrame:
     """Published rows of one data set and :func:`measured_rows` of its results, the best N@10 first.
 
-    Published rows belong to the protocol ``kept`` alone (the papers': seen items stay in the lists).
-
-    Returns:
-        columns system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
+    Published rows belong to the protocol ``kept`` alone (the papers': seen items stay in the lists). Returns columns
+    system, recipe, R@5, R@10, N@5, N@10, sd, seeds, kind.
     """
     import pandas as pd
 

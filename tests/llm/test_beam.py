@@ -498,7 +498,7 @@ def test_a_low_precision_head_does_not_round_the_scores_of_items(normalisation: 
 def test_rows_of_logits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     model, trie = llama(), Trie.from_tokens(CATALOGUES["release"])
     whole = beam_search(model, prompts(5), trie, 9)
-    monkeypatch.setattr("recnb.llm.beam.LOGITS_AT_ONCE", V * 2)
+    monkeypatch.setattr("recnb.llm.backbone.LOGITS_AT_ONCE", V * 2)
     parts = beam_search(model, prompts(5), trie, 9)
     assert whole.items.tolist() == parts.items.tolist()
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)

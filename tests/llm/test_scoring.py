@@ -106,19 +106,6 @@ def test_scores_do_not_depend_on_company(name: str) -> None:
     assert few == pytest.approx(found[:, :1], abs=1e-4)
 
 
-def test_among_candidates_a_token_competes_with_its_rivals_alone() -> None:
-    model, prompts, candidates = llama(), some_prompts(5), some_candidates(5)
-    told = told_answers(model, beginnings(prompts), ANSWERS, candidates, 300, "candidates")
-    for prompt, asked, tokens in zip(prompts, candidates, told.tokens, strict=True):
-        chosen = [ANSWERS[number].tolist() for number in asked]
-        for answer, gains in zip(chosen, tokens, strict=True):
-            steps = steps_alone(model, prompt, np.array(answer))
-            for place, token in enumerate(answer):
-                rivals = {one[place] for one in chosen if len(one) > place and one[:place] == answer[:place]}
-                wanted = steps[place, token] - steps[place, sorted(rivals)].logsumexp(0)
-                assert gains[place] == pytest.approx(float(wanted), abs=1e-4)
-
-
 def test_an_equal_answer_is_read_once_and_scored_alike() -> None:
     candidates = np.array([[2, 7, 4]])
     found = score_answers(llama(), some_prompts(6, 1), ANSWERS, candidates)

@@ -14,8 +14,9 @@ from hypothesis import given, settings, strategies as st
 
 from recnb.data.schema import Sequences
 from recnb.errors import DataError, ModelNotFoundError, RecipeError
+from recnb.index.health import query_rows
 from recnb.recommenders import choice, cornac_models, mixture, recency, rules, words
-from recnb.recommenders.choice import choose, spread
+from recnb.recommenders.choice import choose
 from recnb.recommenders.content import VectorSimilarity
 from recnb.recommenders.cornac_models import FPMC, fit_fpmc, fit_spop
 from recnb.recommenders.fit import fit_baseline
@@ -320,7 +321,7 @@ def test_a_choice_holds_few_rows_at_once_and_looks_at_no_more_samples_than_told(
     parts = fit_mixture(members, histories, targets, grid=(1.0, 0.5), samples=100)
     assert max(sizes) == 32 and parts[0].weights == whole[0].weights
     assert parts[1].reached == pytest.approx(whole[1].reached)
-    assert len(spread(500, 100)) == 100 == len(set(spread(500, 100))) and spread(3).tolist() == [0, 1, 2]
+    assert len(query_rows(500, 100)) == 100 == len(set(query_rows(500, 100))) and query_rows(3, 100).tolist() == [0, 1, 2]
 
 
 def test_a_mixture_of_nothing_is_refused() -> None:

@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_formulas(views):
     table, scores = slow_table(net, slow_hypergraph()), []
     for session in filled(rows):
         states = [table[item] for item in session]
-        long = slow_readout(net.readout, states)
+        long = slow_readout(net.attention, states)
         scores.append(table @ (net.joined(torch.cat([long, states[-1]])) if views == "both" else long))
     torch.testing.assert_close(net.table(), table, atol=1e-5, rtol=0)
     torch.testing.assert_close(net(rows), torch.stack(scores), atol=1e-5, rtol=0)

@@ -73,7 +73,7 @@ def slow_scores(net: GCEGNN, rows: torch.Tensor) -> torch.Tensor:
         mean = torch.stack([table[item] for item in session]).mean(0)
         local = slow_local(net, session, table)
         states = [local[item] + slow_global(net, item, mean, table, len(net.hops), near) for item in session]
-        long = slow_readout(net.readout, states)
+        long = slow_readout(net.attention, states)
         joined = net.joined(torch.cat([long, states[-1]])) if net.views == "both" else long
         scores.append(table @ joined)
     return torch.stack(scores)

@@ -6,22 +6,18 @@ Shown in ``07_case_studies``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recnb.eager_llm.explain import Prefix
+from recnb.llm.beam import Level
 from recnb.style import PALETTE, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from recnb.llm.beam import Level
-
 
 KEPT, DROPPED, TARGET = PALETTE[0], "0.75", PALETTE[3]
 
@@ -33,8 +29,7 @@ def prefix_tree(tree: Sequence[Prefix], labels: Mapping[tuple[int, int], str], c
 
     Args:
         tree: from :func:`recnb.eager_llm.explain.walked_tree`.
-        labels: (depth, node) -> what to write at a prefix.
-        columns: names of the L columns of a code.
+        labels: (depth, node) -> what to write at a prefix; columns: names of the L columns of a code.
     """
     depths = drawn_depths(tree)
     lines = _lines(tree, depths)
@@ -63,8 +58,7 @@ def shared_cache(prompt: int, trace: Sequence[Level], token_name: Callable[[int]
     """What one search reads: the prompt once, and behind it the tokens of each beam, forced ones together.
 
     Args:
-        prompt: S, its tokens.
-        trace: of :func:`recnb.llm.beam.beam_search` for one prompt.
+        prompt: S, its tokens; trace: of :func:`recnb.llm.beam.beam_search` for one prompt.
         token_name: token id -> name.
     """
     width = max(level.nodes.shape[1] for level in trace)

@@ -7,27 +7,24 @@ space (:mod:`recnb.index.health`), and :func:`trustworthiness` says how far the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.spatial.distance import cdist
+from transformers import PreTrainedModel
 
+from recnb.eager_llm.recipe import MapConfig
 from recnb.index.health import category_table, nearest_neighbours
 from recnb.index.kmeans import principal_components
+from recnb.llm.backbone import device_of
 from recnb.style import PALETTE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from transformers import PreTrainedModel
-
-    from recnb.eager_llm.recipe import MapConfig
-
 
 OTHER = (0.82, 0.82, 0.82)  # items of no named category
 COMPONENTS = 50  # UMAP sees so many principal components: its own neighbour search grows with the width
@@ -35,12 +32,10 @@ EPOCHS = 200  # UMAP's optimisation; its default of 500 for small sets looks the
 
 
 def learned_embeddings(backbone: PreTrainedModel, item_tokens: np.ndarray) -> np.ndarray:
-    """What the language model has made of the items: the embeddings of an item's tokens (N, L), side by side.
-
-    Returns:
-        (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
+    """What the language model has made of the items: the embeddings of an item's tokens (N, L), side by side. Returns
+    (N, L * d_model) float32. Squared distances are the sum of those of the L tokens.
     """
-    table, device = backbone.get_input_embeddings(), next(backbone.parameters()).device
+    table, device = backbone.get_input_embeddings(), device_of(backbone)
     with torch.no_grad():
         vectors = table(torch.as_tensor(item_tokens, device=device)).float().cpu().numpy()  # (N, L, d_model)
     return vectors.reshape(len(vectors), -1)
@@ -82,11 +77,8 @@ def trustworthiness(x: np.ndarray, flat: np.ndarray, k: int, rows: np.ndarray) -
 
 
 def main_category(categories: Sequence[Sequence[str]], most: int = 7) -> tuple[np.ndarray, list[str]]:
-    """One category per item, for colours: the rarest that it has among the ``most`` common ones.
-
-    Returns:
-        (N,) numbers and their names, common first; the last is "other". Categories that more than half of the items
-        carry do not count.
+    """One category per item, for colours: the rarest that it has among the ``most`` common ones. Returns (N,) numbers
+    and their names, common first; the last is "other". Categories that more than half of the items carry do not count.
     """
     table, names = category_table(categories)
     counts = np.asarray(table.sum(axis=0)).ravel()
@@ -126,8 +118,7 @@ def map_grid(
     """Maps side by side: one column per space, one row per colouring.
 
     Args:
-        maps: space -> (n, 2).
-        colours: what the colour shows -> (n, 3) RGB.
+        maps: space -> (n, 2); colours: what the colour shows -> (n, 3) RGB.
         labels: what the colour shows -> (n,) codes to write at the middle of their items, if there are at most 50.
         legend: names for categories, in the order of their colours.
     """
@@ -149,9 +140,7 @@ def followed(maps: dict[str, np.ndarray], item: int, near: dict[str, np.ndarray]
     """One item (a star) and its neighbours by each space, in the maps of all spaces.
 
     Args:
-        maps: space -> (n, 2).
-        item: its row.
-        near: space -> (k,) rows of its neighbours in that space.
+        maps: space -> (n, 2); item: its row; near: space -> (k,) rows of its neighbours in that space.
     """
     figure, grid = plt.subplots(1, len(maps), figsize=(3.6 * len(maps), 3.7), squeeze=False, layout="tight")
     for axes, (space, flat) in zip(grid[0], maps.items(), strict=True):
@@ -181,8 +170,7 @@ def prefix_trees(codes: dict[str, np.ndarray], labels: np.ndarray, names: list[s
     its items' categories; the lower strip has a line per item, in the order of the second code.
 
     Args:
-        codes: title -> (N, 2) codes of one source.
-        labels: (N,) numbers of :func:`main_category`.
+        codes: title -> (N, 2) codes of one source; labels: (N,) numbers of :func:`main_category`.
         names: their names.
     """
     figure, grid = plt.subplots(2 * len(codes), 1, figsize=(9, 2.6 * len(codes) + 0.6), squeeze=False,

@@ -75,8 +75,7 @@ def low_rank(shapes: Mapping[str, tuple[int, int]], rank: int) -> Figure:
     """LoRA to scale: W (out, in) grey, frozen; in colour what is trained, A (r, in) above it and B (out, r) beside it.
 
     Args:
-        shapes: name of a matrix -> (out, in).
-        rank: r.
+        shapes: name of a matrix -> (out, in); rank: r.
     """
     most, outs = max(max(shape) for shape in shapes.values()), [out for out, _ in shapes.values()]
     tall = [max(outs[start : start + 4]) + most / 5 + rank for start in range(0, len(outs), 4)]  # of each row
@@ -146,8 +145,7 @@ def con_sees(rows: Mapping[str, Sequence[str]], target: str, summary: str = "[CO
     """Sequences as blocks, and over each of them what its summary token attends to.
 
     Args:
-        rows: name -> its blocks, in order.
-        target: the block whose embedding the summary is to point at.
+        rows: name -> its blocks, in order; target: the block whose embedding the summary is to point at.
         summary: the block that summarises.
     """
     figure, axis = plt.subplots(figsize=(12, 1.1 * len(rows)), layout="tight")

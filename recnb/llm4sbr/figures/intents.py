@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recnb.style import PALETTE, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 VIEW_COLOURS = {"long": PALETTE[0], "short": PALETTE[1], "merged": PALETTE[2]}
 SHARES = {
