@@ -12,6 +12,7 @@ from .prepare import k_core_mask as k_core_mask
 from .schema import (
     Dataset as Dataset,
     Sequences as Sequences,
+    check_titles as check_titles,
     has_text as has_text,
     item_text as item_text,
     read_dataset as read_dataset,

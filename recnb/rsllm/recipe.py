@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
-from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
+from recnb.llm.settings import BackboneConfig, Noun, PromptsConfig, SlotsConfig, TuneConfig
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec, arms_of
 
@@ -49,7 +49,7 @@ class EvaluateConfig(Section):
     close_users: Positive = Field(
         100, description="test users looked at closely: written answers, all titles, lists turned round, checks"
     )
-    elsewhere: dict[str, str] = Field(
+    elsewhere: dict[Noun, str] = Field(
         {}, description="other catalogues, asked with titles alone: what their items are called, and a folder of "
         "interactions.csv with a split; e.g. {artists: data/lastfm-llara}"
     )  # fmt: skip

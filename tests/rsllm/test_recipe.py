@@ -30,6 +30,7 @@ TOY = ROOT / "params" / "rsllm" / "toy.yaml"
         ("tune.arms={text: {stages: [{weights: {nap: 1}}]}}", "nearest: 'nip'"),
         ("tune.arms={text: {rank: 4}, Text: {rank: 2}}", "more than capitals"),
         ("prompts.slots=[history, user]", "no stage gives users' vectors"),
+        ("evaluate.elsewhere={'<b>artists': data/x}", "elsewhere"),
     ],
 )
 def test_a_recipe_says_what_it_does_not_take(change: str, said: str) -> None:
