@@ -3,6 +3,7 @@ from .files import read_items as read_items
 from .held_out import (
     HeldOut as HeldOut,
     hold_out as hold_out,
+    ratings_given as ratings_given,
     read_held_out as read_held_out,
     read_windows as read_windows,
     write_held_out as write_held_out,

@@ -225,6 +225,17 @@ def _owned(dataset: Dataset) -> sparse.csr_matrix:
     return _had(dataset.offsets, dataset.sequence, dataset.n_items)
 
 
+def ratings_given(
+    dataset: Dataset, ratings: NDArray[np.float32], users: NDArray[Any], items: NDArray[Any]
+) -> NDArray[np.float32]:
+    """(m,) what users (m,) gave to items (m,) that they have: ``ratings`` (n,) are those of all events. Of several the
+    first."""
+    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    events, wanted = (u.astype(np.int64) * dataset.n_items + i for u, i in ((owner, dataset.sequence), (users, items)))
+    order = events.argsort(kind="stable")
+    return ratings[order[np.searchsorted(events, wanted, sorter=order)]]
+
+
 def _had(offsets: NDArray[np.int64], items: NDArray[np.int32], n_items: int) -> sparse.csr_matrix:
     """(rows, N) bool; an item that is had twice counts once."""
     ones, shape = np.ones(len(items), dtype=bool), (len(offsets) - 1, n_items)

@@ -147,8 +147,8 @@ def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R
     """One row per claim, in their order.
 
     Returns:
-        part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric`` or the claim's own), diff,
-        low, high, over, verdict, note.
+        part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric`` or the claim's own),
+        diff, low, high, over, verdict, note.
     """
     import pandas as pd  # late: a report's page needs none of it
 
