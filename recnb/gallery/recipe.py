@@ -120,7 +120,7 @@ class Gallery(Recipe):
     evaluation: ClassVar[str] = "one_table"
     among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
-    pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics",)
+    pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics", "one_table-prices", "03_candidates-interval")
 
     @model_validator(mode="after")
     def _sasrec_is_there(self) -> Self:
