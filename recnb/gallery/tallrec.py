@@ -5,8 +5,8 @@ they go through, again and again: 16, 64, 256 (the paper's), or each once. Half 
 what was chosen next, the others about another item; or, by the recipe (``gallery.yes: liked``), about what was rated
 above 3, the others about what was rated lower, which is the paper's task. It also lists liked and disliked titles
 apart; a row of this table is told items alone. Loss on the answer; the release's is on the prompt, too. Questions about
-one history are branches behind it, which is read once. Control: popularity, by AUC and UAUC
-(:mod:`recnb.evaluation.areas`).
+one history are branches behind it, which is read once. What an item is worth after no history is taken off in the row
+``contrast``. Control: popularity, by AUC and UAUC (:mod:`recnb.evaluation.areas`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n, T) histories, (n,) item
 
 @dataclass
 class TALLRec:
-    """Scores by how much more probable yes is than no."""
+    """Scores by how much more probable yes is than no; ``contrast``: less what it is after no history at all."""
 
     name: str
     model: Any
@@ -42,6 +42,7 @@ class TALLRec:
     learned: Learned = field(default_factory=Learned)
     kind: Kind = "text"
     answer: Answer = "yes or no"
+    contrast: bool = False
 
     def prompt(self, history: np.ndarray, candidates: np.ndarray, user: int = 0) -> Prompt:
         """The question about the first candidate."""
@@ -49,6 +50,10 @@ class TALLRec:
 
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) log-odds of yes against no."""
+        found = self._log_odds(histories, items)
+        return found - self._log_odds(np.full_like(histories, -1), items) if self.contrast else found
+
+    def _log_odds(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         groups = np.repeat(np.arange(len(items)), items[0].size)
         asked = zip(groups.tolist(), items.reshape(-1, 1), strict=True)
         prompts = [self.prompt(histories[user], item, user).ids for user, item in asked]
@@ -86,11 +91,11 @@ def tuned(bench: Bench, prompts: RankingPrompts, shots: int) -> tuple[Any, Learn
 
 
 def rankers(bench: Bench) -> list[Ranker]:
-    """Untuned, then ever more examples."""
+    """Untuned, ever more examples, and the last of these against no history."""
     prompts, every = bench.saying(open=QUESTIONS[bench.gallery.yes]), bench.examples
     counts = {f"tallrec/{shots} shots": shots for shots in SHOTS if shots < every} | {"tallrec": every}
     found: list[Ranker] = [TALLRec("tallrec/untuned", bench.load(), prompts)]
     for name, shots in counts.items():
         model, learned = tuned(bench, prompts, shots)
         found.append(TALLRec(name, model, prompts, learned))
-    return found
+    return [*found, TALLRec("tallrec/contrast", model, prompts, learned, contrast=True)]

@@ -40,8 +40,11 @@ def alone(row, ids):
 
 def test_answers_are_those_of_questions_read_alone(laid):
     bench, histories, items = laid
-    row = tallrec.rankers(bench)[-1]
+    *_, row, contrast = tallrec.rankers(bench)
     found = row.scores(histories, items)
+    nobody = row.scores(np.full_like(histories, -1), items)
+    assert (row.name, contrast.name) == ("tallrec", "tallrec/contrast") and np.ptp(nobody) > 0
+    np.testing.assert_allclose(contrast.scores(histories, items), found - nobody, atol=1e-5)
     for user, draw, place in ((0, 0, 0), (1, 1, 3), (4, 0, 5)):
         ids = row.prompt(histories[user], items[user, draw, place:]).ids
         assert found[user, draw, place] == pytest.approx(alone(row, ids), abs=1e-4)
@@ -86,8 +89,8 @@ def test_shots_are_few_examples_seen_often(laid, tmp_path):
     stages = [TuneStage(prompt="text", examples=40)]
     more = replace(bench, tune=bench.tune.model_copy(update={"stages": stages}), keep=tmp_path)
     found = tallrec.rankers(more)
-    assert [row.name for row in found] == ["tallrec/untuned", "tallrec/16 shots", "tallrec"]
-    assert [row.learned.examples for row in found] == [0, 40, 40]
+    assert [row.name for row in found] == ["tallrec/untuned", "tallrec/16 shots", "tallrec", "tallrec/contrast"]
+    assert [row.learned.examples for row in found] == [0, 40, 40, 40]
     made = tallrec.questions(found[1].prompts, tallrec.asked(more, 0, 16), 40, "text")
     counts = Counter(one.prompt.ids.tobytes() for one in made)
     assert len(counts) == 16 and set(counts.values()) == {2, 3}
