@@ -371,6 +371,10 @@ def test_every_notebook_and_recipe_has_its_place() -> None:
     walks, recipes = (PAGES[name].read_text(encoding="utf-8") for name in ("notebooks/README.md", "params/README.md"))
     assert not [path.name for path in (ROOT / "notebooks").rglob("*.ipynb") if path.stem not in walks]
     assert not [path.name for path in (ROOT / "params").glob("*.yaml") if path.stem not in recipes]
+    assert not [path.name for path in (ROOT / "params").iterdir() if path.is_dir() and f"params/{path.name}/" not in recipes]
+    tree = PAGES["README.md"].read_text(encoding="utf-8")
+    folders = [path.name for path in (ROOT / "notebooks").iterdir() if any(path.glob("*.ipynb"))]
+    assert folders and not [name for name in folders if f"── {name}/ " not in tree]
 
 
 def test_the_tree_is_the_tree() -> None:

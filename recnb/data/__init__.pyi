@@ -3,6 +3,7 @@ from .files import read_items as read_items
 from .held_out import (
     HeldOut as HeldOut,
     hold_out as hold_out,
+    ratings_given as ratings_given,
     read_held_out as read_held_out,
     write_held_out as write_held_out,
 )
@@ -10,6 +11,7 @@ from .prepare import k_core_mask as k_core_mask
 from .schema import (
     Dataset as Dataset,
     Sequences as Sequences,
+    check_titles as check_titles,
     has_text as has_text,
     item_text as item_text,
     read_dataset as read_dataset,

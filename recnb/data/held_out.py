@@ -215,6 +215,17 @@ def _owned(dataset: Dataset) -> sparse.csr_matrix:
     return Sequences(dataset.offsets, dataset.sequence).had(dataset.n_items)
 
 
+def ratings_given(
+    dataset: Dataset, ratings: NDArray[np.float32], users: NDArray[Any], items: NDArray[Any]
+) -> NDArray[np.float32]:
+    """(m,) what users (m,) gave to items (m,) that they have: ``ratings`` (n,) are those of all events. Of several the
+    first."""
+    owner = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+    events, wanted = (u.astype(np.int64) * dataset.n_items + i for u, i in ((owner, dataset.sequence), (users, items)))
+    order = events.argsort(kind="stable")
+    return ratings[order[np.searchsorted(events, wanted, sorter=order)]]
+
+
 def _drawn(held: HeldOut, part: str, most: int, seed: int) -> HeldOut:
     """At most so many users are asked in a part, drawn once; 0: all."""
     users = held.users[part]

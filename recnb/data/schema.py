@@ -16,6 +16,7 @@ from scipy import sparse
 
 from recnb.artifacts import Artifacts
 from recnb.errors import DataError
+from recnb.style import plain
 
 TEXT_FIELDS = ("title", "description", "brand", "categories")
 ITEM_COLUMNS = ("item_id", *TEXT_FIELDS)
@@ -167,6 +168,18 @@ def titles_of(items: pd.DataFrame) -> list[str]:
     for other in (items["description"].str.slice(0, 80), items["categories"].map(" / ".join), items["brand"]):
         short = short.where(short.str.strip() != "", other)
     return short.where(short.str.strip() != "", "item " + items["item_id"].astype(str)).tolist()
+
+
+def check_titles(dataset: Dataset) -> None:
+    """For systems that call an item by its title and nothing else: every item has one that can be seen.
+
+    Raises:
+        DataError: an item has none; its id is named.
+    """
+    silent = dataset.items["item_id"][[not plain(title) for title in dataset.items["title"]]]
+    if len(silent):
+        said = f"item '{silent.iloc[0]}' has no title ({len(silent)} of {dataset.n_items} items)"
+        raise DataError(f"{dataset.name}: {said}: prompts that rank call items by their titles; expected one for each")
 
 
 def has_text(items: pd.DataFrame) -> NDArray[np.bool_]:

@@ -59,6 +59,11 @@ class DataConfig(Section):
             raise ValueError(f"text_columns is for source: files, and this is source: {self.source}")
         return self
 
+    @property
+    def may_have_ratings(self) -> bool:
+        """Whether events of this source can say how much they were liked."""
+        return self.source != "toy" and not self.source.startswith("amazon")
+
     def folder(self, root: Path) -> Path | None:
         """``path``, from the project root; none where the recipe names none."""
         return None if self.path is None else root / expanduser(self.path)

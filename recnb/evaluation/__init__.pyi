@@ -1,5 +1,5 @@
 from . import figures as figures
-from .areas import areas as areas
+from .areas import areas as areas, liked_area as liked_area
 from .candidate_file import read_candidates as read_candidates
 from .candidates import (
     CandidateSets as CandidateSets,

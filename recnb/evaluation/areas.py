@@ -24,3 +24,19 @@ def areas(scores: np.ndarray, place: np.ndarray) -> dict[str, float]:
     is_chosen = np.arange(scores.shape[-1]) == chosen
     return {"AUC": float(roc_auc_score(is_chosen.ravel(), inside.ravel())),
             "UAUC": float(below.mean() / (scores.shape[-1] - 1))}  # fmt: skip
+
+
+def liked_area(scores: np.ndarray, place: np.ndarray, liked: np.ndarray) -> float:
+    """AUC of who likes what is asked about: how often a target that its user liked scores above one that its did not.
+
+    Args:
+        scores, place: as of :func:`areas`.
+        liked: (U,) bool; all alike: nan.
+
+    >>> liked_area(np.array([[[3.0, 1.0]], [[0.0, 2.0]]]), np.array([[0], [1]]), np.array([True, False]))
+    1.0
+    """
+    inside = place >= 0
+    own = np.take_along_axis(scores, np.maximum(place, 0)[..., None], axis=-1)[..., 0][inside]
+    wanted = np.broadcast_to(liked[:, None], place.shape)[inside]
+    return float(roc_auc_score(wanted, own)) if 0 < wanted.sum() < len(wanted) else float("nan")

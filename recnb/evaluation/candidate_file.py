@@ -36,13 +36,15 @@ def read_candidates(path: Path, dataset: Dataset, held: HeldOut, size: int, draw
     draw, names = pd.factorize(table["draw"], sort=True)
     _refuse_twice(table, path)
     if len(names) != draws:
-        raise DataError(f"{path}: {len(names)} draws; expected candidates.draws = {draws}: one must follow the other")
+        way = f"--set candidates.draws={len(names)}, or as many draws in the file"
+        raise DataError(f"{path}: {len(names)} draws; expected candidates.draws = {draws}: {way}")
     counts = np.zeros((len(ids), draws), dtype=np.int64)
     np.add.at(counts, (row, draw), 1)
     if (counts != size).any():
         user, number = np.argwhere(counts != size)[0]
         said = f"user '{ids[user]}', draw '{names[number]}': {counts[user, number]} items"
-        raise DataError(f"{path}: {said}; expected candidates.size = {size} for each test user and draw")
+        all_alike = f"; all sets have {counts[0, 0]}: --set candidates.size={counts[0, 0]}" * bool(np.ptp(counts) == 0)
+        raise DataError(f"{path}: {said}; expected candidates.size = {size} for each test user and draw{all_alike}")
     items = item[np.lexsort((draw, row))].reshape(len(ids), draws, size)
     return CandidateSets(items.astype(np.int32), held.targets["test"], "file")
 

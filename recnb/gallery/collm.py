@@ -15,7 +15,7 @@ import torch
 
 from recnb.gallery.interface import Bench, Learned, Ranker
 from recnb.gallery.llara import vectors_of_others
-from recnb.gallery.tallrec import QUESTION, TALLRec, questions, tuned
+from recnb.gallery.tallrec import QUESTIONS, TALLRec, asked, questions, tuned
 from recnb.llm.ranker import trained_parameters
 from recnb.llm.ranking_prompts import Kind, RankingPrompts, Wording
 from recnb.llm.slots import SlotEmbedding, add_slots
@@ -47,9 +47,9 @@ def states_of(sasrec: SASRec, histories: np.ndarray) -> torch.Tensor:
 
 def rankers(bench: Bench) -> list[Ranker]:
     """CoLLM, and the same model with the vectors of other items."""
-    own, cases, sasrec = bench.prompts, bench.cases(0, bench.examples), cast(SASRec, bench.models["sasrec"])
+    own, cases, sasrec = bench.prompts, asked(bench, 0, bench.examples), cast(SASRec, bench.models["sasrec"])
     config = own.config.model_copy(update={"slots": ["user"]})  # and at the item that is asked about
-    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Wording(open=QUESTION))
+    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Wording(open=QUESTIONS[bench.gallery.yes]))
 
     def examples_of(stage: int, kind: Kind) -> list[Example]:
         return questions(prompts, cases, bench.examples, kind)
@@ -57,7 +57,7 @@ def rankers(bench: Bench) -> list[Ranker]:
     model, first = tuned(bench, prompts, bench.examples)
     model.requires_grad_(False)
     slots = add_slots(model, sasrec.item_table(), bench.slots, prompts.title_ids, bench.seed)
-    slots.users_are(states_of(sasrec, cases.histories))
+    slots.users_are(states_of(sasrec, cases[0]))
     tune(model, examples_of, bench.one_stage("hybrid"), seed=bench.seed, keep=bench.keep / "collm")
     learned = Learned(first.parameters + trained_parameters(slots.projector), 2 * first.examples)
     orders = [np.arange(bench.n_items), np.random.default_rng([bench.seed, 73]).permutation(bench.n_items)]

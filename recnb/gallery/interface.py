@@ -53,6 +53,7 @@ class Bench:
         keep: folder for trainings that may be broken off, and for what they end with.
         seed: of everything drawn.
         gallery: settings of systems that have their own.
+        ratings: (n,) of the events of ``held.train``, nan: unknown; None: the source has none.
     """
 
     titles: Sequence[str]
@@ -67,6 +68,7 @@ class Bench:
     keep: Path
     seed: int
     gallery: GalleryConfig = field(default_factory=GalleryConfig)
+    ratings: np.ndarray | None = None
 
     @property
     def n_items(self) -> int:

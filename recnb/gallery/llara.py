@@ -2,7 +2,8 @@
 
 A curriculum: at step t of T a batch shows vectors with probability t / T, else titles alone, the projector waiting.
 **Ours**: a title's likelihood, where the paper writes one and searches it for titles. Question: do vectors add to
-titles? Controls, at test: the vectors of other items behind the titles; vectors in the place of the titles.
+titles? Controls: the same training on titles alone (what the paper calls TALLRec, and LlamaRec with titles in the place
+of letters); and, at test, the vectors of other items behind the titles, and vectors in the place of the titles.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ def vectors_of_others(model: Any, order: np.ndarray) -> Iterator[None]:
 
 
 def rankers(bench: Bench) -> list[Ranker]:
-    """LLaRA, and the same model with other vectors and without titles."""
+    """LLaRA, the same without a vector in training, and the same model with other vectors and without titles."""
     prompts, table = bench.prompts, cast(SASRec, bench.models["sasrec"]).item_table()
     model, learned = bench.tuned("llara", bench.one_stage("curriculum"), bench.titled, table)
+    text, of_text = bench.tuned("llara-titles", bench.text_only, bench.titled, table)
     own, other = np.arange(len(table)), np.random.default_rng([bench.seed, 73]).permutation(len(table))
     return [
         LLaRA("llara", model, prompts, learned, own),
+        LLaRA("llara/titles-alone", text, prompts, of_text, own, "text"),
         LLaRA("llara/other-vectors", model, prompts, learned, other),
         LLaRA("llara/no-titles", model, prompts, learned, own, "slots"),
     ]

@@ -49,6 +49,10 @@ class GalleryConfig(Section):
         ["llmrank", "llamarec", "llmseqsim"], min_length=1, description="files of recnb/gallery, by name"
     )
     exports: list[str] = Field([], description="folders of exported models (`recnb export`) that enter the same table")
+    yes: Literal["chosen", "liked"] = Field(
+        "chosen", description="tallrec and collm learn to say yes to what was chosen next, and no to another item; or, "
+        "as their papers do, yes to what was rated above 3, and no to what was rated lower"
+    )  # fmt: skip
     e4srec: E4srecConfig = E4srecConfig()
     sasrec_seeds: Positive = Field(3, description="trainings of SASRec, the bar: a user's outcome is their mean")
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
@@ -68,6 +72,9 @@ class GalleryConfig(Section):
         if "llamarec" in self.systems and recipe.candidates.size > len(ascii_uppercase):
             said = f"candidates.size = {recipe.candidates.size}: llamarec has {len(ascii_uppercase)} letters"
             found.append(Problem(said, "expected no more candidates, or gallery.systems without it"))
+        if self.yes == "liked" and not recipe.data.may_have_ratings:
+            said = f"gallery.yes: liked learns from ratings, and data.source: {recipe.data.source} has none"
+            found.append(Problem(said, "expected gallery.yes: chosen, or another source"))
         lacking = [folder for folder in self.files(root, recipe) if not folder.is_dir()]
         found += [Problem(f"gallery.exports: {folder}: no such folder", write) for folder in lacking]
         wrong = seen_in_training(recipe.split) if self.exports else ""
@@ -113,7 +120,7 @@ class Gallery(Recipe):
     evaluation: ClassVar[str] = "one_table"
     among: ClassVar[str] = "in sets of candidates"
     protocol: ClassVar[str] = "The held-out item among candidates drawn once; intervals over users."
-    pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics",)
+    pictures: ClassVar[tuple[str, ...]] = ("one_table-metrics", "one_table-prices", "03_candidates-interval")
 
     @model_validator(mode="after")
     def _sasrec_is_there(self) -> Self:

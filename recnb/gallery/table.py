@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from recnb.errors import RecipeError
 from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_of
 from recnb.evaluation.intervals import mean_interval, paired_bootstrap
 from recnb.evaluation.metrics import expected_per_user, rank_bounds
@@ -66,7 +67,7 @@ class Entry:
 
 def lay_bench(
     recipe: Gallery, titles: Sequence[str], held: HeldOut, valid: np.ndarray, models: Mapping[str, Scorer], keep: Path,
-    device: str = "cpu",
+    device: str = "cpu", ratings: np.ndarray | None = None,
 ) -> Bench:  # fmt: skip
     """The bench of a recipe.
 
@@ -74,13 +75,19 @@ def lay_bench(
         titles: (N,) what items are called; held: all cases, of which the test part is taken out.
         valid: (U, D, C) uniform candidates of the validation users; models: fitted on ``held.train``.
         keep: folder for what systems train.
+        ratings: (n,) of the events of ``held.train``.
+
+    Raises:
+        RecipeError: likes are to be learned, and there are no ratings.
     """
+    if recipe.gallery.yes == "liked" and ratings is None:
+        raise RecipeError("gallery.yes: liked learns from ratings, and the data have none; expected chosen")
     prompts = prompts_for(recipe.llm, titles, recipe.prompts)
     load = partial(open_backbone, recipe.llm, prompts.tokenizer, recipe.seed, device)
     sets = CandidateSets(valid, held.targets["valid"], "uniform")
     settings = recipe.llm, recipe.slots, recipe.tune
     return Bench(
-        titles, prompts, without_test(held), sets, models, load, *settings, keep, recipe.seed, recipe.gallery
+        titles, prompts, without_test(held), sets, models, load, *settings, keep, recipe.seed, recipe.gallery, ratings
     )
 
 

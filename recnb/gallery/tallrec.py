@@ -1,10 +1,12 @@
 """TALLRec (Bao et al., RecSys 2023, arXiv 2305.00447): one item at a time, "would they choose it?", yes or no.
 
 Few examples are meant to be enough. Every row here takes as many steps; what differs is how many *distinct* examples
-they go through, again and again: 16, 64, 256 (the paper's), or each once. Half of them ask about what was chosen, half
-about another item (the paper: ratings above 3, and not). Loss on the answer; the release's is on the prompt, too.
-Questions about one history are branches behind it, which is read once. Control: popularity, by AUC and UAUC
-(:func:`recnb.evaluation.areas.areas`).
+they go through, again and again: 16, 64, 256 (the paper's), or each once. Half of them are answered with yes: about
+what was chosen next, the others about another item; or, by the recipe (``gallery.yes: liked``), about what was rated
+above 3, the others about what was rated lower, which is the paper's task. It also lists liked and disliked titles
+apart; a row of this table is told items alone. Loss on the answer; the release's is on the prompt, too. Questions about
+one history are branches behind it, which is read once. What an item is worth after no history is taken off in the row
+``contrast``. Control: popularity, by AUC and UAUC (:mod:`recnb.evaluation.areas`).
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ import numpy as np
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker
 from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 from recnb.llm.scoring import score_words
-from recnb.llm.training_cases import TrainingCases
+from recnb.llm.training_cases import rated_cases
 from recnb.llm.tuning import Example
 
-QUESTION = "Would the same visitor choose{item} next? Answer Yes or No."
-SHOTS = (16, 64, 256)
+QUESTIONS = {
+    "chosen": "Would the same visitor choose{item} next? Answer Yes or No.",
+    "liked": "Would the same visitor like{item}? Answer Yes or No.",
+}
+SHOTS, LIKED = (16, 64, 256), 3  # ratings above it
+Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n, T) histories, (n,) items asked about, (n,) bool: yes
 
 
 @dataclass
 class TALLRec:
-    """Scores by how much more probable yes is than no."""
+    """Scores by how much more probable yes is than no; ``contrast``: less what it is after no history at all."""
 
     name: str
     model: Any
@@ -34,6 +40,7 @@ class TALLRec:
     learned: Learned = field(default_factory=Learned)
     kind: Kind = "text"
     answer: Answer = "yes or no"
+    contrast: bool = False
 
     def prompt(self, history: np.ndarray, candidates: np.ndarray, user: int = 0) -> Prompt:
         """The question about the first candidate."""
@@ -41,6 +48,10 @@ class TALLRec:
 
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) log-odds of yes against no."""
+        found = self._log_odds(histories, items)
+        return found - self._log_odds(np.full_like(histories, -1), items) if self.contrast else found
+
+    def _log_odds(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         groups = np.repeat(np.arange(len(items)), items[0].size)
         asked = zip(groups.tolist(), items.reshape(-1, 1), strict=True)
         prompts = [self.prompt(histories[user], item, user).ids for user, item in asked]
@@ -48,13 +59,23 @@ class TALLRec:
         return (yes - no).reshape(items.shape)
 
 
-def questions(prompts: RankingPrompts, cases: TrainingCases, count: int, kind: Kind) -> list[Example]:
-    """``count`` examples that go through the cases again and again: every other one asks about what was chosen."""
-    yes, no = (np.array([word, prompts.answers[0][-1]]) for word in prompts.yes_no)
+def asked(bench: Bench, stage: int, shots: int) -> Asked:
+    """What is asked in training, one yes and one no in turn."""
+    if bench.gallery.yes == "liked":
+        length = bench.held.histories["valid"].shape[1]
+        return rated_cases(bench.held.train, bench.ratings, LIKED, shots, length, bench.seed + 1000 * stage)
+    cases = bench.cases(stage, shots)
     others = np.where(cases.candidates[:, 0] == cases.targets, cases.candidates[:, 1], cases.candidates[:, 0])
-    asked, made = np.where(np.arange(len(others)) % 2, others, cases.targets).tolist(), []
-    for place, (history, item) in enumerate(zip(cases.histories, asked, strict=True)):
-        made.append(Example(prompts.build(history, None, kind, item, place), no if place % 2 else yes, item))
+    yes = np.arange(shots) % 2 == 0
+    return cases.histories, np.where(yes, cases.targets, others), yes
+
+
+def questions(prompts: RankingPrompts, asked: Asked, count: int, kind: Kind) -> list[Example]:
+    """``count`` examples that go through what is asked again and again; the user of each is its place."""
+    yes, no = (np.array([word, prompts.answers[0][-1]]) for word in prompts.yes_no)
+    rows = enumerate(zip(asked[0], asked[1].tolist(), asked[2], strict=True))
+    made = [Example(prompts.build(history, None, kind, item, place), yes if said else no, item)
+            for place, (history, item, said) in rows]  # fmt: skip
     return [made[place % len(made)] for place in range(count)]
 
 
@@ -62,17 +83,17 @@ def tuned(bench: Bench, prompts: RankingPrompts, shots: int) -> tuple[Any, Learn
     """A model after as many steps as the recipe has, on so many different examples."""
 
     def examples_of(stage: int, kind: Kind) -> list[Example]:
-        return questions(prompts, bench.cases(stage, shots), bench.examples, kind)
+        return questions(prompts, asked(bench, stage, shots), bench.examples, kind)
 
     return bench.tuned(f"tallrec-{shots}", bench.text_only, examples_of)
 
 
 def rankers(bench: Bench) -> list[Ranker]:
-    """Untuned, then ever more examples."""
-    prompts, every = bench.saying(open=QUESTION), bench.examples
+    """Untuned, ever more examples, and the last of these against no history."""
+    prompts, every = bench.saying(open=QUESTIONS[bench.gallery.yes]), bench.examples
     counts = {f"tallrec/{shots} shots": shots for shots in SHOTS if shots < every} | {"tallrec": every}
     found: list[Ranker] = [TALLRec("tallrec/untuned", bench.load(), prompts)]
     for name, shots in counts.items():
         model, learned = tuned(bench, prompts, shots)
         found.append(TALLRec(name, model, prompts, learned))
-    return found
+    return [*found, TALLRec("tallrec/contrast", model, prompts, learned, contrast=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from recnb.llm.tuning import Example, Examples, Kind
 
 if TYPE_CHECKING:
     from recnb.data.held_out import HeldOut
+    from recnb.data.schema import Sequences
     from recnb.llm.ranking_prompts import RankingPrompts
     from recnb.llm.settings import TuneConfig
 
@@ -59,6 +60,33 @@ def training_cases(held: HeldOut, count: int, length: int, size: int, seed: int)
     targets = held.train.items[place]
     sets = draw_candidates(owned[chosen], targets, size, 1, "uniform", seed + 53)
     return TrainingCases(left_padded(held.train.items, starts, place, length), targets, sets.items[:, 0])
+
+
+def rated_cases(
+    train: Sequences, ratings: NDArray[Any] | None, above: float, count: int, length: int, seed: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Draw events, in turn one that was rated above a bound and one that was not; each once while there are any left.
+
+    Args:
+        train: sequences, and ``ratings`` of their events, nan: unknown; count: n; length: T.
+
+    Returns:
+        (n, T) what its user had before each event, never nothing; (n,) its item; (n,) whether it was rated above.
+
+    Raises:
+        DataError: no ratings, or none on one side of the bound.
+    """
+    stars = np.array([] if ratings is None else ratings, np.float32)
+    starts = np.repeat(train.offsets[:-1], train.lengths)
+    first = starts == np.arange(len(starts))
+    sides = [np.flatnonzero(side & ~first[: len(stars)]) for side in (stars > above, stars <= above)]
+    if not all(map(len, sides)):
+        said = f"ratings above {above:g} and not above it, found {len(sides[0])} and {len(sides[1])}"
+        raise DataError(f"to learn what is liked takes {said}")
+    rng = np.random.default_rng([seed, 57])
+    both = [np.resize(rng.permutation(side), -(-count // 2)) for side in sides]
+    events = np.stack(both, axis=1).ravel()[:count]
+    return left_padded(train.items, starts[events], events, length), train.items[events], stars[events] > above
 
 
 def ranking_examples(

@@ -124,8 +124,13 @@ def checked(
 
 
 def believed(checks: list[dict[str, Any]]) -> str:
-    """One sentence: may the rows be believed?"""
-    missed = [f"{one['check']} ({one['verdict']})" for one in checks if one["verdict"] != HOLDS]
+    """One sentence: may the rows be believed, and if not, by which figures?"""
     if not checks:
         return "Nothing was checked: believe no row."
-    return "All checks hold." if not missed else f"Not to be believed yet: {'; '.join(missed)}."
+    missed = [
+        f"{one['check']}: {one['verdict']}, {one['diff']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+        for one in checks if one["verdict"] != HOLDS
+    ]  # fmt: skip
+    if not missed:
+        return "All checks hold."
+    return f"Not to be believed yet, of {len(checks)} checks {len(missed)} not passed: {'; '.join(missed)}."

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recnb.data.held_out import read_windows
+from recnb.data.schema import check_titles
 from recnb.evaluation.candidates import draw_candidates, ranks_of
 from recnb.llm.ranking_prompts import RankingPrompts
 from recnb.rsllm.rank import Reader
@@ -20,12 +21,12 @@ class Elsewhere:
 
     Attributes:
         model: (U, D) of the model.
-        popularity: (U, D) of a count of its training events; where it has none, all tie.
+        popularity: (U, D) of a count of its training events; None where it has none.
         items, events: N, and the training events that were counted.
     """
 
     model: NDArray[np.float64]
-    popularity: NDArray[np.float64]
+    popularity: NDArray[np.float64] | None
     items: int
     events: int
 
@@ -40,9 +41,10 @@ def rank_elsewhere(reader: Reader, folder: Path, noun: str, length: int, size: i
         users: this many of the test users, drawn once.
 
     Raises:
-        DataError: the folder holds no such data.
+        DataError: the folder holds no such data, or an item without a title.
     """
     dataset, held = read_windows(folder, length)
+    check_titles(dataset)
     chosen = np.sort(np.random.default_rng([seed, 79]).permutation(len(held.users["test"]))[:users])
     sets = draw_candidates(held.owned_by("test")[chosen], held.targets["test"][chosen], size, 1, "uniform", seed)
     own = reader.prompts
@@ -51,5 +53,5 @@ def rank_elsewhere(reader: Reader, folder: Path, noun: str, length: int, size: i
     asked = replace(reader, prompts=prompts, kind="text")
     scores = asked.likelihood(held.histories["test"][chosen], sets.items)
     popularity = np.bincount(held.train.items, minlength=dataset.n_items)
-    common = ranks_of(popularity[sets.items], sets)
+    common = ranks_of(popularity[sets.items], sets) if popularity.any() else None
     return Elsewhere(ranks_of(scores, sets), common, dataset.n_items, len(held.train.items))

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from recnb.data.settings import DATA, DataConfig, SplitConfig
+from recnb.errors import DataError
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
-from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
+from recnb.llm.settings import BackboneConfig, Noun, PromptsConfig, SlotsConfig, TuneConfig
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec, arms_of
 
@@ -49,7 +50,7 @@ class EvaluateConfig(Section):
     close_users: Positive = Field(
         100, description="test users looked at closely: written answers, all titles, lists turned round, checks"
     )
-    elsewhere: dict[str, str] = Field(
+    elsewhere: dict[Noun, str] = Field(
         {}, description="other catalogues, asked with titles alone: what their items are called, and a folder of "
         "interactions.csv with a split; e.g. {artists: data/lastfm-llara}"
     )  # fmt: skip
@@ -62,10 +63,25 @@ class EvaluateConfig(Section):
         return [root / expanduser(folder) for folder in self.elsewhere.values()]
 
     def problems(self, root: Path, recipe: Any) -> list[Problem]:
-        """They are not here."""
-        way = "put it there, or --set 'evaluate.elsewhere={}'"
-        lacking = [folder for folder in self.elsewhere.values() if not (root / expanduser(folder)).is_dir()]
-        return [Problem(f"evaluate.elsewhere: {folder}: no such folder", way) for folder in lacking]
+        """They are not here, or not as they should be."""
+        way = "put it right, or --set 'evaluate.elsewhere={}'"
+        wrong = {folder: _not_windows(root / expanduser(folder)) for folder in self.elsewhere.values()}
+        return [Problem(f"evaluate.elsewhere: {folder}: {said}", way) for folder, said in wrong.items() if said]
+
+
+def _not_windows(folder: Path) -> str:
+    """What keeps a folder from being asked about; empty: nothing. It is read whole, as 07 comes last."""
+    from recnb.data.held_out import read_windows
+    from recnb.data.schema import check_titles
+
+    if not folder.is_dir():
+        return "no such folder"
+    try:
+        dataset, held = read_windows(folder, 1)
+        check_titles(dataset)
+    except DataError as error:
+        return str(error)
+    return "" if len(held.users["test"]) else "no user whose split is test"
 
 
 class CasesConfig(Section):

@@ -96,6 +96,7 @@ class Claim(Question):
 
     claim: str = Field(min_length=1)
     part: str = Field(min_length=1)
+    metric: str = Field("", description="asked in this one; none: in that of the page")
     note: str = Field("", description="what must be known beside the verdict, without figures")
 
 
@@ -143,15 +144,15 @@ def as_comparison(scores: Mapping[str, Row], minus: Mapping[str, Sequence[Row]])
 
 def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
     """One row per claim, in their order. Returns part, claim, better, worse, ``of_better`` and ``of_worse`` (their
-    values in ``metric``), diff, low, high, over, verdict, note.
+    values in ``metric`` or the claim's own), diff, low, high, over, verdict, note.
     """
     import pandas as pd  # late: a report's page needs none of it
 
     rows = []
     for claim in claims:
         measured = comparisons.get(claim.comparison, {"rows": []})["rows"]
-        values = {row["choice"]: row.get(metric) for row in measured}
-        found = claim.difference(comparisons, metric)
+        values = {row["choice"]: row.get(claim.metric or metric) for row in measured}
+        found = claim.difference(comparisons, claim.metric or metric)
         rows.append(
             {name: getattr(claim, name) for name in ("claim", "part", "better", "worse")}
             | {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sandbox import ROOT
 from small import catalogue
 
-from recnb.data.held_out import HeldOut, hold_out, read_held_out, read_windows, write_held_out
+from recnb.data.held_out import HeldOut, hold_out, ratings_given, read_held_out, read_windows, write_held_out
 from recnb.data.schema import Dataset
 from recnb.data.settings import DataConfig, SplitConfig
 from recnb.data.sources import load_dataset, load_parts, load_ratings
@@ -161,6 +161,20 @@ def test_it_is_read_as_it_was_written(tmp_path):
     found = read_held_out(tmp_path)
     assert equal(held, found)
     assert found.owned.dtype == bool and found.users["test"].dtype == np.int32
+
+
+def test_ratings_are_found_by_user_and_item():
+    dataset = made()
+    ratings = np.random.default_rng(1).integers(1, 6, dataset.n_interactions).astype(np.float32)
+    ratings[7] = np.nan
+    held = hold_out(dataset, SplitConfig(), T, 0)
+    owner = np.repeat(held.users["train"], held.train.lengths)
+    known = {(user, item): stars for user, item, stars in zip(
+        np.repeat(np.arange(dataset.n_users), dataset.lengths).tolist(), dataset.sequence.tolist(), ratings.tolist(), strict=True
+    )}  # fmt: skip
+    for users, items in ((owner, held.train.items), (held.users["test"], held.targets["test"])):
+        slow = [known[pair] for pair in zip(users.tolist(), items.tolist(), strict=True)]
+        assert np.array_equal(ratings_given(dataset, ratings, users, items), slow, equal_nan=True)
 
 
 def test_what_cannot_be_split_is_said():

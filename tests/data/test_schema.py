@@ -6,15 +6,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from matplotlib import pyplot as plt
+from sandbox import ROOT
 
 from recnb.data import figures
 from recnb.data.prepare import build_dataset, k_core_mask
-from recnb.data.schema import Dataset, Sequences, item_text, read_dataset, write_dataset
+from recnb.data.schema import Dataset, Sequences, check_titles, item_text, read_dataset, write_dataset
 from recnb.data.settings import DataConfig, ToyConfig
 from recnb.data.sources import load_dataset
 from recnb.data.split import histories, replace_heldout, seen_items, training_sequences
@@ -261,3 +263,15 @@ def test_toy_with_more_groups_than_themes_and_than_items(tmp_path: Path) -> None
     for toy in (ToyConfig(items=200, groups=23, users=40), ToyConfig(items=8, groups=30, users=10, length=5)):
         dataset = load_dataset(DataConfig(source="toy", toy=toy), tmp_path, 2)
         assert dataset.n_items == toy.items and dataset.items["title"].is_unique
+
+
+def test_an_item_without_a_title_is_named_by_its_id_where_titles_are_needed() -> None:
+    dataset = dataset_of([[0, 1, 2], [2, 1, 0]], 4)
+    check_titles(dataset)
+    dataset.items.loc[[1, 3], "title"] = [" \u202e\x00 ", ""]  # direction marks and controls are nothing to see
+    dataset.items.loc[1, "description"] = "has text, and no name"
+    with pytest.raises(DataError, match=r"made: item 'i1' has no title \(2 of 4 items\).*expected one for each"):
+        check_titles(dataset)
+    cells = nbformat.read(ROOT / "notebooks" / "rsllm" / "03_candidates.ipynb", as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert "dataset = read_dataset(stage)\ncheck_titles(dataset)" in text, "the first notebook of both systems, first"

@@ -63,6 +63,17 @@ def test_a_fault_is_named_with_its_line(tmp_path, rows, message):
         read_candidates(written(tmp_path, rows), *data(), 2, 2)
 
 
+def test_a_file_of_another_shape_says_which_setting_would_follow_it(tmp_path):
+    """Never read with the recipe's words: it is refused, and the shape that it has is named."""
+    path = written(tmp_path, SETS)
+    with pytest.raises(DataError, match=r"2 items; expected candidates\.size = 3 .*all sets have 2: --set candidates\.size=2$"):
+        read_candidates(path, *data(), 3, 2)
+    with pytest.raises(DataError, match=r"2 draws; expected candidates\.draws = 1: --set candidates\.draws=2"):
+        read_candidates(path, *data(), 2, 1)
+    with pytest.raises(DataError, match=r"for each test user and draw$"):  # not all alike
+        read_candidates(written(tmp_path, SETS[:-1]), *data(), 2, 2)
+
+
 def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     with pytest.raises(DataError, match="no column 'item_id'; found user_id, draw, item; nearest: 'item'"):
         read_candidates(written(tmp_path, SETS, "user_id,draw,item"), *data(), 2, 2)

@@ -47,7 +47,7 @@ def random_lists(users: int, items: int, width: int, seed: int) -> tuple[np.ndar
 
 
 def test_docstrings_tell_the_truth() -> None:
-    found = [doctest.testmod(importlib.import_module(f"recnb.evaluation.{name}")) for name in ("metrics", "lists", "intervals")]
+    found = [doctest.testmod(importlib.import_module(f"recnb.evaluation.{name}")) for name in ("metrics", "lists", "intervals", "areas", "candidates", "verdicts")]
     assert not sum(one.failed for one in found) and sum(one.attempted for one in found) >= 12
 
 

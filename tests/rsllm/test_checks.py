@@ -86,7 +86,10 @@ def test_a_check_can_hold_fail_or_stay_open(one: float, other: float, wanted: st
     draws = [(rng.random(300) < share).astype(float) for share in (one, other)]
     found = checks.checked("it", *draws, wanted, 500, seed=2)  # type: ignore[arg-type]
     assert found["verdict"] == verdict
-    assert (checks.believed([found]) == "All checks hold.") == (verdict == checks.HOLDS)
+    said = checks.believed([found])
+    assert (said == "All checks hold.") == (verdict == checks.HOLDS)
+    figures = f"of 1 checks 1 not passed: it: {verdict}, {found['diff']:+.3f} ["
+    assert (figures in said) == (verdict != checks.HOLDS), "what is missed is said with its figures"
     assert "believe no row" in checks.believed([])
 
 

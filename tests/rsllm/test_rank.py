@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recnb.data.held_out import read_windows
+from recnb.errors import DataError
 from recnb.evaluation.candidates import draw_candidates
 from recnb.llm.backbone import build_backbone
 from recnb.llm.ranking_prompts import RankingPrompts, prompts_for
@@ -157,7 +158,8 @@ def test_a_model_can_be_asked_about_a_catalogue_it_has_never_met(reader: Reader,
     (tmp_path / "interactions.csv").write_text("\n".join(["user_id,item_id,order,split", *rows]), encoding="utf-8")
 
     found = rank_elsewhere(reader, tmp_path, "waters", 5, 4, users=9, seed=3)
-    assert found.model.shape == found.popularity.shape == (2, 1) and (found.items, found.events) == (8, 8)
+    assert found.popularity is not None and found.model.shape == found.popularity.shape == (2, 1)
+    assert (found.items, found.events) == (8, 8)
     dataset, held = read_windows(tmp_path, 5)
     sets = draw_candidates(held.owned_by("test"), held.targets["test"], 4, 1, "uniform", 3)
     own = reader.prompts
@@ -167,3 +169,12 @@ def test_a_model_can_be_asked_about_a_catalogue_it_has_never_met(reader: Reader,
         assert (prompt < own.rows).all(), "no vector of another catalogue"
         told = [sum(read_alone(reader, prompt, prompts.answers[item])) for item in listed]
         assert found.model[row, 0] == 1 + sum(np.array(told) > told[sets.place[row, 0]])
+        mean = [one / len(prompts.answers[item]) for one, item in zip(told, listed, strict=True)]
+        per_token = rank_elsewhere(reader, tmp_path, "waters", 5, 4, users=9, seed=3, reduce="mean").model[row, 0]
+        assert per_token == 1 + sum(np.array(mean) > mean[sets.place[row, 0]])
+    only_test = [line for line in rows if not line.endswith("train")]  # as Steam was published
+    (tmp_path / "interactions.csv").write_text("\n".join(["user_id,item_id,order,split", *only_test]), encoding="utf-8")
+    assert rank_elsewhere(reader, tmp_path, "waters", 5, 4, users=9, seed=3).popularity is None
+    (tmp_path / "items.jsonl").write_text("\n".join([*lines[:-1], '{"item_id": "7", "title": ""}']), encoding="utf-8")
+    with pytest.raises(DataError, match="item '7' has no title"):
+        rank_elsewhere(reader, tmp_path, "waters", 5, 4, users=9, seed=3)

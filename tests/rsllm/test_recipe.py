@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sandbox import ROOT
 
 from recnb.errors import RecipeError
 from recnb.rsllm.recipe import MAIN, RSLLM
+from recnb.settings import Problem
 from recnb.workflow.recipe import load_recipe
 
 TOY = ROOT / "params" / "rsllm" / "toy.yaml"
@@ -30,6 +33,7 @@ TOY = ROOT / "params" / "rsllm" / "toy.yaml"
         ("tune.arms={text: {stages: [{weights: {nap: 1}}]}}", "nearest: 'nip'"),
         ("tune.arms={text: {rank: 4}, Text: {rank: 2}}", "more than capitals"),
         ("prompts.slots=[history, user]", "no stage gives users' vectors"),
+        ("evaluate.elsewhere={'<b>artists': data/x}", "elsewhere"),
     ],
 )
 def test_a_recipe_says_what_it_does_not_take(change: str, said: str) -> None:
@@ -50,6 +54,32 @@ def test_what_is_not_here_is_named_by_its_key() -> None:
         recipe = load_recipe(TOY, [change])
         problem, = getattr(recipe, section).problems(ROOT, recipe)
         assert problem.what.startswith(f"{section}.") and "~nobody-here/x: no such file" in problem.what
+
+
+def test_another_catalogue_is_read_before_anything_starts(tmp_path: Path) -> None:
+    """07 asks about it, an hour later."""
+
+    def problem(events: str, title: str = "b") -> str:
+        (tmp_path / "interactions.csv").write_text(events, encoding="utf-8")
+        (tmp_path / "items.jsonl").write_text(
+            f'{{"item_id": "1", "title": "a"}}\n{{"item_id": "2", "title": "{title}", "brand": "x"}}\n', encoding="utf-8"
+        )
+        recipe = load_recipe(TOY, [f"evaluate.elsewhere={{artists: {tmp_path}}}"])
+        return "".join(one.what for one in recipe.evaluate.problems(ROOT, recipe))
+
+    rows = "u,1,0,{0}\nu,2,1,{0}\nu,1,2,{0}\n"
+    fine = "user_id,item_id,order,split\n" + rows.format("test")
+    assert problem(fine) == ""
+    assert "item '2' has no title" in problem(fine, " ")
+    assert "no column 'split'" in problem("user_id,item_id,order\nu,1,0\nu,2,1\nu,1,2\n")
+    assert "split 'tset'" in problem(fine.replace("test", "tset"))
+    assert "no user whose split is test" in problem(fine.replace("test", "train"))
+    assert "no such folder" in "".join(one.what for one in _elsewhere("nobody-here/x"))
+
+
+def _elsewhere(folder: str) -> list[Problem]:
+    recipe = load_recipe(TOY, [f"evaluate.elsewhere={{artists: {folder}}}"])
+    return recipe.evaluate.problems(ROOT, recipe)
 
 
 def test_an_arm_is_the_recipe_with_one_thing_changed() -> None:
