@@ -13,7 +13,7 @@ from recnb.data.schema import item_text, read_dataset
 from recnb.data.sessions import Samples, read_sessions, samples_of
 from recnb.evaluation.sessions import sample_ranks
 from recnb.llm4sbr.align import load_arm
-from recnb.llm4sbr.infer import WithTexts, questions
+from recnb.llm4sbr.infer import LLMInfer, WithTexts, questions
 from recnb.llm4sbr.recipe import LLM4SBR, MAIN
 from recnb.llm4sbr.sources import read_texts
 from recnb.recommenders.fit import fit_baseline
@@ -38,6 +38,16 @@ def model_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) 
     lists = ranked_lists(
         WithTexts(model, texts), questions(samples, recipe.data.max_history), min(WIDTH, model.backbone.n_items)
     )
+    return sample_ranks(lists, samples.targets, WIDTH)
+
+
+def infer_ranks(stage: Artifacts, recipe: LLM4SBR, judged: str, users: int = 0) -> np.ndarray:
+    """The same for the texts of the recipe's own model alone (LLM-Infer): nothing is trained."""
+    samples = _samples(stage, recipe, users)
+    texts = read_texts(stage, recipe.intents.source, recipe.align.every_arm, recipe.seed)[MAIN]
+    items = stage.read("05_localise", "semantic.npy")
+    asked = questions(samples, recipe.data.max_history)
+    lists = ranked_lists(LLMInfer(texts, items), asked, min(WIDTH, len(items)))
     return sample_ranks(lists, samples.targets, WIDTH)
 
 

@@ -17,7 +17,7 @@ from recnb.embeddings.settings import SemanticConfig
 from recnb.errors import nearest
 from recnb.llm4sbr.settings import ANSWERS, IntentsConfig, Source
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
-from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec, arms_of
+from recnb.settings import Judged, Positive, Problem, Recipe, Section, Share, StageSpec, arms_of, read_wing
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 Backbone = Literal[
@@ -63,8 +63,16 @@ class ArmConfig(Section):
     uniform_pairs: Literal["all", "other-sessions"] = Field(
         "all", description="pairs that are pushed apart; prefixes of one session are near-copies"
     )
+    texts: Literal["each", "long", "short", "merged"] = Field(
+        "each", description="of which view; each: its own; else this one's in every view, one text drawn twice"
+    )
     dose: Share = Field(0.0, description="share of samples whose text is the answer itself: a leak on purpose")
     start: Literal["random", "text"] = Field("random", description="item table at the start; text: LLM2SRGNN")
+
+    @property
+    def heard(self) -> list[str]:
+        """The views whose texts it reads."""
+        return list(self.views) if self.texts == "each" else [self.texts]
 
     @model_validator(mode="after")
     def _views_go_together(self) -> Self:
@@ -110,6 +118,11 @@ class EvaluateConfig(Section):
         if self.published and 10 not in self.cutoffs:
             raise ValueError(f"cutoffs = {self.cutoffs}: expected 10 among them, at which published rows are compared")
         return self
+
+    def files(self, root: Path, recipe: Any) -> list[Path]:
+        """The comparisons that claims are asked of, besides the run itself."""
+        named = {claim["comparison"] for claim in read_wing("recnb.llm4sbr", "claims.yaml")} - {"run"}
+        return [root / recipe.paths.reports / "ablations" / f"{name}.json" for name in sorted(named)]
 
 
 class CasesConfig(Section):
@@ -170,6 +183,7 @@ STAGES: tuple[StageSpec, ...] = (
 _RANKS = "recnb.llm4sbr.ranks:"
 JUDGED: dict[str, Judged] = {
     "model": Judged("07_align", f"{_RANKS}model_ranks", sessions=f"{_RANKS}whose"),
+    "llm-infer": Judged("05_localise", f"{_RANKS}infer_ranks", sessions=f"{_RANKS}whose"),
     **{name: Judged("03_sessions", f"{_RANKS}baseline_ranks", ("models",), f"{_RANKS}whose")
        for name in BASELINES if name != "tiger"},
 }  # fmt: skip
@@ -228,7 +242,7 @@ class LLM4SBR(Recipe):
                 if other in ANSWERS and other != own:
                     raise ValueError(f"{where}: texts of {other} are not made where intents.source is {own}")
             given = own if source == "shuffled" else source
-            if given in ANSWERS and (lacking := [view for view in arm.views if view not in views]):
+            if given in ANSWERS and (lacking := [view for view in arm.heard if view not in views]):
                 raise ValueError(
                     f"{where}.views: nobody is asked for {', '.join(lacking)}: intents.views is {', '.join(views)}"
                 )

@@ -20,7 +20,7 @@ from recnb.data.sessions import Samples
 from recnb.errors import DataError
 from recnb.llm4sbr.localise import Encode, embed_answers
 from recnb.llm4sbr.recipe import ArmConfig
-from recnb.llm4sbr.settings import ANSWERS, VIEWS
+from recnb.llm4sbr.settings import ANSWERS, VIEWS, View
 
 Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localised on a catalogue
 
@@ -46,6 +46,10 @@ class Texts:
     def only(self, kept: NDArray[np.bool_]) -> Texts:
         """The same, for some samples (M,) alone."""
         return Texts(self.vectors, np.where(kept[:, None], self.rows, -1).astype(np.int32))
+
+    def everywhere(self, view: View) -> Texts:
+        """The same, with the text of one view in all of them."""
+        return Texts(self.vectors, np.repeat(self.rows[:, [VIEWS.index(view)]], len(VIEWS), axis=1))
 
 
 def sources_of(own: str, arms: Iterable[ArmConfig]) -> list[str]:
@@ -179,7 +183,7 @@ def texts_of(arm: ArmConfig, own: str, made: Mapping[str, Texts], seed: int) -> 
     needed = [source, *(["target"] if arm.dose else []), *([] if arm.only == "all" else [arm.only])]
     if lacking := [name for name in needed if name not in made]:
         raise DataError(f"texts of {', '.join(lacking)} are missing; there are those of {', '.join(made)}")
-    found = made[source]
+    found = made[source] if arm.texts == "each" else made[source].everywhere(arm.texts)
     if arm.dose:
         told = np.random.default_rng([seed, 29]).random(len(found.rows)) < arm.dose
         leak = made["target"]

@@ -86,16 +86,17 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
     """Rows of :func:`recnb.studies.claims.choices`: the recipe, then one change each, in bold where its interval leaves
-    out zero; sizes of models where all are known."""
-    sized = all("parameters" in row for row in choices)
-    names = ["R@10", "N@10", "change of R@10", *(["parameters"] if sized else []), "steps", "minutes"]
+    out zero; sizes of models, steps and minutes where all are known."""
+    known = [name for name in ("parameters", "steps", "seconds") if all(name in row for row in choices)]
+    names = ["R@10", "N@10", "change of R@10", *("minutes" if name == "seconds" else name for name in known)]
     rows = []
     for row in choices:
         change = f"{row['diff']:+.4f}" if "diff" in row else ""
         rows.append([
             row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
-            Best(change) if change and side(row) else change, *([f"{row['parameters']:,}"] if sized else []),
-            f"{row['steps']:,}", f"{row['seconds'] / 60:.1f}", " ".join(row["changed"]),
+            Best(change) if change and side(row) else change,
+            *(f"{row[name] / 60:.1f}" if name == "seconds" else f"{row[name]:,}" for name in known),
+            " ".join(row["changed"]),
         ])  # fmt: skip
     columns = [("choice", ""), *((name, "n") for name in names), ("changed", "mono soft")]
     return Table(columns, rows, ["ours", *([""] * (len(rows) - 1))])

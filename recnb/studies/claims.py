@@ -33,6 +33,11 @@ def read_comparisons(root: Path, reports: str = "reports") -> dict[str, dict[str
     return {path.stem: read_artifact(path) for path in sorted((root / reports / "ablations").glob("*.json"))}
 
 
+def of_system(comparisons: Comparisons, system: str) -> dict[str, Mapping[str, Any]]:
+    """Those of the recipes of one system; files from before there were several are EAGER-LLM's."""
+    return {name: found for name, found in comparisons.items() if found.get("system", "eager_llm") == system}
+
+
 def choices(comparison: Mapping[str, Any], metric: str = "R@10") -> list[dict[str, Any]]:
     """Rows of a comparison, each with its difference from the first row (:func:`pair`), which has none itself, and the
     ``recipe_hash`` of all."""
@@ -96,7 +101,7 @@ class Claim(Question):
 
     claim: str = Field(min_length=1)
     part: str = Field(min_length=1)
-    metric: str = Field("", description="asked in this one; none: in that of the page")
+    metric: str = Field("", description="in which it is asked, where that is not the reader's choice")
     note: str = Field("", description="what must be known beside the verdict, without figures")
 
 
@@ -143,19 +148,20 @@ def as_comparison(scores: Mapping[str, Row], minus: Mapping[str, Sequence[Row]])
 
 
 def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
-    """One row per claim, in their order. Returns part, claim, better, worse, ``of_better`` and ``of_worse`` (their
-    values in ``metric`` or the claim's own), diff, low, high, over, verdict, note.
+    """One row per claim, in their order. Returns part, claim, better, worse, comparison, ``metric`` (the claim's own, if
+    it has one), ``of_better`` and ``of_worse`` (their values in it), diff, low, high, over, verdict, note.
     """
     import pandas as pd  # late: a report's page needs none of it
 
     rows = []
     for claim in claims:
         measured = comparisons.get(claim.comparison, {"rows": []})["rows"]
-        values = {row["choice"]: row.get(claim.metric or metric) for row in measured}
-        found = claim.difference(comparisons, claim.metric or metric)
+        asked = claim.metric or metric
+        values = {row["choice"]: row.get(asked) for row in measured}
+        found = claim.difference(comparisons, asked)
         rows.append(
-            {name: getattr(claim, name) for name in ("claim", "part", "better", "worse")}
-            | {"of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
+            {name: getattr(claim, name) for name in ("claim", "part", "better", "worse", "comparison")}
+            | {"metric": asked, "of_better": values.get(claim.better), "of_worse": values.get(claim.worse)}
             | (found or {"diff": None, "low": None, "high": None, "over": ""})
             | {"verdict": verdict(found), "note": claim.note}
         )

@@ -84,8 +84,8 @@ def run_comparison(
     comparison = Comparison.read(path)
     trials = comparison.trials(path.stem, root, overrides)  # all are checked before the first one runs
     base = load_recipe(root / comparison.base, overrides)
-    asked = {"base": comparison.base, "recipe_hash": settings_hash(base), "overrides": list(overrides)} | base.shown()
-    asked |= {"about": comparison.about, "judged": comparison.judged}
+    asked: dict[str, Any] = {"base": comparison.base, "recipe_hash": settings_hash(base), "overrides": list(overrides)}
+    asked |= base.shown() | {"system": base.system, "about": comparison.about, "judged": comparison.judged}
     target = root / "reports" / "ablations" / f"{path.stem}.json"
     ranks: dict[str, dict[int, np.ndarray]] = {}
     sessions = None

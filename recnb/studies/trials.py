@@ -108,17 +108,17 @@ def run_trials(path: Path, trials: Sequence[Trial], minutes: float, say: Callabl
 
 
 def take_over(plan: Plan, other: Recipe) -> None:
-    """Copy from another run the stages before the last one that would come out the same; hashes decide."""
+    """Copy from another run the stages before the last one that would come out the same, behind one that would not too
+    if they do not read it; hashes decide."""
     for spec in plan.stages[:-1]:
         source, target = (stage_folder(recipe, spec.name, plan.root) for recipe in (other, plan.recipe))
         if target.exists():
             continue
         if not source.exists() or recipe_part(spec, other) != recipe_part(spec, plan.recipe):
-            return
+            continue
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("scratch-*"))
         if decide(spec, plan).run:
             shutil.rmtree(target)
-            return
 
 
 def manifests(plan: Plan) -> list[dict[str, Any]]:

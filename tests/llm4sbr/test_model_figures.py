@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -40,3 +41,13 @@ def test_learning_curves_ring_the_epoch_that_is_kept() -> None:
     assert [line.get_ydata().tolist() for line in loss.lines] == [[3.0, 2.0, 1.0], [3.0, 2.0]]
     rings = [line for line in reached.lines if line.get_markerfacecolor() == "none"]
     assert [(np.ravel(ring.get_xdata()).item(), np.ravel(ring.get_ydata()).item()) for ring in rings] == [(2.0, 0.3), (1.0, 0.2)]
+
+
+def test_a_dose_is_drawn_in_points_over_what_the_texts_find_alone() -> None:
+    doses = pd.DataFrame({
+        "share": [1.0, 0.0], "alone": [0.9, 0.1], "diff": [0.05, 0.01], "low": [0.04, -0.01], "high": [0.06, 0.03],
+    })  # fmt: skip
+    axis = figures.dose_response(doses, "R@10").axes[0]
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx([10, 90])
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx([1, 5])
+    assert [text.get_text() for text in axis.texts] == ["0 %", "100 %"] and axis.get_ylabel() == "R@10 gained, points"

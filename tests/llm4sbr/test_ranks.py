@@ -48,6 +48,19 @@ def test_the_models_ranks_are_its_own(shelf: Shelf) -> None:
     assert np.array_equal(found, expected) and len(set(found.tolist())) > 3
 
 
+def test_texts_alone_rank_by_their_cosines(shelf: Shelf) -> None:
+    valid, texts = shelf.kept["valid"], shelf.kept["texts"]
+    items = np.random.default_rng(3).normal(size=(shelf.kept["model"].backbone.n_items, 6)).astype(np.float32)
+    shelf.kept["semantic.npy"] = items
+    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    found = ranks.infer_ranks(shelf, shelf.recipe, "llm-infer")
+    for number, target, rank in zip(valid.number, valid.targets, found, strict=True):
+        said = [texts.vectors[row].astype(float) for row in texts.rows[number, :2] if row >= 0]
+        scores = sum((unit @ text / np.linalg.norm(text) for text in said), np.zeros(len(items)))
+        above = (scores > scores[target] + 1e-5).sum()
+        assert above >= ranks.WIDTH == rank or abs(rank - above) <= (abs(scores - scores[target]) < 1e-5).sum()
+
+
 def test_a_session_models_ranks_are_those_of_its_scores(shelf: Shelf) -> None:
     plain, valid = shelf.kept["plain"], shelf.kept["valid"]
     scores = plain.scores(valid.inputs(shelf.recipe.data.max_history))

@@ -7,6 +7,7 @@ from sandbox import ROOT
 
 from recnb.errors import RecipeError
 from recnb.llm4sbr.recipe import LLM4SBR
+from recnb.studies.claims import read_claims
 from recnb.workflow.recipe import load_recipe
 
 TOY = ROOT / "params" / "llm4sbr" / "toy.yaml"
@@ -24,6 +25,7 @@ TOY = ROOT / "params" / "llm4sbr" / "toy.yaml"
         (["align.arms={one: {views: [merged, long]}}"], "views: long, short or both, or merged alone"),
         (["align.arms={one: {source: llm}}"], "align.arms.one: texts of llm are not made where intents.source is retrieval"),
         (["intents.source=llm", "align.arms={one: {views: [merged]}}"], "align.arms.one.views: nobody is asked for merged"),
+        (["intents.source=llm", "align.texts=merged"], "align.views: nobody is asked for merged"),
         (["cases.sessions=[3, -1]"], r"cases.sessions.* = -1: expected greater than or equal to 0"),
         (["localise.encoder=none"], "localise.encoder = 'none': expected 'sentence' or 'causal-lm'"),
         (["models.baselines=[tiger]"], "models.baselines: expected at least one, and not tiger"),
@@ -40,3 +42,9 @@ def test_published_rows_and_the_hub_are_asked_for_by_the_same_keys_in_every_syst
     assert load_recipe(TOY).published == "" and not load_recipe(TOY).offline
     with pytest.raises(RecipeError, match="evaluate.published = 'beaty'.*nearest: 'beauty'"):
         load_recipe(ROOT / "params" / "toy.yaml", ["evaluate.published=beaty"])
+
+
+def test_what_claims_are_asked_of_is_an_input_of_the_evaluation() -> None:
+    recipe = load_recipe(TOY)
+    named = {claim.comparison for claim in read_claims(recipe.wing)} - {"run"}
+    assert {path.stem for path in recipe.evaluate.files(ROOT, recipe)} == named and named

@@ -131,6 +131,14 @@ def test_a_dose_of_the_answer_and_equal_terms() -> None:
     assert np.array_equal(given[told], table[found.targets[told]].astype(np.float16))
 
 
+def test_one_text_twice_stands_in_every_view() -> None:
+    found = samples()
+    own = own_texts(found)
+    twice = texts_of(ArmConfig(texts="short"), "retrieval", {"retrieval": own}, seed=0)
+    assert np.array_equal(twice.rows, own.rows[:, [1, 1, 1]]) and twice.vectors is own.vectors
+    assert ArmConfig(texts="merged").heard == ["merged"] and ArmConfig(views=["short"]).heard == ["short"]
+
+
 def test_an_arm_takes_what_it_names() -> None:
     found = samples()
     made = {"llm": own_texts(found).only(found.session < 3), "retrieval": own_texts(found)}

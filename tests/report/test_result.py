@@ -122,6 +122,14 @@ def test_two_numbers_of_one_recipe_are_explained() -> None:
     assert result.choices_said([], METRICS, "aa", made) == "" == result.choices_said([row], {}, "aa", made)
 
 
+def test_steps_and_minutes_are_shown_where_all_choices_have_them() -> None:
+    row = {"choice": "a", "R@10": 0.1, "margin": 0.01, "N@10": 0.05, "changed": ["k=1"]}
+    assert result.choices_table([row]).rows == [["a", "0.1000 ± 0.0100", "0.0500", "", "k=1"]]
+    trained = row | {"steps": 1000, "seconds": 90.0}
+    assert result.choices_table([trained]).rows[0][4:] == ["1,000", "1.5", "k=1"]
+    assert [name for name, _ in result.choices_table([row, trained]).columns][4:] == ["changed"]
+
+
 def test_no_metrics_no_result() -> None:
     assert result.result_table({}).rows == [] and result.verdicts({}) == [] and result.budget({}) == []
     assert result.headline({}, "eager-llm") == []

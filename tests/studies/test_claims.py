@@ -61,6 +61,18 @@ def test_a_verdict_comes_with_the_two_values_and_what_must_be_known_beside_it() 
     assert claims.answered([claim], {})[["of_better", "of_worse"]].isna().all(axis=None)
 
 
+def test_a_claim_may_be_asked_in_a_metric_of_its_own() -> None:
+    claim = claims.Claim(claim="c", part="p", comparison="small", better="good", worse="base", metric="R@10")
+    found = claims.answered([claim, claim.model_copy(update={"metric": ""})], {"small": SMALL}, "R@20")
+    assert found.metric.tolist() == ["R@10", "R@20"] and found.comparison.tolist() == ["small", "small"]
+    assert found.verdict.tolist() == [claims.AS_CLAIMED, claims.MISSING] and found.of_better[0] == 0.12
+
+
+def test_each_system_has_its_own_comparisons() -> None:
+    every = {"old": SMALL, "new": SMALL | {"system": "llm4sbr"}}
+    assert [*claims.of_system(every, "llm4sbr")] == ["new"] and [*claims.of_system(every, "eager_llm")] == ["old"]
+
+
 def test_the_systems_of_one_run_answer_claims_too() -> None:
     against = {"diff": 0.02, "low": 0.01, "high": 0.03, "p": 0.01, "over": "sessions"}
     minus = {"model": [{"against": "plain", "metric": "R@20", **against}]}

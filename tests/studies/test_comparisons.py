@@ -94,7 +94,7 @@ def test_rows_come_from_the_runs(project: Path, asked: list[tuple[str, int, str]
     assert against["diff"] == pytest.approx(-0.05) and against["low"] < -0.05 < against["high"]
     assert second["changed"] == ["train.initialisation=mean"] and second["commit"] == "abc" and second["steps"] == 7
     assert second["data"] == {"items.parquet": "d" * 8} and (first["seconds"], second["seconds"]) == (7.0, 3.5)
-    assert result["recipe_hash"] and result["missing"] == []
+    assert result["recipe_hash"] and result["missing"] == [] and result["system"] == "eager_llm"
     assert [line.partition(" (")[0] for line in said] == [
         "as it is, seed 7: validation R@10 0.1000",
         "as it is, seed 9: validation R@10 0.1200",

@@ -22,7 +22,7 @@ def trial(project: Path, name: str, *overrides: str) -> trials.Trial:
 
 def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, changed = (make_plan("params/toy.yaml", [f"name={n}"], last="04_train", root=project) for n in ("a", "b"))
-    for stage in ("01_data", "02_embeddings"):
+    for stage in ("01_data", "02_embeddings", "03_index", "04_train"):
         folder = stage_folder(base.recipe, stage, project)
         folder.mkdir(parents=True)
         (folder / "x").write_text(stage)
@@ -31,6 +31,8 @@ def test_what_comes_out_the_same_is_copied_not_made_again(project: Path, monkeyp
     trials.take_over(changed, base.recipe)
     assert (stage_folder(changed.recipe, "01_data", project) / "x").read_text() == "01_data"
     assert not stage_folder(changed.recipe, "02_embeddings", project).exists()
+    assert stage_folder(changed.recipe, "03_index", project).exists(), "behind one that is otherwise, as long as it is the same"
+    assert not stage_folder(changed.recipe, "04_train", project).exists(), "the last one is the run's own"
     stale.clear()
     (stage_folder(changed.recipe, "01_data", project) / "x").write_text("its own")
     trials.take_over(changed, base.recipe)

@@ -1,6 +1,7 @@
 from .align import circles as circles, gate_bands as gate_bands, loss_curves as loss_curves
 from .cases import KINDS as KINDS, case as case, kinds_drawn as kinds_drawn
 from .evaluate import (
+    dose_response as dose_response,
     gains_by_group as gains_by_group,
     resampling as resampling,
     system_intervals as system_intervals,

@@ -76,3 +76,22 @@ def gains_by_group(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
         axis.title.set_fontsize(11)
     figure.supxlabel(label, fontsize=11)
     return figure
+
+
+def dose_response(doses: pd.DataFrame, metric: str) -> Figure:
+    """What texts bring a session model against what they find by themselves, as the answer stands in more of them.
+
+    Args:
+        doses: a row per share of samples that are told the answer: ``share``, ``alone`` (``metric`` of the texts alone),
+            diff, low, high (of the session model, over the one without texts), all as fractions.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    rows = 100 * doses.sort_values("alone")
+    axis.fill_between(rows.alone, rows.low, rows.high, color=PALETTE[0], alpha=0.2, lw=0)
+    axis.plot(rows.alone, rows["diff"], "o-", color=PALETTE[0])
+    for row in rows.itertuples():
+        axis.annotate(f"{row.share:.0f} %", (row.alone, row.high), (0, 4), textcoords="offset points", ha="center")
+    axis.axhline(0, color="0.3", lw=1)
+    axis.set(xlabel=f"{metric} of the texts alone, %", ylabel=f"{metric} gained, points", xlim=(0, None))
+    axis.margins(y=0.15)
+    return figure
