@@ -145,7 +145,8 @@ class RankingPrompts:
         """Pieces that name an item: its title, its slot or both, at a place that the settings give slots or do not."""
         slot = kind != "text" and (place == "item" or place in self.config.slots)
         title = [] if slot and kind == "slots" else [self.title_ids[item]]
-        return [*title, self._slot(item)] if slot else title
+        pieces = [*title, self._slot(item)] if slot else title
+        return pieces[::-1] if self.config.vectors_first else pieces
 
     def _slot(self, row: int) -> NDArray[np.int64]:
         return np.array([self.rows + row], np.int64)

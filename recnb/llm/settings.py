@@ -77,8 +77,9 @@ class PromptsConfig(Section):
     brackets: bool = Field(True, description="false: a title is shown without brackets at its end, e.g. a year")
     candidates: bool = Field(True, description="print the candidates; false: the open prompt")
     slots: list[Literal["history", "candidates", "user"]] = Field(
-        ["history", "candidates"], description="after which titles a vector stands; user: one for the whole history"
+        ["history", "candidates"], description="beside which titles a vector stands; user: one for the whole history"
     )
+    vectors_first: bool = Field(False, description="true: before its title, whose every token can then attend to it")
 
 
 class SlotsConfig(Section):
@@ -113,6 +114,7 @@ class TuneStage(Section):
         "hybrid", description="titles, titles and vectors, vectors alone, or hybrid with a share that grows from 0 to 1"
     )
     examples: Positive = Field(900, description="training examples, each once")
+    candidates: int | None = Field(None, ge=2, description="how many a prompt of it lists; null: candidates.size")
     weights: LossWeights = LossWeights()
 
 

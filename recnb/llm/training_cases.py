@@ -98,7 +98,8 @@ def ranking_examples(
     """
 
     def examples_of(number: int, kind: Kind) -> list[Example]:
-        cases = training_cases(held, config.stages[number].examples, length, size, seed + 1000 * number)
+        stage = config.stages[number]
+        cases = training_cases(held, stage.examples, length, stage.candidates or size, seed + 1000 * number)
         built = zip(cases.histories, cases.candidates, cases.targets.tolist(), strict=True)
         return [
             Example(prompts.build(history, listed, kind), prompts.answers[item], item, prompts.alone(item, kind))

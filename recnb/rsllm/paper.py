@@ -17,8 +17,13 @@ def departures(settings: Mapping[str, Any]) -> list[Departure]:
 
     Args:
         settings: dotted key -> value of a whole recipe (:func:`recnb.settings.flatten` of its plain form). Its stages
-            are told as ``tune.prompts``, one after the other, and ``tune.examples`` of all together.
+            are told as ``tune.prompts``, one after the other, ``tune.candidates``, the sizes of their lists where the
+            test has others, and ``tune.examples`` of all together.
     """
-    stages = settings["tune.stages"]
-    told = {"tune.prompts": [each["prompt"] for each in stages], "tune.examples": sum(s["examples"] for s in stages)}
+    stages, asked = settings["tune.stages"], settings["candidates.size"]
+    told = {
+        "tune.prompts": [each["prompt"] for each in stages],
+        "tune.candidates": [each["candidates"] for each in stages if each["candidates"] not in (None, asked)],
+        "tune.examples": sum(each["examples"] for each in stages),
+    }
     return departed({**settings, **told}, published()["settings"])

@@ -174,6 +174,15 @@ class RSLLM(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _stages_list_what_is_asked_or_less(self) -> Self:
+        for name, arm in self.tune.every_arm.items():
+            for number, stage in enumerate(arm.stages):
+                if (listed := stage.candidates or 0) > self.candidates.size:
+                    said = f"tune.stages[{number}].candidates: {listed} in {name}"
+                    raise ValueError(f"{said}; expected at most candidates.size, {self.candidates.size}")
+        return self
+
+    @model_validator(mode="after")
     def _stages_have_something_to_train(self) -> Self:
         for name, arm in self.tune.every_arm.items():
             if self.llm.kind == "pretrained" and not arm.layers and "text" in [one.prompt for one in arm.stages]:

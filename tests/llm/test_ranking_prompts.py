@@ -58,6 +58,18 @@ def test_word_for_word(tokenizer) -> None:
     assert "first:\n@3\n@0\n" in shown(found, found.build(HISTORY, SET, "slots"))
 
 
+def test_a_vector_before_its_title(tokenizer) -> None:
+    """So that every token of the title has what the vector says behind it; nothing else of a prompt changes."""
+    behind, before = prompts(tokenizer), prompts(tokenizer, config=PromptsConfig(noun="films", vectors_first=True))
+    one = before.build(HISTORY, SET, "hybrid")
+    assert "first:\n@3 Toy Story (1995)\n@0 Heat (1995)\n" in shown(before, one)
+    assert "from:\n@2 Aliens (1986)\n@1 Alien (1979)\n@4 Fargo (1996)\n" in shown(before, one)
+    assert one.spans == behind.build(HISTORY, SET, "hybrid").spans
+    assert np.array_equal(before.alone(4, "hybrid"), [*before.lead, before.rows + 4, *before.title_ids[4]])
+    for kind in ("text", "slots"):
+        assert np.array_equal(before.build(HISTORY, SET, kind).ids, behind.build(HISTORY, SET, kind).ids)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_spans_hold_what_they_say(tokenizer, kind: str) -> None:
     found = prompts(tokenizer)

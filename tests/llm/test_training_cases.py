@@ -76,6 +76,16 @@ def test_seeds_and_stages_draw_other_cases_and_kinds_the_same() -> None:
         assert (one.answer < toy().prompts.rows).all(), "a slot is never to be written"
 
 
+def test_a_stage_may_list_fewer_about_the_same_users_and_targets() -> None:
+    few, many = (TuneConfig(stages=[TuneStage(examples=30, candidates=count)]) for count in (3, None))
+    short, long = (ranking_examples(toy().prompts, toy().held, one, T, C, 0)(0, "hybrid") for one in (few, many))
+    assert [one.item for one in short] == [one.item for one in long]
+    for examples, count in ((short, 3), (long, C)):
+        for one in examples:
+            listed = one.prompt.slots[one.prompt.spans["candidates"]]
+            assert (listed >= 0).sum() == count and one.item in listed
+
+
 def test_nobody_to_learn_from_is_said() -> None:
     held = dataclasses.replace(toy().held, train=Sequences(np.arange(4), np.arange(3, dtype=np.int32)))
     with pytest.raises(DataError, match="two events or more"):

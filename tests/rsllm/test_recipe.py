@@ -34,6 +34,8 @@ TOY = ROOT / "params" / "rsllm" / "toy.yaml"
         ("tune.arms={text: {rank: 4}, Text: {rank: 2}}", "more than capitals"),
         ("prompts.slots=[history, user]", "no stage gives users' vectors"),
         ("evaluate.elsewhere={'<b>artists': data/x}", "elsewhere"),
+        ("tune.stages=[{candidates: 1}]", "tune.stages.0.candidates = 1"),
+        ("tune.stages=[{candidates: 21}]", r"tune.stages\[0\].candidates: 21 in rsllm; expected at most candidates.size, 20"),
     ],
 )
 def test_a_recipe_says_what_it_does_not_take(change: str, said: str) -> None:
