@@ -43,12 +43,13 @@ class Tally:
 
 @contextmanager
 def positions_read() -> Iterator[Tally]:
-    """Counts, inside, the positions that any transformers decoder computes; heads are not counted."""
+    """Counts, inside, the positions that the bodies of transformers models compute; heads are not counted."""
     tally = Tally()
 
     def count(module: Any, inputs: Any, output: Any) -> None:
-        if isinstance(module, PreTrainedModel) and module.base_model is module:
-            tally.positions += output.last_hidden_state.shape[:2].numel()
+        states = getattr(output, "last_hidden_state", None)  # none: a head around a body, which is met by itself
+        if isinstance(module, PreTrainedModel) and module.base_model is module and states is not None:
+            tally.positions += states.shape[:2].numel()
 
     hook = register_module_forward_hook(count)
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
     from recnb.llm.training_cases import TrainingCases
 
-QUESTION = "Would the same visitor choose{item} next? Answer Yes or No."
+QUESTION = "Answer Yes or No: does the same visitor choose this next?{item}"  # what differs last: the rest is read once
 SHOTS = (16, 64, 256)
 
 

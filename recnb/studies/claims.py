@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
-from recnb.evaluation.verdicts import over_seeds, side
+from recnb.evaluation.verdicts import judged_in, over_seeds, side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +33,11 @@ def read_comparisons(root: Path, reports: str = "reports") -> dict[str, dict[str
     return {path.stem: read_artifact(path) for path in sorted((root / reports / "ablations").glob("*.json"))}
 
 
-def choices(comparison: Mapping[str, Any], metric: str = "R@10") -> list[dict[str, Any]]:
+def choices(comparison: Mapping[str, Any], metric: str = "") -> list[dict[str, Any]]:
     """Rows of a comparison, each with its difference from the first row (:func:`pair`), which has none itself, and the
-    ``recipe_hash`` of all."""
+    ``recipe_hash`` of all. No metric: the one that it is judged in."""
     rows, told = comparison.get("rows", []), {"recipe_hash": comparison.get("recipe_hash", "")}
+    metric = metric or judged_in(next(iter(rows), {}))
     return [row | (pair(comparison, row["choice"], rows[0]["choice"], metric) or {}) | told for row in rows]
 
 
