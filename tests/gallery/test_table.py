@@ -102,7 +102,7 @@ def test_a_user_s_sets_of_all_rules_are_asked_together(asked):
     assert found.asked == 2 * D and found.whole is None
     chief = sets_for(Lister(), sets, "popularity")
     assert list(chief) == ["popularity"] and ask(Lister(), held.histories["test"], chief).asked == D
-    assert sets_for(Similar("llm2rec/before", Oracle(held.targets["test"], 9)), sets, "popularity") is sets
+    assert sets_for(Similar("llm2rec/before", Oracle(held.targets["test"], 40)), sets, "popularity") is sets
     each = {name: outcomes(entry, sets, [5]) for name, entry in entries.items()} | {
         "lister/variant": outcomes(ask(Lister(), held.histories["test"], chief), sets, [5])}  # fmt: skip
     frame = differences(each, "sasrec", "HR@1", sets, 200, SEED)
