@@ -123,9 +123,11 @@ def judged_body(root: Path) -> str:
 def gallery_body(root: Path) -> str:
     """The gallery's one table: HR@1 among the chief rule's candidates, its difference to SASRec, and what a row costs.
 
-    Seconds are of a user and one set of candidates; a row that scores the catalogue does so once for all sets.
+    Seconds are of a user and one set of candidates; a row that scores the catalogue does so once for all sets. Without
+    a run that was kept, a line that says how to make one.
     """
-    found = read_json(root / GALLERY)
+    if not (found := read_json(root / GALLERY)):
+        return "No run of it has been kept yet: `recnb run params/gallery.yaml`."
     chief, costs = found["chief"]["protocol"], found["cost"]
     own = {row["system"]: row for row in found["intervals"] if (row["rule"], row["metric"]) == (chief, "HR@1")}
     minus = {row["system"]: row for row in found["differences"] if row["rule"] == chief}
