@@ -116,7 +116,8 @@ class Judged:
     """Something that a comparison may judge on validation: what has to be run for it, and who makes its ranks.
 
     ``ranks`` is ``package.module:function``, called with the stage ``last`` opened to look at, the trial's recipe, the
-    name of what is judged, and how many validation users count (0: all). It returns (users,) ranks from 0.
+    name of what is judged, and how many validation users count (0: all). It returns (users,) ranks from 0, or floats:
+    HR@1 among candidates (:func:`recnb.evaluation.intervals.outcomes_of`).
     """
 
     last: str  # the stage up to which a trial is run

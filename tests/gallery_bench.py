@@ -11,6 +11,7 @@ from recnb.data.settings import DataConfig, SplitConfig
 from recnb.data.sources import load_dataset
 from recnb.evaluation.candidates import CandidateSets, draw_candidates
 from recnb.gallery.interface import Bench, without_test
+from recnb.gallery.recipe import GalleryConfig
 from recnb.llm.backbone import build_tokenizer
 from recnb.llm.ranker import open_backbone
 from recnb.llm.ranking_prompts import RankingPrompts
@@ -20,6 +21,8 @@ from recnb.recommenders.settings import BaselinesConfig
 
 C, D, T, SEED = 6, 2, 8, 7
 LLM = BackboneConfig(vocabulary=400, width=32, layers=1, heads=2, feedforward=64, dropout=0.0)
+GALLERY = GalleryConfig.model_validate({"tiger": {"width": 16, "head_width": 8, "heads": 2, "encoder_layers": 1,
+                                                  "decoder_layers": 1, "feedforward": 32, "epochs": 2}})  # fmt: skip
 TUNE = TuneConfig(stages=[TuneStage(prompt="text", examples=8)], batch_size=4, learning_rate=2e-3)
 
 
@@ -33,7 +36,7 @@ def toy_bench(keep: Path) -> tuple[Bench, HeldOut]:
     load = partial(open_backbone, LLM, tokenizer, SEED)
     prompts = RankingPrompts(tokenizer, titles, load().get_input_embeddings().num_embeddings, PromptsConfig(history=4))
     models = {name: fitted(name, held, len(titles)) for name in ("popularity", "itemknn", "sasrec")}
-    bench = Bench(titles, prompts, without_test(held), sets_of(held, "valid"), models, load, LLM, SlotsConfig(), TUNE, keep, SEED)
+    bench = Bench(titles, prompts, without_test(held), sets_of(held, "valid"), models, load, LLM, SlotsConfig(), TUNE, keep, SEED, GALLERY)
     return bench, held
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from recnb.evaluation.metrics import metrics, per_user_metrics
-from recnb.evaluation.verdicts import SEEDS, SESSIONS, USERS
+from recnb.evaluation.metrics import per_user_metrics
+from recnb.evaluation.verdicts import SEEDS, SESSIONS, USERS, judged_in
 
 RESAMPLES = 2000
 LEVEL = 0.95  # of every interval
 _CELLS = 4_000_000  # numbers held at once by a bootstrap chunk: 32 MB of float64
-SeedRanks = Mapping[int, np.ndarray]  # seed -> (U,) ranks of the same users
+SeedRanks = Mapping[int, np.ndarray]  # seed -> (U,) of the same users: ranks, or what outcomes_of says of floats
 
 
 # --- users alone -----------------------------------------------------------------------------------------------------
@@ -149,9 +149,20 @@ class Spread:
 UNKNOWN = Spread({}, 0)
 
 
+def outcomes_of(found: np.ndarray) -> dict[str, np.ndarray]:
+    """Each user's metrics: of ranks (U,) from 0, integers, R@5, R@10, N@5 and N@10; floats are R@1 itself, each user's
+    HR@1 averaged over sets of candidates.
+
+    >>> outcomes_of(np.array([0.0, 0.5]))["R@1"].tolist()
+    [0.0, 0.5]
+    """
+    return {"R@1": found} if np.asarray(found).dtype.kind == "f" else per_user_metrics(found)
+
+
 def summary(ranks: SeedRanks) -> dict[str, Any]:
-    """Metrics of one choice over its seeds. Returns the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin``
-    (half the 95 % interval of R@10 over users, of a proportion), ``users``, ``seeds`` and ``per_seed``.
+    """Metrics of one choice over its seeds. Returns their means (:func:`outcomes_of`) over users and seeds, ``margin``
+    (half the 95 % interval over users of R@10 or R@1, as of a proportion: of a mean over sets, rather too much),
+    ``users``, ``seeds`` and ``per_seed``.
 
     >>> summary({42: np.array([0, 30])})["R@10"]
     0.5
@@ -159,7 +170,8 @@ def summary(ranks: SeedRanks) -> dict[str, Any]:
     per_seed = _per_seed(ranks)
     means = {metric: float(np.mean(values)) for metric, values in per_seed.items()}
     users = len(next(iter(ranks.values())))
-    margin = 1.96 * (means["R@10"] * (1 - means["R@10"]) / users) ** 0.5
+    share = means[judged_in(means)]
+    margin = 1.96 * (share * (1 - share) / users) ** 0.5
     return means | {"margin": margin, "users": users, "seeds": list(ranks), "per_seed": per_seed.to_dict("index")}
 
 
@@ -239,10 +251,11 @@ def _half_width(of_users: float, of_seeds: float, degrees: float) -> float:
 
 def _per_seed(ranks: SeedRanks) -> pd.DataFrame:
     """A row per seed, a column per metric."""
-    return pd.DataFrame.from_dict({seed: metrics(each) for seed, each in ranks.items()}, orient="index")
+    means = {seed: {m: float(own.mean()) for m, own in outcomes_of(each).items()} for seed, each in ranks.items()}
+    return pd.DataFrame.from_dict(means, orient="index")
 
 
 def _user_means(ranks: SeedRanks) -> dict[str, np.ndarray]:
     """(U,) means over seeds of each metric."""
-    every = [per_user_metrics(each) for each in ranks.values()]
+    every = [outcomes_of(each) for each in ranks.values()]
     return {metric: np.mean([values[metric] for values in every], axis=0) for metric in every[0]}

@@ -8,6 +8,15 @@ from typing import Any
 USERS, SESSIONS, SEEDS = "users", "sessions", " and seeds"  # what an interval is over; seeds besides one of the others
 
 
+def judged_in(scores: Mapping[str, Any]) -> str:
+    """The metric that a comparison speaks of: R@10, or R@1 where rows are judged among candidates.
+
+    >>> judged_in({"R@5": 0.1, "R@10": 0.2}), judged_in({"R@1": 0.2})
+    ('R@10', 'R@1')
+    """
+    return "R@1" if "R@1" in scores else "R@10"
+
+
 def side(found: Mapping[str, Any]) -> int:
     """Where an interval lies: 1 above zero, -1 below it, 0 around it.
 

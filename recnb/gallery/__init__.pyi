@@ -18,4 +18,5 @@ from .table import (
     outcomes as outcomes,
     over_seeds as over_seeds,
     plain_rows as plain_rows,
+    sets_for as sets_for,
 )

@@ -18,7 +18,6 @@ import numpy as np
 
 from recnb.evaluation.candidates import candidate_metrics, ranks_of
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, of_candidates
-from recnb.gallery.llmseqsim import title_vectors
 from recnb.llm.ranking_prompts import Prompt
 from recnb.llm.scoring import ground, pooled_states, write
 
@@ -79,7 +78,7 @@ def rankers(bench: Bench) -> list[Ranker]:
     """Written and grounded with a chosen gamma; with none; and grounded without writing."""
     model, learned = bench.tuned("bigrec", bench.text_only, partial(bench.titled, listed=False))
     base = bench.load()
-    table = title_vectors(base, bench.prompts)
+    table = bench.untuned
 
     def unwritten(histories: np.ndarray) -> tuple[np.ndarray, int]:
         asked = [bench.prompts.build(history).ids for history in histories]

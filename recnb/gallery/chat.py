@@ -67,7 +67,8 @@ def chat(
     scores = recommender.scores(histories)
     items = top_items(scores, size)
     before = log_softmax(np.take_along_axis(np.asarray(scores, np.float64), items, axis=1), axis=1)
-    asked, open_ = ([request_prompt(prompts, *pair, said).ids for pair in zip(histories, items, strict=True)]
-                    for said in (request, ""))  # fmt: skip
-    told = [score_answers(model, each, prompts.answers, items) for each in (asked, open_)]
-    return Reply(items, before, told[0] - told[1])
+    asked = [request_prompt(prompts, *pair, said).ids for said in (request, "")
+             for pair in zip(histories, items, strict=True)]  # fmt: skip
+    same, users = np.concatenate([items, items]), np.tile(np.arange(len(items)), 2)  # history and list are read once
+    told, idle = np.split(score_answers(model, asked, prompts.answers, same, groups=users), 2)
+    return Reply(items, before, told - idle)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch.nn.modules.module import register_module_forward_hook
 from transformers import PreTrainedModel
 
@@ -21,7 +22,8 @@ class Cost:
     """The price of a row.
 
     Attributes:
-        seconds: per user, on this machine.
+        seconds: per user, on this machine: of its processors, all threads together, which other work does not
+            stretch; with a GPU those of the clock.
         read: positions that a language model computed per user, padding and candidates' titles included.
         written: tokens that it wrote per user, one after the other.
         parameters: numbers that were trained; examples: on which, each as often as it was seen.
@@ -43,12 +45,13 @@ class Tally:
 
 @contextmanager
 def positions_read() -> Iterator[Tally]:
-    """Counts, inside, the positions that any transformers decoder computes; heads are not counted."""
+    """Counts, inside, the positions that the bodies of transformers models compute; heads are not counted."""
     tally = Tally()
 
     def count(module: Any, inputs: Any, output: Any) -> None:
-        if isinstance(module, PreTrainedModel) and module.base_model is module:
-            tally.positions += output.last_hidden_state.shape[:2].numel()
+        states = getattr(output, "last_hidden_state", None)  # none: a head around a body, which is met by itself
+        if isinstance(module, PreTrainedModel) and module.base_model is module and states is not None:
+            tally.positions += states.shape[:2].numel()
 
     hook = register_module_forward_hook(count)
     try:
@@ -62,9 +65,10 @@ def costed(row: Ranker, answer: Callable[[], T], users: int) -> tuple[T, Cost]:
 
     A row that writes text counts its tokens in an attribute ``written``.
     """
-    before, start = getattr(row, "written", 0), time.perf_counter()
+    clock = time.perf_counter if torch.cuda.is_initialized() else time.process_time
+    before, start = getattr(row, "written", 0), clock()
     with positions_read() as tally:
         found = answer()
-    seconds, written = time.perf_counter() - start, getattr(row, "written", 0) - before
+    seconds, written = clock() - start, getattr(row, "written", 0) - before
     learned = row.learned
     return found, Cost(seconds / users, tally.positions / users, written / users, learned.parameters, learned.examples)

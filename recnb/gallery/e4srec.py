@@ -21,6 +21,7 @@ from recnb.gallery.interface import Bench, Learned
 from recnb.gallery.llmseqsim import Similar
 from recnb.gallery.recipe import Body, E4srecConfig
 from recnb.llm.ranker import trained_parameters
+from recnb.llm.ranking_prompts import Prompt
 from recnb.llm.settings import SlotsConfig
 from recnb.llm.slots import add_slots
 from recnb.recommenders.next_item import NextItemEncoder, train_sequential
@@ -40,7 +41,8 @@ class E4SRec(NextItemEncoder):
                  table: np.ndarray, titles: list[np.ndarray], body: Body) -> None:  # fmt: skip
         super().__init__(n_items, config.model_copy(update={"width": table.shape[1]}), length)
         self.items.weight.requires_grad_(False)[:n_items] = torch.from_numpy(table)
-        own = (type(causal)(causal.config) if body == "random" else causal).requires_grad_(False)
+        causal.load_state_dict((type(causal)(causal.config) if body == "random" else causal).state_dict())
+        own = causal.requires_grad_(False)
         if body in ("pretrained", "random"):
             lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=MLP)
             own = get_peft_model(own, lora).get_base_model()
@@ -67,6 +69,16 @@ class E4SRec(NextItemEncoder):
     load_state_dict = partialmethod(NextItemEncoder.load_state_dict, strict=False)  # takes that back
 
 
+class Slotted(Similar):
+    """A row whose prompt is the beginning and a vector for each item."""
+
+    def prompt(self, history: np.ndarray, candidates: np.ndarray) -> Prompt:
+        """No candidate stands in it."""
+        slots, words = cast(E4SRec, self.scorer).slots, cast(E4SRec, self.scorer).beginning.cpu().numpy()
+        ids = np.concatenate([words, slots.num_embeddings + history[history >= 0].astype(np.int64)])
+        return Prompt(ids, {"history": slice(len(words), len(ids))}, slots.num_embeddings)
+
+
 def rankers(bench: Bench) -> list[Similar]:
     """A row per body; of every person the latest windows are trained on."""
     config, held, prompts = bench.gallery.e4srec, bench.held, bench.prompts
@@ -74,13 +86,13 @@ def rankers(bench: Bench) -> list[Similar]:
     length = asked[0].shape[1]
     latest = held.train.pad(config.windows * length + 1 if config.windows else int(held.train.lengths.max()))
     train = Sequences(np.append(0, (latest >= 0).sum(1).cumsum()), latest[latest >= 0])
-    words = np.concatenate([prompts.lead, prompts.said(f"{prompts.before}{prompts.wording.head}\n")])
-    rows, given = [], {"beginning": words, "table": sasrec.item_table(), "titles": prompts.title_ids}
+    words = np.concatenate([prompts.lead, prompts.said(f"{prompts.wording.head}\n")])  # no chat: nothing is written
+    rows, given = list[Similar](), {"beginning": words, "table": sasrec.item_table(), "titles": prompts.title_ids}
     for body in config.bodies:
         causal = bench.load()
         made: Any = partial(E4SRec, causal=causal, body=body, **given)
         same: Any = {"seed": bench.seed, "validation": asked, "keep": bench.keep / f"e4srec-{body}.pt"}
         model = train_sequential(train, bench.n_items, config, length, encoder=made, device=str(causal.device), **same)
         learned = Learned(trained_parameters(model), len(model.log) * (len(train.items) - len(train)))
-        rows.append(Similar("e4srec" + f"/{body}" * (body != "pretrained"), model, "item head", learned))
+        rows.append(Slotted("e4srec" + f"/{body}" * (body != "pretrained"), model, "item head", learned))
     return rows

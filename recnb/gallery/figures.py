@@ -33,21 +33,23 @@ def list_biases(by_place: pd.DataFrame, popularity: Mapping[str, float], chance:
 
 
 def prices(table: pd.DataFrame, metric: str, bar: float) -> Figure:
-    """What a row costs and what it is worth: seconds a user (log) against a metric; a dashed line at the bar.
+    """What a row is worth and what it costs, the best on top: a metric with a dashed line at the bar, and seconds a
+    user (log) beside it.
 
     ``table``: one row per system, columns seconds, value and ``trained`` (bool).
     """
-    figure, axis = plt.subplots(figsize=(7.2, 4), layout="constrained")
-    for trained, rows in table.groupby("trained"):
-        marker, colour, label = ("o", PALETTE[0], "trained") if trained else ("s", PALETTE[1], "not trained")
-        axis.scatter(rows.seconds, rows.value, marker=marker, color=colour, label=label)
-    for place, (name, row) in enumerate(table.sort_values("seconds").iterrows()):  # neighbours above and below
-        axis.annotate(plain(str(name)), (row.seconds, row.value), (4, (4, -10)[place % 2]), textcoords="offset points",
-                      fontsize=8)  # fmt: skip
-    axis.axhline(bar, color="0.4", ls="--", lw=1, label="sasrec")
-    axis.set(xscale="log", xlabel="seconds a user (log)", ylabel=metric)
-    axis.margins(x=0.18)
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    rows = table.sort_values(["value", "seconds"], ascending=[True, False])
+    size = (8, 0.26 * len(rows) + 1.2)
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    places = np.arange(len(rows))
+    for trained, marker, colour, label in ((True, "o", PALETTE[0], "trained"), (False, "s", PALETTE[1], "not trained")):
+        here = (rows.trained == trained).to_numpy()
+        for axis, column in zip(axes, ("value", "seconds"), strict=True):
+            axis.scatter(rows[column][here], places[here], marker=marker, color=colour, label=label)
+    axes[0].axvline(bar, color="0.4", ls="--", lw=1, label="sasrec")
+    axes[0].set(xlabel=metric, yticks=places, yticklabels=[plain(str(name)) for name in rows.index])
+    axes[1].set(xlabel="seconds a user (log)", xscale="log")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=3)
     return figure
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -20,7 +21,7 @@ from recnb.evaluation.candidates import CandidateSets
 from recnb.gallery.recipe import SYSTEMS, GalleryConfig
 from recnb.llm.ranker import adapt, trained_parameters
 from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts, Wording
-from recnb.llm.scoring import score_answers
+from recnb.llm.scoring import pooled_states, score_answers
 from recnb.llm.settings import BackboneConfig, LossWeights, SlotsConfig, TuneConfig, TuneStage
 from recnb.llm.slots import add_slots
 from recnb.llm.training_cases import TrainingCases, training_cases
@@ -100,6 +101,11 @@ class Bench:
         length, size = self.held.histories["valid"].shape[1], self.sets.items.shape[2]
         return training_cases(self.held, examples, length, size, self.seed + 1000 * stage)
 
+    @cached_property
+    def untuned(self) -> np.ndarray:
+        """:func:`title_vectors` of the language model as it came: read once for all systems."""
+        return title_vectors(self.load(), self.prompts)
+
     def titled(self, stage: int, kind: Kind, listed: bool = True) -> list[Example]:
         """The cases of a stage, answered with a title behind the list of candidates; not ``listed``: without it."""
         cases, build, answers = self.cases(stage, self.examples), self.prompts.build, self.prompts.answers
@@ -171,6 +177,12 @@ def rankers(system: str, bench: Bench) -> list[Ranker]:
         raise RecipeError(f"gallery.systems: unknown system '{system}'{nearest(system, SYSTEMS)}; expected {known}")
     found: list[Ranker] = import_module(f"recnb.gallery.{system}").rankers(bench)
     return found
+
+
+def title_vectors(model: Any, prompts: RankingPrompts) -> np.ndarray:
+    """(N, d) float32: the mean of the last hidden states over each title by itself."""
+    alone = [prompts.alone(item) for item in range(len(prompts.titles))]
+    return pooled_states(model, alone, [slice(len(prompts.lead), len(ids)) for ids in alone])
 
 
 def prompts_of(ranker: Ranker, histories: np.ndarray, items: np.ndarray) -> list[np.ndarray]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from recnb.gallery.interface import Bench, Ranker
-from recnb.gallery.llmseqsim import DECAYS, Similar, title_vectors
+from recnb.gallery.interface import Bench, Ranker, title_vectors
+from recnb.gallery.llmseqsim import DECAYS, Similar
 from recnb.gallery.textstart import started
 from recnb.recommenders.content import VectorSimilarity
 
 
 def rankers(bench: Bench) -> list[Ranker]:
     """Similarity before and after tuning, and a SASRec that begins with what came out."""
-    before = title_vectors(bench.load(), bench.prompts)
+    before = bench.untuned
     open_titles = partial(bench.titled, listed=False)
     model, learned = bench.tuned("bigrec", bench.text_only, open_titles)  # whose training is the same: done once
     after, decay = title_vectors(model, bench.prompts), DECAYS["llmseqsim"]

@@ -8,13 +8,11 @@ sum, newest first (decay .5), its mean, and its last item alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, of_candidates
-from recnb.llm.ranking_prompts import RankingPrompts
-from recnb.llm.scoring import pooled_states
+from recnb.llm.ranking_prompts import Prompt
 from recnb.recommenders.content import VectorSimilarity
 from recnb.recommenders.interface import Scorer
 
@@ -30,8 +28,9 @@ class Similar:
     answer: Answer = "vector"
     learned: Learned = field(default_factory=Learned)
 
-    def prompt(self, history: np.ndarray, candidates: np.ndarray) -> None:
+    def prompt(self, history: np.ndarray, candidates: np.ndarray) -> Prompt | None:
         """It asks nothing."""
+        return None
 
     def catalogue(self, histories: np.ndarray) -> np.ndarray:
         """(U, N) scores."""
@@ -42,14 +41,7 @@ class Similar:
         return of_candidates(self.catalogue(histories), items)
 
 
-def title_vectors(model: Any, prompts: RankingPrompts) -> np.ndarray:
-    """(N, d) float32: the mean of the last hidden states over each title by itself."""
-    alone = [prompts.alone(item) for item in range(len(prompts.titles))]
-    return pooled_states(model, alone, [slice(len(prompts.lead), len(ids)) for ids in alone])
-
-
 def rankers(bench: Bench) -> list[Ranker]:
     """Three ways to sum up a history."""
-    vectors = title_vectors(bench.load(), bench.prompts)
-    vectors = vectors - vectors.mean(0)
+    vectors = bench.untuned - bench.untuned.mean(0)
     return [Similar(name, VectorSimilarity(vectors, decay)) for name, decay in DECAYS.items()]

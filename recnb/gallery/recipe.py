@@ -13,7 +13,7 @@ from recnb.data.settings import DATA, DataConfig, SplitConfig
 from recnb.errors import nearest
 from recnb.evaluation.settings import CANDIDATES, CandidatesConfig
 from recnb.llm.settings import BackboneConfig, PromptsConfig, SlotsConfig, TuneConfig
-from recnb.recommenders.settings import BaselinesConfig, SequentialConfig
+from recnb.recommenders.settings import BaselinesConfig, SequentialConfig, TigerConfig
 from recnb.settings import Positive, Problem, Rate, Recipe, Section, Share, StageSpec
 
 Body = Literal["pretrained", "frozen", "random", "none"]
@@ -54,6 +54,7 @@ class GalleryConfig(Section):
         "as their papers do, yes to what was rated above 3, and no to what was rated lower"
     )  # fmt: skip
     e4srec: E4srecConfig = E4srecConfig()
+    tiger: TigerConfig = TigerConfig()
     sasrec_seeds: Positive = Field(3, description="trainings of SASRec, the bar: a user's outcome is their mean")
     cutoffs: list[Positive] = Field([5, 10, 20], min_length=1, description="k of N@k and, on the whole catalogue, R@k")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="paired bootstrap resamples over users")

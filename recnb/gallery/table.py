@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 
 from recnb.errors import RecipeError
 from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_of
@@ -53,7 +54,7 @@ class Entry:
 
     Attributes:
         name, answer: of the row.
-        scores: rule -> (U, D, C).
+        scores: rule -> (U, D, C), of the rules that it was asked about.
         whole: (U, N) of the catalogue; None: the row only scores candidates.
         cost: of its answers, a user, all sets of all rules together.
     """
@@ -64,17 +65,22 @@ class Entry:
     whole: np.ndarray | None
     cost: Cost
 
+    @property
+    def asked(self) -> int:
+        """Sets that each user was asked about."""
+        return sum(own.shape[1] for own in self.scores.values())
+
 
 def lay_bench(
     recipe: Gallery, titles: Sequence[str], held: HeldOut, valid: np.ndarray, models: Mapping[str, Scorer], keep: Path,
-    device: str = "cpu", ratings: np.ndarray | None = None,
+    device: str = "cpu", dtype: torch.dtype = torch.float32, ratings: np.ndarray | None = None,
 ) -> Bench:  # fmt: skip
     """The bench of a recipe.
 
     Args:
         titles: (N,) what items are called; held: all cases, of which the test part is taken out.
         valid: (U, D, C) uniform candidates of the validation users; models: fitted on ``held.train``.
-        keep: folder for what systems train.
+        keep: folder for what systems train; dtype: what the language model computes in.
         ratings: (n,) of the events of ``held.train``.
 
     Raises:
@@ -83,7 +89,7 @@ def lay_bench(
     if recipe.gallery.yes == "liked" and ratings is None:
         raise RecipeError("gallery.yes: liked learns from ratings, and the data have none; expected chosen")
     prompts = prompts_for(recipe.llm, titles, recipe.prompts)
-    load = partial(open_backbone, recipe.llm, prompts.tokenizer, recipe.seed, device)
+    load = partial(open_backbone, recipe.llm, prompts.tokenizer, recipe.seed, device, dtype)
     sets = CandidateSets(valid, held.targets["valid"], "uniform")
     settings = recipe.llm, recipe.slots, recipe.tune
     return Bench(
@@ -105,20 +111,27 @@ def _learned(model: Scorer, train: Events) -> Learned:
 
 
 def ask(row: Ranker, histories: np.ndarray, sets: Mapping[str, CandidateSets]) -> Entry:
-    """Let a row score all sets (rule -> sets) after histories (U, T); a retriever scores the catalogue, once."""
-    users, whole = len(histories), None
+    """Let a row score all sets (rule -> sets) after histories (U, T): a retriever the catalogue, once; others all sets
+    of a user together, whose history they read once."""
     if isinstance(row, Retriever):
-        whole, cost = costed(row, lambda: np.asarray(row.catalogue(histories)), users)
-        scores = {rule: of_candidates(whole, each.items) for rule, each in sets.items()}
-    else:
-        scores, cost = costed(row, lambda: {r: row.scores(histories, one.items) for r, one in sets.items()}, users)
-    return Entry(row.name, row.answer, scores, whole, cost)
+        whole, cost = costed(row, lambda: np.asarray(row.catalogue(histories)), len(histories))
+        return Entry(row.name, row.answer, {r: of_candidates(whole, one.items) for r, one in sets.items()}, whole, cost)
+    every = np.concatenate([each.items for each in sets.values()], axis=1)  # (U, all draws of all rules, C)
+    found, cost = costed(row, lambda: row.scores(histories, every), len(histories))
+    ends = np.cumsum([each.items.shape[1] for each in sets.values()])[:-1]
+    scores = dict(zip(sets, np.split(found, ends, axis=1), strict=True))
+    return Entry(row.name, row.answer, scores, None, cost)
+
+
+def sets_for(row: Ranker, sets: Mapping[str, CandidateSets], chief: str) -> Mapping[str, CandidateSets]:
+    """What a row is asked: all sets; variants and controls that pay for every set those of the chief rule alone."""
+    return {chief: sets[chief]} if "/" in row.name and not isinstance(row, Retriever) else sets
 
 
 def outcomes(entry: Entry, sets: Mapping[str, CandidateSets], cutoffs: Sequence[int]) -> Outcomes:
     """Per-user metrics: HR@1, N@k and MRR among the candidates of each rule; R@k and N@k of the catalogue under
     :data:`WHOLE` (ties at random), where the row has scored it. Items of the history are kept."""
-    found = {rule: candidate_metrics(ranks_of(entry.scores[rule], each), cutoffs) for rule, each in sets.items()}
+    found = {rule: candidate_metrics(ranks_of(own, sets[rule]), cutoffs) for rule, own in entry.scores.items()}
     if entry.whole is not None:
         bounds = rank_bounds(entry.whole, next(iter(sets.values())).targets)
         both = {k: expected_per_user(*bounds, k) for k in cutoffs}
@@ -143,11 +156,12 @@ def intervals(each: Mapping[str, Outcomes], resamples: int, seed: int) -> pd.Dat
 def differences(
     each: Mapping[str, Outcomes], against: str, metric: str, rules: Iterable[str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Every other row minus ``against``, users paired: system, rule, diff, low, high, p; sorted by the last rule."""
+    """Every other row minus ``against``, users paired: system, rule, diff, low, high, p; sorted by the last rule, about
+    which all were asked."""
     bar, rules = each[against], list(rules)
     rows = [
         {"system": name, "rule": rule, **paired_bootstrap(own[rule][metric], bar[rule][metric], resamples, seed)}
-        for rule in rules for name, own in each.items() if name != against
+        for rule in rules for name, own in each.items() if name != against and rule in own
     ]  # fmt: skip
     frame = pd.DataFrame(rows)
     order = frame[frame.rule == rules[-1]].sort_values("diff", ascending=False, kind="stable").system.tolist()

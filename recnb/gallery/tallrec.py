@@ -22,9 +22,9 @@ from recnb.llm.scoring import score_words
 from recnb.llm.training_cases import rated_cases
 from recnb.llm.tuning import Example
 
-QUESTIONS = {
-    "chosen": "Would the same visitor choose{item} next? Answer Yes or No.",
-    "liked": "Would the same visitor like{item}? Answer Yes or No.",
+QUESTIONS = {  # what differs last: the rest is read once
+    "chosen": "Answer Yes or No: does the same visitor choose this next?{item}",
+    "liked": "Answer Yes or No: would the same visitor like this?{item}",
 }
 SHOTS, LIKED = (16, 64, 256), 3  # ratings above it
 Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n, T) histories, (n,) items asked about, (n,) bool: yes

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from recnb.gallery.interface import Bench, Learned, Ranker
-from recnb.gallery.llmseqsim import Similar, title_vectors
+from recnb.gallery.llmseqsim import Similar
 from recnb.llm.ranker import trained_parameters
 from recnb.recommenders.next_item import train_sequential
 from recnb.recommenders.sasrec import SASRec
@@ -61,6 +61,6 @@ def started(bench: Bench, name: str, vectors: np.ndarray, examples: int = 0) -> 
 
 def rankers(bench: Bench) -> list[Ranker]:
     """The language model's vectors, and the same ones at other items."""
-    vectors = title_vectors(bench.load(), bench.prompts)
+    vectors = bench.untuned
     other = np.random.default_rng([bench.seed, 71]).permutation(len(vectors))
     return [started(bench, "textstart", vectors), started(bench, "textstart/other-items", vectors[other])]

@@ -26,10 +26,11 @@ def prompt_parts(prompt: Prompt, tokenizer: object) -> list[tuple[str, str]]:
     names = np.full(len(prompt.ids), "", object)
     for name in [name for name in SPANS if name in prompt.spans]:
         names[prompt.spans[name]] = name
-    pieces = groupby(range(len(names)), lambda place: (names[place], prompt.slots[place] >= 0))
+    vectors = np.where(prompt.slots >= 0, np.arange(len(names)), -1)  # each a piece of its own
+    pieces = groupby(range(len(names)), lambda place: (names[place], vectors[place]))
     decode = tokenizer.decode  # type: ignore[attr-defined]
     return [
-        (name, VECTOR if slot else decode(prompt.ids[list(places)].tolist())) for (name, slot), places in pieces
+        (name, VECTOR if one >= 0 else decode(prompt.ids[list(places)].tolist())) for (name, one), places in pieces
     ]
 
 

@@ -25,10 +25,23 @@ from recnb.llm.vocabulary import Vocabulary
 _PAGE, _ADAPTER, _WHOLE, _SLOTS = "ranker.json", "adapter", "model", "slots"
 
 
-def open_backbone(config: BackboneConfig, tokenizer: Any, seed: int, device: str = "cpu") -> Any:
-    """The causal LM that a recipe names, in evaluation mode, with the rows that its tokenizer needs and no others."""
+def open_backbone(
+    config: BackboneConfig, tokenizer: Any, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Any:
+    """The causal LM that a recipe names, in evaluation mode, with the rows that its tokenizer needs and no others; its
+    blocks are :func:`computed_in` a dtype."""
     none = np.empty((0, 0), np.int64)
-    return build_backbone(config, Vocabulary(tokenizer, (), none, none), seed, device).eval()
+    model = build_backbone(config, Vocabulary(tokenizer, (), none, none), seed, device).eval()
+    return computed_in(model, dtype)
+
+
+def computed_in(model: Any, dtype: torch.dtype) -> Any:
+    """The same model; with bfloat16 its blocks multiply in it, trained or not, wherever they are called. Weights and
+    last states stay float32, as does what a head makes of them (:func:`recnb.llm.backbone.head_logits`)."""
+    if dtype != torch.float32:
+        body = causal_lm(model).base_model
+        body.forward = torch.autocast(next(body.parameters()).device.type, dtype)(body.forward)
+    return model
 
 
 def adapt(model: Any, llm: BackboneConfig, config: TuneConfig, seed: int) -> nn.Module:

@@ -95,6 +95,21 @@ class TIGER(EpochModel):
             parts.append(_search(self, rows, width, None if exclude is None else exclude[users]))
         return np.concatenate(parts)
 
+    @torch.no_grad()
+    def scores_of(self, histories: np.ndarray, items: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """(U, M) float32 log-probability of the tokens of items (U, M) after histories (U, T'), which are read once."""
+        found = [np.empty((0, items.shape[1]), np.float32)]
+        for number, rows in enumerate(self.latest(histories, batch_size)):
+            asked = torch.from_numpy(items[number * batch_size :][: len(rows)].astype(np.int64)).to(self.device)
+            tokens, mask = self.read(trimmed(rows))
+            states = self.network.get_encoder()(input_ids=tokens, attention_mask=mask).last_hidden_state
+            states, mask = (part.repeat_interleave(asked.shape[1], dim=0) for part in (states, mask))
+            labels = self.tokens[asked.flatten()]  # (B M, L)
+            logits = self.network(encoder_outputs=(states,), attention_mask=mask, labels=labels, use_cache=False).logits
+            said = logits.float().log_softmax(-1).gather(2, labels[..., None]).sum((1, 2))
+            found.append(said.view(asked.shape).cpu().numpy())
+        return np.concatenate(found)
+
 
 def told_apart(codes: np.ndarray) -> np.ndarray:
     """Codes (N, L), with one more column that numbers equal rows if there are any (the paper, section 3.1).

@@ -14,9 +14,9 @@ from typing import Any
 
 from recnb.artifacts import find_root, read_json, write_text
 from recnb.errors import ArtifactError, RecnbError
-from recnb.evaluation.verdicts import told
+from recnb.evaluation.verdicts import side, told
 from recnb.report import result
-from recnb.report.result import ORIGIN, markdown_table, with_legend
+from recnb.report.result import ORIGIN, Best, Table, markdown_table, with_legend
 from recnb.studies.claims import choices, pair, read_comparisons, unfinished
 
 PAGE = "reports/README.md"
@@ -31,6 +31,7 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
 JUDGED = "reports/example/sessions/beauty-claims.json"
+GALLERY = "reports/example/gallery/one_table.json"
 CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
     "beauty-choices-large": (
         ("K = 512", "proxy as it is"), ("K = 2,048", "K = 512"), ("one token per item", "K = 2,048"),
@@ -119,6 +120,33 @@ def judged_body(root: Path) -> str:
     return "\n".join([*head, *lines])
 
 
+def gallery_body(root: Path) -> str:
+    """The gallery's one table: HR@1 among the chief rule's candidates, its difference to SASRec, and what a row costs.
+
+    Seconds are of a user and one set of candidates; a row that scores the catalogue does so once for all sets. Without
+    a run that was kept, a line that says how to make one.
+    """
+    if not (found := read_json(root / GALLERY)):
+        return "No run of it has been kept yet: `recnb run params/gallery.yaml`."
+    chief, costs = found["chief"]["protocol"], found["cost"]
+    own = {row["system"]: row for row in found["intervals"] if (row["rule"], row["metric"]) == (chief, "HR@1")}
+    minus = {row["system"]: row for row in found["differences"] if row["rule"] == chief}
+    rows = []
+    for name in sorted(own, key=lambda name: -own[name]["mean"]):
+        sets = found["draws"] * len(found["systems"][name].keys() - {"catalogue"})
+        cost, level, gap = costs[name], own[name], minus.get(name)
+        change = f"{gap['diff']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else ""
+        paid = [f"{cost['seconds'] / sets:.3f}", f"{cost['read'] / sets:,.0f}", f"{cost['parameters']:,}"]
+        rows.append([
+            name, found["answers"][name], f"{level['mean']:.3f} [{level['low']:.3f}, {level['high']:.3f}]",
+            Best(change) if gap and side(gap) else change, *paid, f"{cost['examples']:,}",
+        ])  # fmt: skip
+    columns = [("row", ""), ("answer", ""), *((name, "n") for name in (
+        "HR@1", "minus SASRec", "seconds a set", "positions read", "weights trained", "examples"))]  # fmt: skip
+    said = f"{found['split']}, {found['users']} users, sets of {found['candidates']} {chief} candidates, chance"
+    return f"{markdown_table(Table(columns, rows))}\n\n{said} {1 / found['candidates']:.2f}."
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON file, a list of them or ``{"rows": [...]}``, as an evaluation and ``recnb table`` write it.
 
@@ -138,7 +166,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 # marks that hold more than a ledger
-BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body}
+BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body, "gallery": gallery_body}
 
 if __name__ == "__main__":
     sys.exit(main())

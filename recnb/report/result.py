@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from recnb.evaluation.verdicts import side, told
+from recnb.evaluation.verdicts import judged_in, side, told
 from recnb.studies.ledger import Published, shortfall
 
 _METRIC = re.compile(r"^\w+@\d+")
@@ -88,12 +88,15 @@ def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
     """Rows of :func:`recnb.studies.claims.choices`: the recipe, then one change each, in bold where its interval leaves
     out zero; sizes of models, steps and minutes where all are known."""
     known = [name for name in ("parameters", "steps", "seconds") if all(name in row for row in choices)]
-    names = ["R@10", "N@10", "change of R@10", *("minutes" if name == "seconds" else name for name in known)]
+    metric = judged_in(next(iter(choices), {}))
+    scored = ["N@10"] if metric == "R@10" else []
+    columns_known = ("minutes" if name == "seconds" else name for name in known)
+    names = [metric, *scored, f"change of {metric}", *columns_known]
     rows = []
     for row in choices:
         change = f"{row['diff']:+.4f}" if "diff" in row else ""
         rows.append([
-            row["choice"], f"{row['R@10']:.4f} ± {row['margin']:.4f}", f"{row['N@10']:.4f}",
+            row["choice"], f"{row[metric]:.4f} ± {row['margin']:.4f}", *(f"{row[m]:.4f}" for m in scored),
             Best(change) if change and side(row) else change,
             *(f"{row[name] / 60:.1f}" if name == "seconds" else f"{row[name]:,}" for name in known),
             " ".join(row["changed"]),
@@ -130,9 +133,10 @@ def seeds_table(earlier: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], o
         return Table((), ())
     run = {row["system"]: row for row in rows if row.get("kind") == "measured"}
     run["ours"] = run.get(ours, {})
-    kept = {system: both["kept"] for system, both in earlier["systems"].items() if system in run and "kept" in both}
+    protocol = (earlier.get("runs") or [{}])[0].get("protocol", "kept")
+    kept = {system: both[protocol] for system, both in earlier["systems"].items() if system in run and protocol in both}
     columns, lines = [("system", "")], [[system] for system in kept]
-    for metric in ("R@10", "N@10"):
+    for metric in ("R@10", "N@10") if protocol == "kept" else ("R@1",):
         columns += [(f"{metric} here", "n"), (f"{metric}, {len(earlier['seeds'])} seeds", "n")]
         for line in lines:
             line += [_cell(metric, run[line[0]].get(metric), None), _over_seeds(kept[line[0]], metric)]

@@ -1,7 +1,7 @@
-"""What a comparison judges: the rank of each validation user's item in its first set of uniform candidates.
+"""What a comparison judges: how often each validation user's item stands first in its sets of uniform candidates.
 
-:mod:`recnb.studies.comparisons` asks here, by the names in the recipe. Ranks are among C items, so that its R@k and N@k
-are those of candidate sets, as in LLaRA, and not of the whole catalogue.
+:mod:`recnb.studies.comparisons` asks here, by the names in the recipe. As in the table, it is HR@1, a user's mean over
+sets; intervals are over users.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recnb.artifacts import Artifacts
 from recnb.data.held_out import read_held_out
 from recnb.data.schema import item_text, read_dataset
-from recnb.evaluation.candidates import CandidateSets, ranks_of
+from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_of
 from recnb.llm.ranking_prompts import prompts_for
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import scores_among
@@ -22,23 +22,23 @@ from recnb.rsllm.recipe import MAIN, RSLLM
 VALID = "candidates_valid_uniform.npy"
 
 
-def model_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.int64]:
-    """Ranks by likelihood of the recipe's own model, as 06_tune left it.
+def model_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.float64]:
+    """HR@1 by likelihood of the recipe's own model, as 06_tune left it.
 
     Args:
         stage: the last one of the run, opened to look at.
         users: this many users, drawn once, the same for every run; 0: all.
 
     Returns:
-        (U,) int64 from 0; a tie takes the lower place.
+        (U,) float64, means over sets; a tie counts half.
     """
     histories, sets = _asked(stage, users)
     prompts = prompts_for(recipe.llm, read_dataset(stage).items["title"].tolist(), recipe.prompts)
     reader = open_reader(recipe.llm, stage.path("06_tune", "arms") / MAIN, recipe.tune, prompts, stage.runtime.device)
-    return _lower(ranks_of(reader.likelihood(histories, sets.items, recipe.evaluate.reduce), sets))
+    return _first(ranks_of(reader.likelihood(histories, sets.items, recipe.evaluate.reduce), sets))
 
 
-def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.int64]:
+def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.float64]:
     """The same for a recommender without a language model, fitted on the training events. What it chooses it chooses on
     all validation users, so this is what tuning has to look at and not an estimate of quality."""
     dataset, held = read_dataset(stage), read_held_out(stage.path("03_candidates", "cases"))
@@ -49,17 +49,17 @@ def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0)
         progress=stage.runtime.progress,
     )  # fmt: skip
     histories, sets = _asked(stage, users)
-    return _lower(ranks_of(scores_among(fitted, histories, sets.items), sets))
+    return _first(ranks_of(scores_among(fitted, histories, sets.items), sets))
 
 
 def _asked(stage: Artifacts, users: int) -> tuple[NDArray[np.int32], CandidateSets]:
-    """Histories and first sets of validation users, all or some that are drawn once."""
+    """Histories and sets of validation users, all or some that are drawn once."""
     held = read_held_out(stage.path("03_candidates", "cases"))
-    items, targets = stage.read("03_candidates", VALID)[:, :1], held.targets["valid"]
+    items, targets = stage.read("03_candidates", VALID), held.targets["valid"]
     drawn = np.sort(np.random.default_rng(41).permutation(len(items))[: users or None])
     return held.histories["valid"][drawn], CandidateSets(items[drawn], targets[drawn], "uniform")
 
 
-def _lower(ranks: np.ndarray) -> NDArray[np.int64]:
-    """(U,) ranks (U, 1) from 1, ties between two places, as whole ones from 0."""
-    return np.ceil(ranks[:, 0]).astype(np.int64) - 1
+def _first(ranks: np.ndarray) -> NDArray[np.float64]:
+    """(U,) share of a user's ranks (U, D) that are the first."""
+    return candidate_metrics(ranks, [1])["HR@1"]

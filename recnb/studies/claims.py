@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
-from recnb.evaluation.verdicts import over_seeds, side
+from recnb.evaluation.verdicts import judged_in, over_seeds, side
 from recnb.settings import read_wing
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def of_system(comparisons: Comparisons, system: str) -> dict[str, Mapping[str, A
     return {name: found for name, found in comparisons.items() if found.get("system", "eager_llm") == system}
 
 
-def choices(comparison: Mapping[str, Any], metric: str = "R@10") -> list[dict[str, Any]]:
+def choices(comparison: Mapping[str, Any], metric: str = "") -> list[dict[str, Any]]:
     """Rows of a comparison, each with its difference from the first row (:func:`pair`), which has none itself, and the
-    ``recipe_hash`` of all."""
+    ``recipe_hash`` of all. No metric: the one that it is judged in."""
     rows, told = comparison.get("rows", []), {"recipe_hash": comparison.get("recipe_hash", "")}
+    metric = metric or judged_in(next(iter(rows), {}))
     return [row | (pair(comparison, row["choice"], rows[0]["choice"], metric) or {}) | told for row in rows]
 
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from recnb.artifacts import hash_json, write_artifact, write_json
 from recnb.errors import RecipeError, nearest
 from recnb.evaluation.intervals import UNKNOWN, difference, seed_spread, summary
+from recnb.evaluation.verdicts import judged_in
 from recnb.settings import Judged
 from recnb.studies.trials import Request, Trial, Variant, manifests, origin, run_trials
 from recnb.workflow.plan import make_plan
@@ -95,13 +96,15 @@ def run_comparison(
         sessions = _sessions(trial, comparison) if sessions is None else sessions
         missing = [str(one) for one in trials if one.recipe.seed not in ranks.get(one.group, {})]
         write_json(target, asked | {"missing": missing} | _result(comparison, trials, ranks, sessions))
-        say(f"{trial}: validation R@10 {float((found < 10).mean()):.4f} ({monotonic() - before:.0f} s)")
+        reached = summary({0: found})
+        metric = judged_in(reached)
+        say(f"{trial}: validation {metric} {reached[metric]:.4f} ({monotonic() - before:.0f} s)")
         before = monotonic()
     return target
 
 
 def _ranks(trial: Trial, comparison: Comparison) -> np.ndarray:
-    """(U,) ranks of a trial that has run; made once."""
+    """(U,) ranks of a trial that has run, or HR@1 as floats; made once."""
     plan, judged = trial.plan, trial.recipe.judged[comparison.judged]
     made, used = manifests(plan)[-1], {"seed", *plan.stages[-1].sections, *judged.settings}
     depends = [made["key"], comparison.judged, comparison.users, trial.recipe.model_dump(mode="json", include=used)]
@@ -110,7 +113,7 @@ def _ranks(trial: Trial, comparison: Comparison) -> np.ndarray:
     if not path.is_file():
         stage = Stage.open(judged.last, plan.recipe, root=plan.root, look=True)
         ranks = resolve_name(judged.ranks)(stage, trial.recipe, comparison.judged, comparison.users)
-        write_artifact(path, ranks.astype(np.int32))
+        write_artifact(path, ranks.astype(np.float32 if ranks.dtype.kind == "f" else np.int32))
     return np.load(path)
 
 

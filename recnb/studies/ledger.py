@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recnb.errors import RecipeError, nearest
+from recnb.evaluation.verdicts import judged_in
 from recnb.settings import read_wing
 
 if TYPE_CHECKING:
@@ -148,11 +149,13 @@ def ledger_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def measured_rows(result: Mapping[str, Any], protocol: str = "kept") -> list[dict[str, Any]]:
     """A row per system of one recipe's results (:func:`recnb.studies.tables.read_results`): system, recipe, metrics
-    (means over users and seeds), sd of R@10 over seeds, seeds, kind."""
+    (means over users and seeds), sd over seeds of R@10, or R@1, seeds, kind."""
+    known = {system: both[protocol] for system, both in result["systems"].items() if protocol in both}
+    about = {"recipe": result["recipe"], "seeds": len(result["seeds"]), "kind": "measured"}
     return [
-        {"system": system, "recipe": result["recipe"], **{metric: both[protocol][metric] for metric in METRICS},
-         "sd": result["spread"][system].get("R@10"), "seeds": len(result["seeds"]), "kind": "measured"}
-        for system, both in result["systems"].items() if system != "ours" and protocol in both
+        {"system": system, **{metric: value for metric, value in found.items() if _METRIC.fullmatch(metric)}, **about,
+         "sd": result["spread"][system].get(judged_in(found))}
+        for system, found in known.items() if system != "ours"
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from recnb.artifacts import hash_artifact, read_artifact, write_atomic, write_json
 from recnb.evaluation.intervals import SeedRanks, difference, paired_spread, seed_spread, summary
 from recnb.evaluation.metrics import PROTOCOLS
+from recnb.evaluation.verdicts import judged_in
 from recnb.settings import Recipe
 from recnb.studies import ledger
 from recnb.studies.trials import Request, Trial, Variant, manifests, origin, run_trials
@@ -57,8 +58,9 @@ class Table(Request):
 
 class Measured(NamedTuple):
     """One recipe with one seed, measured: (U,) ranks of the target from 0 in a uint8 column ``<system>/<protocol>``
-    each (255: so or worse), for rows that belong together a column ``session``; and where they come from, which system
-    is ours, which are mixtures."""
+    each (255: so or worse), or floats, HR@1 among candidates, and the protocol a rule; for rows that belong together a
+    column ``session``; and where they come from, which system is ours, which are mixtures, by which rule they are
+    judged (``protocol``, if not ``kept``)."""
 
     ranks: pd.DataFrame
     about: dict[str, Any]
@@ -100,7 +102,8 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
     """Write ``reports/<name>/results.json``, and the ranks it was made of, from runs that differ in their seed alone.
 
     Per system and protocol: means over users and seeds and each seed's own; "ours" is, seed by seed, what validation
-    chose. Against the baseline with the highest N@10: the paired difference with an interval over users and seeds.
+    chose. Against the baseline with the highest N@10, or R@1: the paired difference with an interval over users and
+    seeds.
     ``recipe`` is that of any run, ``name`` its own without a seed; systems and users of all seeds are the same.
     """
     measured = dict(sorted(measured.items()))
@@ -114,10 +117,11 @@ def write_results(name: str, recipe: Recipe, measured: Mapping[int, Measured], r
         "seeds": list(measured),
         "runs": [one.about | {"ranks": _write_ranks(folder, seed, one.ranks)} for seed, one in measured.items()],
         "systems": {system: {p: summary(found) for p, found in both.items()} for system, both in ranks.items()},
-        "spread": {system: seed_spread(both["kept"]).sd for system, both in ranks.items()},
     }
+    judged = {system: both[protocol_of(content)] for system, both in ranks.items()}
+    content["spread"] = {system: seed_spread(own).sd for system, own in judged.items()}
     together = next(iter(measured.values())).ranks.get("session")
-    content |= _against_best({s: both["kept"] for s, both in ranks.items()}, content, recipe.slug, together)
+    content |= _against_best(judged, content, recipe.slug, together)
     write_json(folder / RESULTS, content | {"rows": _ledger_rows(content, recipe)})
     for path in {*folder.glob(RANKS.format(seed="*"))} - {folder / RANKS.format(seed=seed) for seed in measured}:
         path.unlink()
@@ -138,9 +142,10 @@ def _by_system(measured: Mapping[int, Measured]) -> dict[str, dict[str, dict[int
 def _against_best(
     kept: Mapping[str, SeedRanks], content: Mapping[str, Any], slug: str, sessions: pd.Series | None
 ) -> dict[str, Any]:
-    """The best baseline by N@10, and how far from it ours and the mixtures are, paired run by run."""
+    """The best baseline by N@10 or R@1, and how far from it ours and the mixtures are, paired run by run."""
     baselines = [system for system in kept if system != "ours" and not system.startswith(slug)]
-    best = max(baselines, key=lambda system: content["systems"][system]["kept"]["N@10"], default=None)
+    scores = {system: content["systems"][system][protocol_of(content)] for system in baselines}
+    best = max(baselines, key=lambda system: scores[system].get("N@10", scores[system].get("R@1")), default=None)
     if best is None:
         return {"best_baseline": None}
     mixtures = dict.fromkeys(system for run in content["runs"] for system in run["mixtures"])
@@ -150,14 +155,19 @@ def _against_best(
     return {"best_baseline": best, "ours_minus_best": minus.pop("ours"), "mixtures_minus_best": minus}
 
 
+def protocol_of(results: Mapping[str, Any]) -> str:
+    """By which of its protocols results are judged: ``kept``, or a rule of candidates."""
+    return str(results["runs"][0].get("protocol", "kept")) if results.get("runs") else "kept"
+
+
 def _ledger_rows(content: Mapping[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
     """Published rows, then measured ones as means over seeds, as a ledger has them."""
-    rows, runs = ledger.measured_rows(content), content["runs"]
+    rows, runs = ledger.measured_rows(content, protocol_of(content)), content["runs"]
     said = {key: ", ".join(sorted({run[key] for run in runs})) for key in ("commit", "hardware")}
     for row in rows:
         row["system"] += f" ({row['recipe']})" if row["system"].startswith(recipe.slug) else ""
         row["why"] = f"{len(runs)} seed{'s' if len(runs) > 1 else ''} of {row['recipe']}"
-        row["why"] += "" if row["sd"] is None else f", sd of R@10 {row['sd']:.4f}"
+        row["why"] += "" if row["sd"] is None else f", sd of {judged_in(row)} {row['sd']:.4f}"
     frame = ledger.build_ledger([row | said for row in rows], ledger.read_published(recipe.published, recipe.wing))
     return ledger.ledger_records(frame)
 
@@ -197,12 +207,19 @@ def read_run(plan: Plan) -> Measured:
 
     Its evaluation wrote ``per_user.parquet`` with a column ``rank_<system>_<protocol>`` each (``kept`` at least) and,
     where rows belong together, ``session``; and ``metrics.json`` with ``systems`` and ``ours``; ``fusion``, ``budget``
-    and a ``ledger.json`` may be absent.
+    and a ``ledger.json`` may be absent. Where the ``chief`` metric is HR@1, columns are ``hit_<system>_<rule>``, each a
+    user's mean over sets.
     """
     made, folder = manifests(plan), stage_folder(plan.recipe, plan.recipe.evaluation, plan.root)
     metrics, users = read_artifact(folder / "metrics.json"), pd.read_parquet(folder / "per_user.parquet")
-    columns = {f"{s}/{p}": f"rank_{s}_{p}" for s in metrics["systems"] for p in PROTOCOLS}
-    ranks = {name: users[column].clip(upper=_MOST) for name, column in columns.items() if column in users}
+    chief = metrics.get("chief", {})
+    if among := chief.get("metric") == "HR@1":
+        columns = {f"{s}/{rule}": f"hit_{s}_{rule}" for s, own in metrics["systems"].items() for rule in own}
+    else:
+        columns = {f"{s}/{p}": f"rank_{s}_{p}" for s in metrics["systems"] for p in PROTOCOLS}
+    known = users[[column for column in columns.values() if column in users]]
+    found = known.astype("float32") if among else known.clip(upper=_MOST).astype("uint8")
+    found = found.rename(columns={column: name for name, column in columns.items()})
     book = folder / "ledger.json"
     rows = read_artifact(book)["rows"] if book.is_file() else []
     about = {
@@ -214,8 +231,8 @@ def read_run(plan: Plan) -> Measured:
         "hardware": next((row["hardware"] for row in rows if row["kind"] == "measured"), made[-1]["device"]),
         "seconds_per_system": made[-1]["facts"].get("seconds_per_system", {}),
     }
-    frame = pd.DataFrame(ranks).astype("uint8")
-    return Measured(frame.assign(**users.filter(["session"])), about | origin(made))
+    about |= {"protocol": chief["protocol"]} if among else {}
+    return Measured(found.assign(**users.filter(["session"])), about | origin(made))
 
 
 def _write_ranks(folder: Path, seed: int, ranks: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,13 @@ def test_positions_tokens_and_what_was_learned():
     assert cost.read == 5 + 4 * 2  # the beginning once, then a branch each
     assert (cost.written, cost.parameters, cost.examples) == (3, 11, 22)
     assert cost.seconds > 0
+
+
+def test_waiting_for_others_costs_nothing():
+    def wait():
+        time.sleep(0.4)
+
+    assert costed(Row(), wait, 1)[1].seconds < 0.1, "processor seconds: a busy machine does not change a price"
 
 
 def test_padding_counts_and_nothing_counts_outside():

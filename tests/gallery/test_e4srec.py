@@ -13,6 +13,7 @@ from gallery_bench import toy_bench
 from recnb.data.schema import Sequences
 from recnb.gallery.e4srec import E4SRec, rankers
 from recnb.gallery.recipe import E4srecConfig, GalleryConfig
+from recnb.llm.figures import VECTOR, prompt_parts
 from recnb.recommenders.next_item import train_sequential
 from recnb.speed.decoding import small_llama
 from recnb.speed.item_vectors import synthetic_e4srec
@@ -91,6 +92,17 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     whole = train_sequential(TRAIN, N, CONFIG, T, encoder=encoder("pretrained"), **case | {"keep": None})
     assert resumed.log == whole.log
     np.testing.assert_array_equal(resumed.scores(TRAIN.pad(T)), whole.scores(TRAIN.pad(T)))
+
+
+def test_its_prompt_is_words_and_a_vector_for_each_item(tmp_path):
+    bench, _ = toy_bench(tmp_path)
+    own = GalleryConfig(e4srec=E4srecConfig(epochs=1, bodies=["none"]))
+    (row,) = rankers(replace(bench, gallery=own))
+    prompt = row.prompt(np.array([-1, -1, 7, 2, 7]), np.arange(4))
+    assert prompt.slots[prompt.spans["history"]].tolist() == [7, 2, 7] and (prompt.slots >= 0).sum() == 3
+    pieces = prompt_parts(prompt, bench.prompts.tokenizer)
+    assert [text for name, text in pieces if name == "history"] == [VECTOR] * 3, "each is drawn by itself"
+    assert "oldest first" in pieces[0][1]
 
 
 def test_as_many_latest_windows_are_trained_on_as_the_recipe_says(tmp_path):

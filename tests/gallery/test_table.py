@@ -9,9 +9,20 @@ import pytest
 from gallery_bench import SEED, C, D, T, fitted, sets_of, toy_bench
 
 from recnb.evaluation.candidates import CandidateSets, draw_candidates
+from recnb.gallery.interface import Learned
 from recnb.gallery.llmseqsim import Similar
 from recnb.gallery.recipe import Gallery
-from recnb.gallery.table import WHOLE, ask, differences, intervals, lay_bench, outcomes, over_seeds, plain_rows
+from recnb.gallery.table import (
+    WHOLE,
+    ask,
+    differences,
+    intervals,
+    lay_bench,
+    outcomes,
+    over_seeds,
+    plain_rows,
+    sets_for,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def test_who_knows_the_target_is_first_everywhere(asked):
 def test_a_target_that_is_not_listed_is_a_miss(asked):
     entries, sets, held = asked
     outside = {"uniform": CandidateSets(sets["uniform"].items, np.full(len(held.targets["test"]), 10**6), "uniform")}
-    entry = replace(entries["sasrec"], whole=None)
+    entry = replace(entries["sasrec"], whole=None, scores={"uniform": entries["sasrec"].scores["uniform"]})
     found = outcomes(entry, outside, [5])
     assert set(found) == {"uniform"} and all(not values.any() for values in found["uniform"].values())
 
@@ -71,6 +82,31 @@ def test_differences_are_paired_and_sorted_by_the_last_rule(asked):
     assert row["diff"] == pytest.approx(own - bar)
     means = intervals(each, 200, SEED).set_index(["system", "rule", "metric"])["mean"]
     assert means["sasrec", "popularity", "HR@1"] == pytest.approx(bar)
+
+
+def test_a_user_s_sets_of_all_rules_are_asked_together(asked):
+    entries, sets, held = asked
+
+    class Lister:
+        """Scores an item by its number and by the draw that it stands in; it pays for every set."""
+
+        name, answer, learned = "lister/variant", "title", Learned()
+
+        def scores(self, histories, items):
+            return (items + 1000 * np.arange(items.shape[1])[None, :, None]).astype(np.float32)
+
+    found = ask(Lister(), held.histories["test"], sets)
+    for number, (rule, one) in enumerate(sets.items()):
+        draws = (number * D + np.arange(D))[None, :, None]
+        np.testing.assert_array_equal(found.scores[rule], one.items + 1000 * draws)
+    assert found.asked == 2 * D and found.whole is None
+    chief = sets_for(Lister(), sets, "popularity")
+    assert list(chief) == ["popularity"] and ask(Lister(), held.histories["test"], chief).asked == D
+    assert sets_for(Similar("llm2rec/before", Oracle(held.targets["test"], 40)), sets, "popularity") is sets
+    each = {name: outcomes(entry, sets, [5]) for name, entry in entries.items()} | {
+        "lister/variant": outcomes(ask(Lister(), held.histories["test"], chief), sets, [5])}  # fmt: skip
+    frame = differences(each, "sasrec", "HR@1", sets, 200, SEED)
+    assert frame[frame.system == "lister/variant"].rule.tolist() == ["popularity"]
 
 
 def test_seeds_are_averaged_by_user():

@@ -63,6 +63,18 @@ def trained(model) -> list[str]:
     return [name for name, one in model.named_parameters() if one.requires_grad]
 
 
+def test_blocks_in_bfloat16_leave_weights_states_and_head_as_they_are(pretrained: BackboneConfig) -> None:
+    exact, rough = (open_backbone(pretrained, toy().prompts.tokenizer, SEED, dtype=one) for one in (torch.float32, torch.bfloat16))
+    rough = adapt(rough, pretrained, TuneConfig(stages=stages("text")), SEED)  # trained or not
+    ids = torch.arange(3, 23)[None]
+    states, own = (causal_lm(one).base_model(input_ids=ids, use_cache=False).last_hidden_state for one in (exact, rough))
+    assert {one.dtype for one in rough.parameters()} == {own.dtype} == {torch.float32}
+    apart = (own - states).norm() / states.norm()
+    assert 1e-4 < apart < 0.03, "it was computed in bfloat16, which has eight bits"
+    own.sum().backward()
+    assert any(one.grad.abs().sum() > 0 for one in rough.parameters() if one.requires_grad)
+
+
 @pytest.mark.parametrize(("share", "blocks"), [(1.0, {0, 1, 2}), (0.34, {1, 2}), (0.3, {2})])
 def test_lora_stands_in_the_last_blocks(pretrained: BackboneConfig, share: float, blocks: set[int]) -> None:
     model = adapt(opened(pretrained), pretrained, TuneConfig(layers=share, stages=stages("text")), SEED)

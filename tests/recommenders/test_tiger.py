@@ -69,6 +69,15 @@ def test_a_beam_as_wide_as_the_catalogue_is_scoring_every_item(levels: int) -> N
 
 
 @pytest.mark.parametrize("levels", CODES)
+def test_given_items_are_scored_as_if_each_was_read_alone(levels: int) -> None:
+    model, shown = untrained(levels), histories()
+    shown[0] = -1
+    items = np.random.default_rng(1).permuted(np.tile(np.arange(N), (len(shown), 1)), axis=1)[:, :5]
+    expected = np.take_along_axis(outright(model, shown), items, axis=1)
+    np.testing.assert_allclose(model.scores_of(shown, items, batch_size=3), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("levels", CODES)
 def test_excluded_items_are_left_out_and_the_others_keep_their_order(levels: int) -> None:
     model, shown = untrained(levels), histories()
     out = np.random.default_rng(1).random((len(shown), N)) < 0.4

@@ -126,3 +126,24 @@ def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert readme.main() == 0 and "tables filled in: ledger, long" in capsys.readouterr().out
     assert "old" not in (root / readme.PAGE).read_text(encoding="utf-8")
     assert readme.stale(root) == [] and readme.main() == 0 and "up to date" in capsys.readouterr().out
+
+
+def test_the_gallery_s_table_says_what_a_row_is_worth_and_costs(root: Path) -> None:
+    assert "has been kept" in readme.gallery_body(root)
+    scores = {"a": {"hard": {"HR@1": 0.1}, "easy": {"HR@1": 0.5}, "catalogue": {"R@10": 0.2}}, "sasrec": {"hard": {}, "easy": {}}}
+    interval = {"rule": "hard", "metric": "HR@1", "low": 0.05, "high": 0.2}
+    cost = {"seconds": 4.0, "read": 1000.0, "written": 0, "parameters": 1500, "examples": 64}
+    found = {
+        "users": 50, "draws": 2, "candidates": 20, "split": "leave-one-out", "chief": {"protocol": "hard", "metric": "HR@1"},
+        "systems": scores, "answers": {"a": "letter", "sasrec": "no language model"}, "cost": dict.fromkeys(scores, cost),
+        "intervals": [interval | {"system": "a", "mean": 0.1}, interval | {"system": "sasrec", "mean": 0.15},
+                      interval | {"system": "a", "mean": 0.9, "rule": "easy"}],
+        "differences": [{"system": "a", "rule": "hard", "diff": -0.05, "low": -0.1, "high": -0.01},
+                        {"system": "a", "rule": "easy", "diff": 0.5, "low": 0.4, "high": 0.6}],
+    }  # fmt: skip
+    (root / readme.GALLERY).parent.mkdir(parents=True)
+    (root / readme.GALLERY).write_text(json.dumps(found), encoding="utf-8")
+    lines = readme.gallery_body(root).splitlines()
+    assert lines[2].startswith("| sasrec | no language model | 0.150 [0.050, 0.200] |  |")
+    assert lines[3] == "| a | letter | 0.100 [0.050, 0.200] | **-0.050 [-0.100, -0.010]** | 1.000 | 250 | 1,500 | 64 |"
+    assert lines[-1] == "leave-one-out, 50 users, sets of 20 hard candidates, chance 0.05."

@@ -107,6 +107,18 @@ def test_a_run_stands_beside_the_seeds_measured_before() -> None:
     )
 
 
+def test_where_first_places_are_judged_seeds_and_choices_say_so() -> None:
+    seeds = {"1": {"R@1": 0.2}, "2": {"R@1": 0.3}}
+    earlier = {"seeds": [1, 2], "runs": [{"protocol": "hard"}], "systems": {"a": {"hard": {"per_seed": seeds}, "easy": {}}}}
+    table = result.seeds_table(earlier, [{"system": "a", "kind": "measured", "R@1": 0.2}], "a")
+    assert [name for name, _ in table.columns] == ["system", "R@1 here", "R@1, 2 seeds"]
+    assert table.rows == [["a", "0.2000", "0.2500 ± 0.0707 (0.2000 to 0.3000)"]]
+    row = {"choice": "x", "R@1": 0.2, "margin": 0.1, "steps": 1, "seconds": 60, "changed": []}
+    made = result.choices_table([row, row | {"choice": "y", "diff": 0.1, "low": 0.05, "high": 0.2}])
+    assert [name for name, _ in made.columns][1:3] == ["R@1", "change of R@1"]
+    assert made.rows[1][:3] == ["y", "0.2000 ± 0.1000", "+0.1000"] and isinstance(made.rows[1][2], result.Best)
+
+
 def test_one_seed_is_no_spread() -> None:
     assert not result.seeds_table({}, LEDGER, "ours").rows and not result.seeds_table(EARLIER | {"seeds": [42]}, [], "").rows
     assert result.seeds_said({}, "aa") == ""

@@ -260,6 +260,35 @@ def test_an_evaluation_need_not_say_more_than_its_systems_and_which_is_ours(proj
     assert [row["system"] for row in written["rows"]] == ["popularity", "sasrec"]
 
 
+def test_among_candidates_first_places_are_judged_over_sets_and_users(
+    project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sets a user: HR@1 0, 1/2 or 1; another rule beside it, and a control that was asked about one rule alone."""
+    (trial,) = module.Table.read(write(project, ENTRY % "[7]")).trials(project)
+    trials.run(trial.plan)
+    folder = stage_folder(trial.recipe, "06_evaluate", project)
+    hits = {"eager-llm": {"hard": [1, 0.5, 0, 0], "easy": [1, 1, 1, 1]}, "sasrec": {"hard": [1, 1, 1, 0], "easy": [0, 0, 0, 0]},
+            "sasrec/none": {"hard": [0, 0.5, 0, 0]}}  # fmt: skip
+    rules = {s: {rule: {"HR@1": np.mean(own)} for rule, own in each.items()} for s, each in hits.items()}
+    chief = {"protocol": "hard", "metric": "HR@1"}
+    page = {"systems": rules, "ours": "eager-llm", "chief": chief}
+    (folder / "metrics.json").write_text(json.dumps(page))
+    users = pd.DataFrame({f"hit_{s}_{rule}": own for s, each in hits.items() for rule, own in each.items()})
+    users.assign(rank_sasrec_kept=[9, 9, 9, 9]).to_parquet(folder / "per_user.parquet")
+    found = module.read_run(trial.plan)
+    module.write_results("mine", trial.recipe, {7: found}, project)
+    (written,) = module.read_results(project)
+    for system, each in rules.items():
+        assert {rule: own["R@1"] for rule, own in written["systems"][system].items()} == {r: m["HR@1"] for r, m in each.items()}
+    assert written["best_baseline"] == "sasrec" and list(written["ours_minus_best"]) == ["R@1"]
+    against = written["ours_minus_best"]["R@1"]
+    assert against["diff"] == -0.375 and against["over"] == "users"
+    assert against["high"] - against["low"] == pytest.approx(2 * 1.96 * 0.4145 / 2, rel=0.1), "of four users"
+    assert [row["R@1"] for row in written["rows"]] == [0.375, 0.75, 0.125] and written["rows"][0]["R@10"] is None
+    again = module.read_measured("mine", trial.recipe, project)
+    assert again[7].ranks["sasrec/hard"].tolist() == [1, 1, 1, 0] and again[7].about["protocol"] == "hard"
+
+
 @pytest.mark.e2e
 def test_results_of_a_real_run(toy_copy: ToyRun) -> None:
     plan = make_plan(toy_copy.root / TOY, last="06_evaluate", root=toy_copy.root)
