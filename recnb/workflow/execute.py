@@ -65,9 +65,9 @@ class Execution:
         self.on_cell(self._labels[cell_index])
 
     def after(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
-        """A code cell has run: the kernel is the child of this process that has held most."""
+        """A code cell has run: the kernel is, of the processes that this one started, the one that has held most."""
         self.cell_seconds.append(round(time.perf_counter() - self._started, 3))
-        held = [process_memory("VmHWM", child.pid) or 0 for child in psutil.Process().children()]
+        held = [process_memory("VmHWM", child.pid) or 0 for child in psutil.Process().children(recursive=True)]
         self.peak_memory = max([self.peak_memory, *held])
         cell.metadata["recnb"] = {"seconds": self.cell_seconds[-1], "peak_memory": self.peak_memory}
 

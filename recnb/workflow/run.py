@@ -9,6 +9,8 @@ import fcntl
 import filecmp
 import os
 import shutil
+import sys
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -16,10 +18,18 @@ from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, RecnbError, ResourceError
 from recnb.settings import Recipe, StageSpec
 from recnb.workflow import preflight
-from recnb.workflow.execute import Execution, StageFailedError, partial_path, publish, run_notebook
+from recnb.workflow.execute import (
+    Execution,
+    StageFailedError,
+    kernel_environment,
+    partial_path,
+    publish,
+    run_notebook,
+)
 from recnb.workflow.manifest import PAGE, damaged_artifacts, read_manifest, report_folder, stage_folder
 from recnb.workflow.plan import Decision, Plan, decide, executed_path, explain, shortened
 from recnb.workflow.progress import Progress, duration, size
+from recnb.workflow.warm import Parent
 
 _HISTORY = "history.json"  # runs/<recipe>: how long each stage took
 
@@ -38,7 +48,7 @@ def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
     home = plan.root / plan.recipe.paths.runs / plan.recipe.name
     decisions: list[Decision] = []
     _check_machine(plan)
-    with _only_run(home):
+    with _only_run(home), closing(Parent(kernel_environment(plan.recipe))) as parent:
         _check_before_range(plan)
         progress = Progress(home / ".note", stream)
         for number, spec in enumerate(plan.stages, 1):
@@ -49,7 +59,7 @@ def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
                 progress.say(f"{title}: {decision.reason}")
                 history = read_json(home / _HISTORY)
                 last = [history.get(ahead.name, {}).get("seconds") for ahead in plan.stages[number - 1 :]]
-                with progress.stage(title, last):
+                with progress.stage(title, last), parent.kernels() if _warm(plan) else nullcontext():
                     execution = _run_stage(spec, plan, home, progress)
                 peak = size(execution.peak_memory)
                 progress.say(f"        done in {duration(execution.seconds)}, peak memory {peak}")
@@ -57,6 +67,11 @@ def run(plan: Plan, stream: TextIO | None = None) -> list[Decision]:
                 restored = restore_page(plan.recipe, spec.name, plan.root)
                 progress.say(f"{title}: skipped, {decision.reason}{'; page restored' if restored else ''}")
     return decisions
+
+
+def _warm(plan: Plan) -> bool:
+    """Whether it pays, and is safe, to load the libraries once for all kernels (:mod:`recnb.workflow.warm`)."""
+    return len(plan.stages) > 2 and plan.recipe.runtime.device == "cpu" and sys.platform == "linux"
 
 
 def _run_stage(spec: StageSpec, plan: Plan, home: Path, progress: Progress) -> Execution:

@@ -17,7 +17,7 @@ import pytest
 from far_machine import NEVER, far_python, run, wheels
 from sandbox import ROOT, STAGES, ToyRun, python
 
-from recnb import cli
+from recnb import cli, runtime
 from recnb.artifacts import read_json
 from recnb.workflow import far
 from recnb.workflow.launch import run_cells
@@ -78,6 +78,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "name: mine\ndata: {source: toy}\nruntime: {threads: 1, device: cpu}\nembeddings: {behaviour: {epochs: 1}}\n"
     )
     monkeypatch.chdir(root)
+    monkeypatch.setattr(runtime, "start", runtime.start)  # `make` runs the notebooks in this process: put it back
     return root
 
 
