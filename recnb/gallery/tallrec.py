@@ -24,10 +24,8 @@ from recnb.llm.tuning import Example
 if TYPE_CHECKING:
     from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 
-QUESTIONS = {
-    "chosen": "Would the same visitor choose{item} next? Answer Yes or No.",
-    "liked": "Would the same visitor like{item}? Answer Yes or No.",
-}
+QUESTIONS = {"chosen": "Would the same visitor choose{item} next? Answer Yes or No.",
+             "liked": "Would the same visitor like{item}? Answer Yes or No."}  # fmt: skip
 SHOTS, LIKED = (16, 64, 256), 3  # ratings above it
 Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n, T) histories, (n,) items asked about, (n,) bool: yes
 
@@ -51,7 +49,11 @@ class TALLRec:
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) log-odds of yes against no."""
         found = self._log_odds(histories, items)
-        return found - self._log_odds(np.full_like(histories, -1), items) if self.contrast else found
+        if not self.contrast:
+            return found
+        every, places = np.unique(items, return_inverse=True)  # after no history all users are one
+        nobody = self._log_odds(np.full_like(histories[:1], -1), every[None, None])[0, 0]
+        return found - nobody[places].reshape(items.shape)
 
     def _log_odds(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         groups = np.repeat(np.arange(len(items)), items[0].size)
