@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import torch
 
 from recnb.gallery.interface import Bench, Learned, Ranker
 from recnb.gallery.llara import vectors_of_others
 from recnb.gallery.tallrec import QUESTIONS, TALLRec, asked, questions, tuned
 from recnb.llm.ranker import trained_parameters
 from recnb.llm.ranking_prompts import Kind, RankingPrompts, Wording
-from recnb.llm.slots import SlotEmbedding, add_slots
+from recnb.llm.slots import add_slots
 from recnb.llm.tuning import Example, tune
 from recnb.recommenders.sasrec import SASRec
 
@@ -27,22 +26,13 @@ from recnb.recommenders.sasrec import SASRec
 class CoLLM(TALLRec):
     """TALLRec with vectors; ``order`` (N,): whose vector stands behind the title."""
 
-    sasrec: SASRec | None = None
-    slots: SlotEmbedding | None = None
     order: np.ndarray | None = None
 
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) log-odds of yes against no."""
-        assert self.sasrec is not None and self.slots is not None and self.order is not None
-        self.slots.users_are(states_of(self.sasrec, histories))
+        assert self.order is not None
         with vectors_of_others(self.model, self.order):
             return super().scores(histories, items)
-
-
-@torch.no_grad()
-def states_of(sasrec: SASRec, histories: np.ndarray) -> torch.Tensor:
-    """(U, d_rec) what SASRec multiplies with its item table, after histories (U, T)."""
-    return torch.cat([sasrec.queries(sasrec.read(batch)) for batch in sasrec.latest(histories, 1024)])
 
 
 def rankers(bench: Bench) -> list[Ranker]:
@@ -50,6 +40,8 @@ def rankers(bench: Bench) -> list[Ranker]:
     own, cases, sasrec = bench.prompts, asked(bench, 0, bench.examples), cast(SASRec, bench.models["sasrec"])
     config = own.config.model_copy(update={"slots": ["user"]})  # and at the item that is asked about
     prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Wording(open=QUESTIONS[bench.gallery.yes]))
+    assert prompts.users is not None
+    prompts.users.states_of = sasrec.states
 
     def examples_of(stage: int, kind: Kind) -> list[Example]:
         return questions(prompts, cases, bench.examples, kind)
@@ -57,11 +49,11 @@ def rankers(bench: Bench) -> list[Ranker]:
     model, first = tuned(bench, prompts, bench.examples)
     model.requires_grad_(False)
     slots = add_slots(model, sasrec.item_table(), bench.slots, prompts.title_ids, bench.seed)
-    slots.users_are(states_of(sasrec, cases[0]))
+    slots.users = prompts.users
     tune(model, examples_of, bench.one_stage("hybrid"), seed=bench.seed, keep=bench.keep / "collm")
     learned = Learned(first.parameters + trained_parameters(slots.projector), 2 * first.examples)
     orders = [np.arange(bench.n_items), np.random.default_rng([bench.seed, 73]).permutation(bench.n_items)]
     return [
-        CoLLM(name, model.eval(), prompts, learned, "hybrid", sasrec=sasrec, slots=slots, order=order)
+        CoLLM(name, model.eval(), prompts, learned, "hybrid", order=order)
         for name, order in zip(("collm", "collm/other-vectors"), orders, strict=True)
     ]

@@ -42,19 +42,23 @@ class TALLRec:
     answer: Answer = "yes or no"
     contrast: bool = False
 
-    def prompt(self, history: np.ndarray, candidates: np.ndarray, user: int = 0) -> Prompt:
+    def prompt(self, history: np.ndarray, candidates: np.ndarray) -> Prompt:
         """The question about the first candidate."""
-        return self.prompts.build(history, None, self.kind, int(candidates[0]), user)
+        return self.prompts.build(history, None, self.kind, int(candidates[0]))
 
     def scores(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(U, D, C) log-odds of yes against no."""
         found = self._log_odds(histories, items)
-        return found - self._log_odds(np.full_like(histories, -1), items) if self.contrast else found
+        if not self.contrast:
+            return found
+        every, places = np.unique(items, return_inverse=True)  # after no history all users are one
+        nobody = self._log_odds(np.full_like(histories[:1], -1), every[None, None])[0, 0]
+        return found - nobody[places].reshape(items.shape)
 
     def _log_odds(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         groups = np.repeat(np.arange(len(items)), items[0].size)
         asked = zip(groups.tolist(), items.reshape(-1, 1), strict=True)
-        prompts = [self.prompt(histories[user], item, user).ids for user, item in asked]
+        prompts = [self.prompt(histories[user], item).ids for user, item in asked]
         yes, no = score_words(self.model, prompts, self.prompts.yes_no, groups=groups).T
         return (yes - no).reshape(items.shape)
 
@@ -71,11 +75,10 @@ def asked(bench: Bench, stage: int, shots: int) -> Asked:
 
 
 def questions(prompts: RankingPrompts, asked: Asked, count: int, kind: Kind) -> list[Example]:
-    """``count`` examples that go through what is asked again and again; the user of each is its place."""
+    """``count`` examples that go through what is asked again and again."""
     yes, no = (np.array([word, prompts.answers[0][-1]]) for word in prompts.yes_no)
-    rows = enumerate(zip(asked[0], asked[1].tolist(), asked[2], strict=True))
-    made = [Example(prompts.build(history, None, kind, item, place), yes if said else no, item)
-            for place, (history, item, said) in rows]  # fmt: skip
+    rows = zip(asked[0], asked[1].tolist(), asked[2], strict=True)
+    made = [Example(prompts.build(seen, None, kind, item), yes if said else no, item) for seen, item, said in rows]
     return [made[place % len(made)] for place in range(count)]
 
 

@@ -26,6 +26,7 @@ from recnb.llm.chat import UNCUT, chat_frame, without_brackets
 from recnb.llm.plain_text import PlainText
 from recnb.llm.pretrained import converted
 from recnb.llm.settings import BackboneConfig, PromptsConfig
+from recnb.llm.slots import UserStates
 from recnb.style import plain
 
 Kind = Literal["text", "hybrid", "slots"]
@@ -94,6 +95,7 @@ class RankingPrompts:
         lead: ids that a text by itself begins with (the start of text, where a tokenizer has one and no chat template).
         title_ids: (N,) ids of " title", without special tokens.
         answers: (N,) the same with what ends an answer: the end of a turn, or of a line.
+        users: the histories met so far, where prompts have slots of users.
 
     Raises:
         DataError: a title is empty, or nothing is left of it as tokens.
@@ -111,6 +113,7 @@ class RankingPrompts:
         self.lead = np.array(start, np.int64)
         self.before, self.after = chat_frame(tokenizer) if self.chat else ("", "\n")
         self.newline = self.said("\n")
+        self.users = UserStates() if "user" in config.slots else None
         self._call(titles)
 
     def _call(self, titles: Sequence[str]) -> None:
@@ -161,17 +164,18 @@ class RankingPrompts:
             pieces += [*label, *self.named(item, kind, place), self.newline]
         return np.concatenate([np.zeros(0, np.int64), *pieces])
 
-    def history(self, items: NDArray[Any], kind: Kind, user: int = 0) -> NDArray[np.int64]:
-        """Ids of the latest items of a history (T,) padded with -1, and the slot of its user where there is one."""
+    def history(self, items: NDArray[Any], kind: Kind) -> NDArray[np.int64]:
+        """Ids of the latest items of a history (T,) padded with -1, and the slot of its user where there is one: the
+        state after all of it."""
         known = np.asarray(items)[np.asarray(items) >= 0][-self.config.history :]
         found = [self.lines(known, kind, "history") if len(known) else self.said(f" {self.wording.empty}\n")]
-        if kind != "text" and "user" in self.config.slots:
-            found += [self._slot(len(self.titles) + user), self.newline]
+        if kind != "text" and self.users is not None:
+            found += [self._slot(len(self.titles) + self.users.row(np.asarray(items))), self.newline]
         return np.concatenate(found)
 
     def build(
         self, history: NDArray[Any], candidates: NDArray[Any] | None = None, kind: Kind = "text",
-        item: int | None = None, user: int = 0,
+        item: int | None = None,
     ) -> Prompt:  # fmt: skip
         """One prompt.
 
@@ -180,9 +184,8 @@ class RankingPrompts:
             candidates: (C,) what may be chosen, in this order; none, or ``config.candidates`` off: the open prompt.
             kind: titles, titles with slots, or slots in the place of titles, wherever ``config.slots`` has slots.
             item: whom the question is about, where the words ask about one item.
-            user: row of the user's state (:meth:`recnb.llm.slots.SlotEmbedding.users_are`), for ``slots: [user]``.
         """
-        parts = [("", self.said(f"{self.wording.head}\n")), ("history", self.history(history, kind, user))]
+        parts = [("", self.said(f"{self.wording.head}\n")), ("history", self.history(history, kind))]
         if candidates is not None and self.config.candidates:
             listed = self.lines(candidates, kind, "candidates", self.wording.labels)
             parts += [("", self.said(f"{self.wording.listed}\n")), ("candidates", listed)]

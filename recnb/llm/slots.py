@@ -9,7 +9,7 @@ caches, trees, trainers and adapters need not know of them. Shown in ``notebooks
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recnb.artifacts import read_json, write_folder_atomic, write_json
+from recnb.data.schema import left_padded
 from recnb.errors import ArtifactError, RecnbError
 from recnb.llm.backbone import causal_lm, device_of
 from recnb.llm.settings import SlotsConfig
@@ -28,10 +29,46 @@ logger = logging.getLogger(__name__)
 _WEIGHTS, _PAGE = "slots.safetensors", "slots.json"
 
 
+class UserStates:
+    """What fills the slots of users: the state that a recommender has after a history, one for each that was met.
+
+    Prompts meet histories and get their rows (:meth:`row`); the embedding layer asks for the states of all
+    (:meth:`table`), which computes those of the new ones together.
+
+    Attributes:
+        states_of: (n, T) histories filled with -1 on the left -> (n, d_rec); none: rows can be written, and not read.
+    """
+
+    def __init__(self) -> None:
+        self.states_of: Callable[[np.ndarray], Tensor] | None = None
+        self._rows: dict[tuple[int, ...], int] = {}
+        self._known: list[Tensor] = []
+
+    def row(self, history: np.ndarray) -> int:
+        """The row of a history (T,), however it is filled."""
+        return self._rows.setdefault(tuple(history[history >= 0].tolist()), len(self._rows))
+
+    def table(self) -> Tensor:
+        """(R, d_rec) of all histories so far.
+
+        Raises:
+            RecnbError: nobody gives states.
+        """
+        if self.states_of is None:
+            raise RecnbError("prompts have slots of users; expected a recommender that gives their states")
+        new = list(self._rows)[sum(map(len, self._known)) :]
+        if new:
+            ends = np.cumsum([len(items) for items in new])
+            flat = np.array([item for items in new for item in items] + [-1], np.int32)  # the last for empty ones
+            starts = np.append(0, ends[:-1])
+            self._known.append(self.states_of(left_padded(flat, starts, ends, max(1, *map(len, new)))))
+        return torch.cat(self._known)
+
+
 class SlotEmbedding(nn.Module):
     """The embedding layer of a model that also reads slots; put in the place of the model's own.
 
-    Ids below V are words, V + i is item i, V + N + r the state of user r (:meth:`users_are`). The head, tied or not,
+    Ids below V are words, V + i is item i, V + N + r the state of user r (:class:`UserStates`). The head, tied or not,
     stays the table of the words: a slot is read, and never written.
 
     Args:
@@ -42,6 +79,7 @@ class SlotEmbedding(nn.Module):
     Attributes:
         length: what projected vectors are multiplied by; scalar, not trained.
         rows: (N + R, d_rec) what the projector is given: items, then users, of whom there are none at first; not saved.
+        users: who gives the states of users that prompts have met; none: nobody.
     """
 
     table: Tensor
@@ -53,6 +91,7 @@ class SlotEmbedding(nn.Module):
     def __init__(self, words: nn.Module, table: Tensor, projector: nn.Module) -> None:
         super().__init__()
         self.words, self.projector = words, projector
+        self.users: UserStates | None = None
         table, where = table.detach().float(), device_of(words)
         self.register_buffer("table", table)
         self.register_buffer("length", torch.ones(()))
@@ -80,7 +119,7 @@ class SlotEmbedding(nn.Module):
         """(...) ids -> (..., d) vectors.
 
         Raises:
-            RecnbError: a slot without a row: an item that is not of the table, or a user before users are given.
+            RecnbError: a slot without a row: an item that is not of the table, or a user whose state nobody gives.
         """
         slots = ids >= self.num_embeddings
         vectors = self.words(ids.masked_fill(slots, 0))
@@ -91,14 +130,16 @@ class SlotEmbedding(nn.Module):
 
     def vectors(self, rows: Tensor) -> Tensor:
         """(n,) items, or N + rows of the users -> (n, d) what stands in their slots."""
+        if len(rows) and int(rows.max()) >= len(self.rows) and self.users is not None:
+            self._meet(self.users.table())
         if len(rows) and int(rows.max()) >= len(self.rows):
             known = f"{self.n_items:,} items and {len(self.rows) - self.n_items:,} users"
-            raise RecnbError(f"slot {int(rows.max())}: the embedding has {known}; give users by `users_are`")
+            raise RecnbError(f"slot {int(rows.max())}: the embedding has {known}")
         return self.projector(self.rows[rows]) * self.length
 
-    def users_are(self, states: Tensor | np.ndarray) -> None:
+    def _meet(self, states: Tensor) -> None:
         """Fill the slots V + N + r with states (R, d_rec), as the table's recommender gives them, from now on."""
-        given = torch.as_tensor(states, dtype=self.table.dtype, device=self.table.device)
+        given = states.to(self.table)
         self.rows = torch.cat([self.rows[: self.n_items], (given - self.centre) / self.spread])
 
     @torch.no_grad()

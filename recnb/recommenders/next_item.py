@@ -93,6 +93,11 @@ class NextItemEncoder(EpochModel):
         for batch in self.latest(histories, batch_size):
             yield self.with_repeats(self.queries(self.read(batch)) @ self.item_vectors().T, batch).float()
 
+    @torch.no_grad()
+    def states(self, histories: np.ndarray) -> Tensor:
+        """(U, d) what is multiplied with the item vectors after histories (U, T') filled with -1 on the left."""
+        return torch.cat([self.queries(self.read(batch)) for batch in self.latest(histories, 1024)])
+
     def recall(self, histories: np.ndarray, targets: np.ndarray, cutoff: int) -> float:
         """Share of users whose target is among the ``cutoff`` best of all items; a tie counts against us."""
         size, found = max(1, min(1024, _CELLS // self.n_items)), []

@@ -17,5 +17,11 @@ from .checks import (
 from .elsewhere import rank_elsewhere as rank_elsewhere
 from .losses import contrast as contrast, pooled as pooled, rsllm_losses as rsllm_losses
 from .paper import departures as departures
-from .rank import Reader as Reader, Written as Written, kind_of as kind_of, open_reader as open_reader
+from .rank import (
+    Reader as Reader,
+    Written as Written,
+    kind_of as kind_of,
+    meet_users as meet_users,
+    open_reader as open_reader,
+)
 from .recipe import MAIN as MAIN, RSLLM as RSLLM

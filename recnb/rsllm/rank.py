@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from recnb.errors import ArtifactError
 from recnb.index.trie import Trie
+from recnb.llm.backbone import causal_lm
 from recnb.llm.beam import recommend
 from recnb.llm.packed import Told, told_answers
 from recnb.llm.ranker import load_ranker
 from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 from recnb.llm.scoring import beginnings, match_titles, pooled_states, write
 from recnb.llm.settings import BackboneConfig, DecodeConfig, TuneConfig
-from recnb.llm.slots import words_of
+from recnb.llm.slots import SlotEmbedding, words_of
+from recnb.recommenders.session_models import load_session_model
 
 Reduce = Literal["sum", "mean", "contrast"]
 Change = Callable[[Prompt], np.ndarray]  # a prompt -> the ids that are read in its place
@@ -162,6 +164,12 @@ def kind_of(config: TuneConfig) -> Kind:
     return "hybrid" if last == "curriculum" else last
 
 
+def meet_users(prompts: RankingPrompts, models: Path, table: str) -> None:
+    """Let slots of users, where prompts have some, hold the states of the recommender ``models/<table>``."""
+    if prompts.users is not None:
+        prompts.users.states_of = load_session_model(models / table).states
+
+
 def open_reader(llm: BackboneConfig, folder: Path, config: TuneConfig, prompts: RankingPrompts, device: str) -> Reader:
     """An arm of 06_tune, ready to read.
 
@@ -174,4 +182,6 @@ def open_reader(llm: BackboneConfig, folder: Path, config: TuneConfig, prompts: 
     model = load_ranker(llm, folder, device)
     if (rows := len(words_of(model).weight)) != prompts.rows:
         raise ArtifactError(f"{folder}: a table of {rows:,} rows, and prompts of {prompts.rows:,}: tune it again")
+    if isinstance(layer := causal_lm(model).get_input_embeddings(), SlotEmbedding):
+        layer.users = prompts.users
     return Reader(model, prompts, kind_of(config))

@@ -16,7 +16,7 @@ from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_
 from recnb.llm.ranking_prompts import prompts_for
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.interface import scores_among
-from recnb.rsllm.rank import open_reader
+from recnb.rsllm.rank import meet_users, open_reader
 from recnb.rsllm.recipe import MAIN, RSLLM
 
 VALID = "candidates_valid_uniform.npy"
@@ -34,6 +34,7 @@ def model_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) ->
     """
     histories, sets = _asked(stage, users)
     prompts = prompts_for(recipe.llm, read_dataset(stage).items["title"].tolist(), recipe.prompts)
+    meet_users(prompts, stage.path("03_candidates", "models"), recipe.slots.table)
     reader = open_reader(recipe.llm, stage.path("06_tune", "arms") / MAIN, recipe.tune, prompts, stage.runtime.device)
     return _first(ranks_of(reader.likelihood(histories, sets.items, recipe.evaluate.reduce), sets))
 

@@ -16,6 +16,7 @@ from recnb.llm.settings import BackboneConfig, Noun, PromptsConfig, SlotsConfig,
 from recnb.recommenders.settings import BASELINES, BaselinesConfig
 from recnb.settings import Judged, Positive, Problem, Recipe, Section, StageSpec, arms_of
 
+_WITH_STATES = ("sasrec", "gru4rec", "caser")  # a state after a history that is compared with the rows of the table
 MAIN = "rsllm"  # the row that the recipe's own settings describe
 
 
@@ -169,8 +170,9 @@ class RSLLM(Recipe):
 
     @model_validator(mode="after")
     def _slots_are_filled(self) -> Self:
-        if "user" in self.prompts.slots:
-            raise ValueError("prompts.slots: user, and no stage gives users' vectors; expected history and candidates")
+        if "user" in self.prompts.slots and self.slots.table not in _WITH_STATES:
+            known = f"expected slots.table {', '.join(_WITH_STATES)}, found {self.slots.table}"
+            raise ValueError(f"prompts.slots: user is a recommender's state, as wide as its item table; {known}")
         return self
 
     @model_validator(mode="after")

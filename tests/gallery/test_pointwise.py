@@ -12,10 +12,10 @@ from gallery_bench import sets_of, toy_bench
 
 from recnb.errors import DataError, RecipeError
 from recnb.gallery import collm, tallrec
-from recnb.gallery.collm import states_of
 from recnb.gallery.llara import vectors_of_others
 from recnb.gallery.recipe import Gallery, GalleryConfig
 from recnb.gallery.table import lay_bench
+from recnb.llm.backbone import causal_lm
 from recnb.llm.settings import TuneStage
 
 
@@ -28,6 +28,10 @@ def laid(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(laid):
     return collm.rankers(laid[0])
+
+
+def slots_of(row):
+    return causal_lm(row.model).get_input_embeddings()
 
 
 @torch.no_grad()
@@ -54,27 +58,30 @@ def test_the_vectors_are_the_user_s_and_the_item_s(laid, rows):
     bench, histories, items = laid
     row = rows[0]
     found = row.scores(histories, items)
-    row.slots.users_are(states_of(bench.models["sasrec"], histories[2:3]))  # now user 2 is the first
     prompt = row.prompt(histories[2], items[2, 1, 4:])
-    assert prompt.slots[prompt.slots >= 0].tolist() == [bench.n_items, items[2, 1, 4]]
     assert found[2, 1, 4] == pytest.approx(alone(row, prompt.ids), abs=1e-4)
+    user, item = prompt.slots[prompt.slots >= 0].tolist()
+    own = slots_of(row).rows[user] * slots_of(row).spread + slots_of(row).centre
+    np.testing.assert_allclose(own, bench.models["sasrec"].states(histories[2:3])[0], atol=1e-4)
+    assert user >= bench.n_items and item == items[2, 1, 4]
 
 
 def test_user_states_are_what_sasrec_scores_with(laid):
     bench, histories, _ = laid
     sasrec = bench.models["sasrec"]
-    scores = states_of(sasrec, histories) @ sasrec.item_vectors().detach().T
+    scores = sasrec.states(histories) @ sasrec.item_vectors().detach().T
     np.testing.assert_allclose(scores, sasrec.scores(histories), atol=1e-4)  # without a bias for repetitions
 
 
 def test_the_control_has_other_vectors_and_gives_them_back(laid, rows):
-    _, histories, items = laid
+    bench, histories, items = laid
     own, other = rows
-    before = own.slots.rows.clone()
+    slots = slots_of(own)
+    before = slots.rows[: bench.n_items].clone()
     assert not np.allclose(own.scores(histories, items), other.scores(histories, items), atol=1e-5)
-    assert torch.equal(own.slots.rows[: len(before)][: own.slots.n_items], before[: own.slots.n_items])
-    with vectors_of_others(own.model, np.roll(np.arange(own.slots.n_items), 1)):
-        assert torch.equal(own.slots.rows[5], before[4])
+    assert torch.equal(slots.rows[: bench.n_items], before)
+    with vectors_of_others(own.model, np.roll(np.arange(bench.n_items), 1)):
+        assert torch.equal(slots.rows[5], before[4])
 
 
 def test_only_the_projector_learns_in_collm_s_second_step(laid, rows):

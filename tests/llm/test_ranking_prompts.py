@@ -96,9 +96,11 @@ def test_where_slots_stand_is_the_settings_choice(tokenizer) -> None:
     kept = shown(only, only.build(HISTORY, SET, "slots"))
     assert "@3\n@0\n" in kept and " Alien (1979)\n" in kept, "titles stay where no vector stands"
     user = prompts(tokenizer, config=PromptsConfig(slots=["user"]))
-    prompt = user.build(HISTORY, SET, "hybrid", user=3)
-    assert prompt.slots[prompt.slots >= 0].tolist() == [len(TITLES) + 3]
-    assert prompt.slots[prompt.spans["history"]].max() == len(TITLES) + 3
+    prompt, longer = (user.build(np.pad(HISTORY, (pad, 0), constant_values=-1), SET, "hybrid") for pad in (0, 3))
+    assert prompt.slots[prompt.slots >= 0].tolist() == [len(TITLES)] and np.array_equal(prompt.ids, longer.ids)
+    assert prompt.slots[prompt.spans["history"]].max() == len(TITLES)
+    assert user.build(HISTORY[::-1], SET, "hybrid").slots.max() == len(TITLES) + 1, "another history, another user"
+    assert (user.build(HISTORY, SET).slots < 0).all() and only.users is None
 
 
 def test_open_prompt_empty_history_and_latest_items(tokenizer) -> None:

@@ -12,7 +12,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 from recnb.errors import ArtifactError, RecnbError
 from recnb.llm.scoring import score_answers
 from recnb.llm.settings import SlotsConfig
-from recnb.llm.slots import SlotEmbedding, add_slots, load_slots, make_projector, save_slots, title_norm
+from recnb.llm.slots import SlotEmbedding, UserStates, add_slots, load_slots, make_projector, save_slots, title_norm
 
 V, N, D = 40, 7, 6
 TABLE = np.random.default_rng(0).standard_normal((N, D)).astype(np.float32) + 3
@@ -97,14 +97,31 @@ def test_users_stand_behind_the_items() -> None:
     slots = add_slots(llama(), TABLE, SlotsConfig(), TITLES, seed=0)
     with pytest.raises(RecnbError, match="slot 7: the embedding has 7 items and 0 users"):
         slots(torch.tensor([V + N]))
-    slots.users_are(TABLE[[4, 1]])
+    slots.users = users = UserStates()
+    assert [users.row(np.array(items)) for items in ([-1, 2, 4], [1], [2, 4], [-1, -1])] == [0, 1, 0, 2]
+    with pytest.raises(RecnbError, match="expected a recommender that gives their states"):
+        slots(torch.tensor([V + N]))
+    asked: list[list[list[int]]] = []
+
+    def last_items(histories: np.ndarray) -> torch.Tensor:
+        asked.append(histories.tolist())
+        return torch.from_numpy(TABLE[histories[:, -1]])
+
+    users.states_of = last_items
     assert torch.allclose(slots(torch.tensor([V + N, V + N + 1])), slots(torch.tensor([V + 4, V + 1])))
+    assert users.row(np.array([5, 3])) == 3
+    assert torch.allclose(slots(torch.tensor([V + N + 3, V + N])), slots(torch.tensor([V + 3, V + 4])))
+    slots(torch.tensor([V + N + 2]))
+    assert asked == [[[2, 4], [-1, 1], [-1, -1]], [[5, 3]]], "new ones together, each once"
 
 
 @pytest.mark.parametrize("kind", ["mlp", "linear"])
 def test_saved_and_loaded(tmp_path: Path, kind: str) -> None:
     slots = add_slots(llama(), TABLE, SlotsConfig(projector=kind), TITLES, seed=3)
-    slots.users_are(TABLE[:2])
+    slots.users = UserStates()
+    slots.users.states_of = lambda histories: torch.from_numpy(TABLE[histories[:, -1]])
+    slots(torch.tensor([V + N + slots.users.row(np.array([1]))]))
+    assert len(slots.rows) == N + 1
     save_slots(slots, tmp_path / "slots")
     model = llama()
     loaded = load_slots(tmp_path / "slots", model, N)

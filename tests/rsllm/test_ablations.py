@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +14,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from recnb.data.held_out import hold_out
 from recnb.data.schema import item_text
 from recnb.data.sources import load_dataset
+from recnb.errors import RecnbError
 from recnb.evaluation.candidates import draw_candidates
 from recnb.evaluation.intervals import summary
 from recnb.llm.backbone import build_tokenizer, causal_lm
-from recnb.llm.ranker import adapt, open_backbone, trained_parameters
+from recnb.llm.ranker import adapt, open_backbone, save_ranker, trained_parameters
 from recnb.llm.ranking_prompts import prompts_for
 from recnb.llm.settings import BackboneConfig, TuneConfig
 from recnb.llm.slots import add_slots
@@ -24,11 +26,11 @@ from recnb.llm.training_cases import ranking_examples
 from recnb.llm.tuning import tune
 from recnb.recommenders.fit import fit_baseline
 from recnb.recommenders.item_tables import item_table
-from recnb.recommenders.session_models import save_session_model
+from recnb.recommenders.session_models import load_session_model, save_session_model
 from recnb.recommenders.settings import BaselinesConfig
 from recnb.rsllm.align import title_means, warm_up
 from recnb.rsllm.losses import rsllm_losses
-from recnb.rsllm.rank import Reader, kind_of
+from recnb.rsllm.rank import Reader, kind_of, meet_users, open_reader
 from recnb.rsllm.recipe import MAIN, RSLLM
 from recnb.studies.claims import read_claims
 from recnb.studies.comparisons import Comparison
@@ -89,6 +91,8 @@ def trains_and_answers(shop: SimpleNamespace, recipe: RSLLM, arm: TuneConfig) ->
     few = {"stages": [stage.model_copy(update={"examples": BATCH}) for stage in arm.stages], "batch_size": BATCH}
     arm, size, T = arm.model_copy(update=few), recipe.candidates.size, recipe.data.max_history
     prompts, model = aligned(shop, recipe)
+    meet_users(prompts, shop.folder, recipe.slots.table)
+    causal_lm(model).get_input_embeddings().users = prompts.users
     model = adapt(model, recipe.llm, arm, recipe.seed)
     assert (trained_parameters(model) > 0) and any("lora" in n for n, _ in model.named_parameters()) == (arm.layers > 0)
     examples = ranking_examples(prompts, shop.held, arm, T, size, recipe.seed)
@@ -102,6 +106,9 @@ def trains_and_answers(shop: SimpleNamespace, recipe: RSLLM, arm: TuneConfig) ->
     asked = prompts.build(held.histories["test"][0], sets[0, 0], kind)
     shown = asked.slots[asked.spans["candidates"]]
     assert (shown >= 0).sum() == (size if kind != "text" and "candidates" in recipe.prompts.slots else 0)
+    assert (asked.slots[asked.spans["history"]] >= len(prompts.titles)).sum() == (
+        kind != "text" and "user" in recipe.prompts.slots
+    )
     scores = Reader(model.eval(), prompts, kind).likelihood(held.histories["test"][:3], sets)
     assert scores.shape == (3, 1, size) and np.isfinite(scores).all() and np.ptp(scores) > 0
 
@@ -123,6 +130,27 @@ def test_tables_are_different_ones(shop: SimpleNamespace) -> None:
     firsts = [causal_lm(aligned(shop, toy(shop, variant.changes))[1]).get_input_embeddings().table[0, :4].tolist()
               for variant in list(TABLES.values())[:6]]  # fmt: skip
     assert len(set(map(tuple, firsts))) == 6
+
+
+@pytest.mark.parametrize("table", ["sasrec", "gru4rec", "caser"])
+def test_a_saved_model_reads_the_state_after_the_whole_history(table: str, shop: SimpleNamespace, tmp_path: Path) -> None:
+    baselines = f"models.baselines=[popularity, sasrec, {table}]"
+    recipe = toy(shop, ["prompts.slots=[user]", f"slots.table={table}", baselines])
+    prompts, model = aligned(shop, recipe)
+    save_ranker(model, tmp_path / "arm", recipe.llm)
+    reader = open_reader(recipe.llm, tmp_path / "arm", recipe.tune.every_arm[MAIN], prompts, "cpu")
+    histories = shop.held.histories["test"][:2].copy()
+    histories[1] = histories[0]
+    histories[1, -5] = (histories[1, -5] + 1) % len(prompts.titles)  # which no prompt shows
+    sets = draw_candidates(shop.held.owned_by("test"), shop.held.targets["test"], 5, 1, "uniform", 0).items[:2]
+    with pytest.raises(RecnbError, match="expected a recommender that gives their states"):
+        reader.likelihood(histories, sets)
+    meet_users(prompts, shop.folder, table)
+    slots = causal_lm(reader.model).get_input_embeddings()
+    read = slots(torch.tensor([prompt.ids[prompt.slots >= 0].item() for prompt in reader.asked(histories, sets)]))
+    states = (load_session_model(shop.folder / table).states(histories) - slots.centre) / slots.spread
+    assert torch.allclose(read, slots.projector(states) * slots.length, atol=1e-4) and not torch.equal(*read)
+    assert np.isfinite(reader.likelihood(np.full_like(histories, -1), sets)).all(), "nor does an empty one spoil it"
 
 
 def test_every_claim_is_asked_of_something_that_a_file_of_ours_trains() -> None:

@@ -32,7 +32,6 @@ TOY = ROOT / "params" / "rsllm" / "toy.yaml"
         ("tune.arms={text: {stages: [{promt: text}]}}", "nearest: 'prompt'"),
         ("tune.arms={text: {stages: [{weights: {nap: 1}}]}}", "nearest: 'nip'"),
         ("tune.arms={text: {rank: 4}, Text: {rank: 2}}", "more than capitals"),
-        ("prompts.slots=[history, user]", "no stage gives users' vectors"),
         ("evaluate.elsewhere={'<b>artists': data/x}", "elsewhere"),
         ("tune.stages=[{candidates: 1}]", "tune.stages.0.candidates = 1"),
         ("tune.stages=[{candidates: 21}]", r"tune.stages\[0\].candidates: 21 in rsllm; expected at most candidates.size, 20"),
@@ -48,6 +47,12 @@ def test_a_stage_without_anything_to_train_is_refused_before_the_first_stage() -
     with pytest.raises(RecipeError, match="0 in rsllm, and a stage of text"):
         load_recipe(TOY, [for_real, none])
     load_recipe(TOY, [for_real, none, "tune.stages=[{prompt: hybrid}]", "tune.arms={}"])  # the projector is trained
+
+
+def test_a_user_s_slot_needs_a_recommender_that_has_states() -> None:
+    load_recipe(TOY, ["prompts.slots=[history, user]"])
+    with pytest.raises(RecipeError, match="expected slots.table sasrec, gru4rec, caser, found text"):
+        load_recipe(TOY, ["prompts.slots=[history, user]", "slots.table=text"])
 
 
 def test_what_is_not_here_is_named_by_its_key() -> None:
