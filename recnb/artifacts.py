@@ -123,11 +123,7 @@ def write_artifact(path: Path, value: Any) -> None:
 
 
 def read_artifact(path: Path) -> Any:
-    """A file by its suffix: array, frame (``.parquet``), JSON values, arrays by name (``.safetensors``) or text.
-
-    Raises:
-        ArtifactError: no such format.
-    """
+    """A file by its suffix: array, frame (``.parquet``), JSON values, arrays by name (``.safetensors``) or text."""
     match path.suffix:
         case ".json":
             return json.loads(path.read_text(encoding="utf-8"))
@@ -176,9 +172,6 @@ def write_atomic(path: Path, make: Callable[[Path], Any]) -> None:
     Args:
         path: what is written; its folder is made.
         make: called with the temporary path, which ends as ``path`` does; makes the file or folder.
-
-    Raises:
-        ResourceError: the disk is full; what was there before is left whole.
     """
     temporary, old = (path.with_name(f"{TEMPORARY}{os.getpid()}-{prefix}{path.name}") for prefix in ("", "old-"))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,11 +24,7 @@ _PARTS = {f"ACCELERATE_USE_{name.upper()}": name for name in ("FSDP", "DeepSpeed
 
 
 def refuse_parts() -> None:
-    """A launch under which a process would hold only a part of the model is none of ours.
-
-    Raises:
-        ResourceError: it asks for FSDP, DeepSpeed or Megatron-LM.
-    """
+    """A launch under which a process would hold only a part of the model is none of ours."""
     if asked := [name for variable, name in _PARTS.items() if os.environ.get(variable, "").lower() == "true"]:
         raise ResourceError(
             f"this launch asks for {asked[0]}, which would cut the model in parts; here each process holds all of it.\n"

@@ -184,11 +184,7 @@ S = TypeVar("S", bound=Section)
 
 
 def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
-    """A section's own settings under the name ``main``, then its ``arms``, which are otherwise in some of them.
-
-    Raises:
-        ValueError: a name that cannot be a folder's of its own, an unknown key, a value that does not do.
-    """
+    """A section's own settings under the name ``main``, then its ``arms``, which are otherwise in some of them."""
     for name, changes in section.arms.items():
         if not _ARM.fullmatch(name) or name == main:
             raise ValueError(

@@ -34,9 +34,6 @@ def read_files(interactions: Path, items: Path, text_columns: Mapping[TextField,
     Args:
         interactions: who met what and when; items: what the items are.
         text_columns: text field -> the column it is read from, where that has another name.
-
-    Raises:
-        DataError: anything in the files is not as documented; file and line or column are named.
     """
     table = tables.read_csv(interactions, ("user_id", "item_id"), ("timestamp", "order"))
     clock = next((name for name in ("timestamp", "order") if name in table), None)

@@ -23,9 +23,6 @@ def source_files(
 
     Returns:
         nothing where the source is generated, or fetched by checksum.
-
-    Raises:
-        DataError: a file cannot be found; the message says what was expected and what is there.
     """
     if source == "toy" or (source == "movielens-100k" and path is None):
         return []

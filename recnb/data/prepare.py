@@ -44,9 +44,6 @@ def build_dataset(tables: Tables, k_core: int) -> Dataset:
 
 def ratings_of(tables: Tables, k_core: int) -> NDArray[np.float32]:
     """(n,) the ratings of the events of :func:`build_dataset`, in their order; nan where the source has an empty one.
-
-    Raises:
-        DataError: a rating is no number; its line is named.
     """
     text = tables.interactions["rating"].astype(str).str.strip()
     ratings = pd.to_numeric(text, errors="coerce")
@@ -108,9 +105,6 @@ def settle_items_without_text(tables: Tables, policy: str, path: Path) -> Tables
         policy: ``error``, ``drop`` (the items and their interactions go) or ``id`` (they stay as they are: people are
             shown their id, and no model reads it as if it were text).
         path: the file of the items, for the message.
-
-    Raises:
-        DataError: policy ``error`` and such an item exists.
     """
     name, interactions, items, provenance = tables
     told = has_text(items)

@@ -36,11 +36,7 @@ class Tables(NamedTuple):
 
 
 def iterate_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines of a file, unpacked when it is gzip (told by its content, not by its name).
-
-    Raises:
-        DataError: missing, a folder, empty, or a truncated or damaged gzip file.
-    """
+    """Numbered lines of a file, unpacked when it is gzip (told by its content, not by its name)."""
     if not path.is_file():
         there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{path}: no such file{nearest(path.name, there)}")
@@ -64,11 +60,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(content: bytes, path: Path | str, first_line: int = 1) -> str:
-    """UTF-8 to text.
-
-    Raises:
-        DataError: another encoding; the message names the line.
-    """
+    """UTF-8 to text."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -86,9 +78,6 @@ def read_csv(path: Path, required: Iterable[str], optional: Iterable[str] = ()) 
         path: CSV with a header line, comma separated, UTF-8, packed or not.
         required: columns that must be there.
         optional: columns that may be there. A row that says nothing in any of both, like a blank line, is left out.
-
-    Raises:
-        DataError: the file, its encoding, its header or a line is not as documented.
     """
     text = decode(read_bytes(path), path)
     try:
@@ -146,11 +135,7 @@ def check_columns(found: Iterable[str], required: Iterable[str], path: Path | st
 
 
 def parse_times(values: pd.Series, path: Path | str) -> pd.Series:
-    """A column's numbers, float64.
-
-    Raises:
-        DataError: a value is empty, not a number, or not finite; the first such line is named.
-    """
+    """A column's numbers, float64."""
     times = pd.to_numeric(values, errors="coerce").astype(np.float64)
     bad = ~np.isfinite(times)
     if bad.any():

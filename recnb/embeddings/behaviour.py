@@ -41,9 +41,6 @@ def embed_behaviour(
     An item without any training interaction gets the mean of the others: nothing is known of it, and its random start
     would look like knowledge. Nothing but the training sequences of N items is looked at, and no global generator
     touched.
-
-    Raises:
-        DataError: no user has two training interactions, so there is nothing to learn from.
     """
     if len(train.items) == 0 or int(train.lengths.max()) < 2:
         raise DataError("no user has two training interactions: there is no behaviour to learn from")

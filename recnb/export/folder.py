@@ -49,11 +49,7 @@ class About(BaseModel):
 
 
 def read_about(folder: Path) -> About:
-    """``recnb.json`` of an exported folder.
-
-    Raises:
-        ArtifactError: no such folder, not an export, or one that this version does not read; names the key.
-    """
+    """``recnb.json`` of an exported folder."""
     expected = f"expected a folder that `recnb export` wrote, with config.json, model.safetensors, {ITEMS} and {ABOUT}"
     if not folder.is_dir():
         beside = [path.parent.name for path in folder.absolute().parent.glob(f"*/{ABOUT}")]
@@ -71,11 +67,7 @@ def read_about(folder: Path) -> About:
 
 
 def check_target(target: Path) -> None:
-    """A folder may be written if it is new, empty, or an earlier export with nothing added.
-
-    Raises:
-        ArtifactError: it is something else; the message says what is in the way.
-    """
+    """A folder may be written if it is new, empty, or an earlier export with nothing added."""
     expected = "expected a new folder, an empty one, or an earlier export"
     if target.exists() and not target.is_dir():
         raise ArtifactError(f"{target}: is a file; {expected}")
@@ -90,11 +82,7 @@ def check_target(target: Path) -> None:
 
 
 def check_files(folder: Path, about: About, names: Iterable[str]) -> None:
-    """Files of an exported folder must be there and as they were written.
-
-    Raises:
-        ArtifactError: one is gone, damaged or changed.
-    """
+    """Files of an exported folder must be there and as they were written."""
     for name in sorted(names):
         if not (found := hash_artifact(folder / name)):
             raise ArtifactError(f"{folder / name} is gone; export again, or fetch the whole folder again")

@@ -79,9 +79,6 @@ def write_export(
         model, adapter: folders, as :func:`recnb.eager_llm.checkpoint.save_model` and peft wrote them.
         items: item_id, title and codes (L integers) of each.
         about: what ``recnb.json`` says, but for the checksums of the files.
-
-    Raises:
-        ResourceError: the disk is full, or the place cannot be written.
     """
 
     def fill(folder: Path) -> None:

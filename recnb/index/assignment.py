@@ -101,9 +101,6 @@ def capacitated_assignment(cost: np.ndarray, capacities: np.ndarray,
     With cost (n, k), finite and not negative, capacities (k,) positive, and a bidding step as a share of the mean cost:
     smaller is better and slower. Returns labels (n,) int64 and the final prices (k,): what one place more in a cluster
     would save.
-
-    Raises:
-        ValueError: the items do not fit.
     """
     n, k = cost.shape
     if capacities.sum() < n:

@@ -135,11 +135,7 @@ def device_of(model: Any) -> torch.device:
 
 
 def pad_left(prompts: Sequence[np.ndarray], pad_id: int = 0) -> tuple[Tensor, Tensor]:
-    """B prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens.
-
-    Raises:
-        RecnbError: no prompts, or an empty one.
-    """
+    """B prompts of any lengths -> ids (B, S) padded on the left and mask (B, S) of ones at real tokens."""
     rows = [np.asarray(prompt, dtype=np.int64).reshape(-1) for prompt in prompts]
     if not rows or min(map(len, rows)) == 0:
         raise RecnbError("prompts: expected at least one prompt and at least one token in each")

@@ -28,11 +28,7 @@ def without_brackets(title: str) -> str:
 
 
 def chat_frame(tokenizer: Any, model: str = "llm.model") -> tuple[str, str]:
-    """What a chat template writes before and behind one user's turn, the beginning of the model's own included.
-
-    Raises:
-        RecnbError: it does not write what the user says, or more than once; ``model`` is the recipe's key to mend it.
-    """
+    """What a chat template writes before and behind one user's turn, the beginning of the model's own included."""
     turn = [{"role": "user", "content": MARK}]
     try:
         before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(MARK)

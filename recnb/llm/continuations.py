@@ -41,11 +41,7 @@ class Forks:
     endings: Sequence[np.ndarray]
 
     def __post_init__(self) -> None:
-        """Refuse cuts outside their list.
-
-        Raises:
-            RecnbError: a cut below one or behind its list's end.
-        """
+        """Refuse cuts outside their list."""
         lengths = np.array([len(one) for one in self.lists], np.int64)[self.rows]
         wrong = np.flatnonzero((self.cuts < 1) | (self.cuts > lengths))
         if len(wrong):

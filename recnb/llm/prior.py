@@ -36,11 +36,7 @@ class Prior:
     weight: float = 1.0
 
     def log_probabilities(self) -> np.ndarray:
-        """(B, N) float64 log q.
-
-        Raises:
-            RecnbError: a score is not finite, or the weight is negative.
-        """
+        """(B, N) float64 log q."""
         scores = np.asarray(self.scores, dtype=np.float64)
         if not np.isfinite(scores).all() or not self.weight >= 0:
             raise RecnbError("prior: expected finite scores (B, N) and a weight of at least 0")

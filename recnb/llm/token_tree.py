@@ -36,11 +36,7 @@ class SharedPrefix:
     layers: tuple[tuple[Tensor, Tensor], ...]
 
     def rest_of(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The prompts without their common beginning.
-
-        Raises:
-            RecnbError: a prompt begins otherwise, or ends with it.
-        """
+        """The prompts without their common beginning."""
         known = len(self.ids)
         if not all(len(prompt) > known and np.array_equal(prompt[:known], self.ids) for prompt in prompts):
             raise RecnbError(f"shared prefix: expected prompts that begin with its {known} tokens and go on")

@@ -43,11 +43,7 @@ def since_best(state: TrainerState, metric: str, greater: bool) -> int:
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into the model.
-
-    Raises:
-        RuntimeError: they are of another model; names some that differ.
-    """
+    """Put a checkpoint's weights into the model."""
     stored = load_file(checkpoint / "model.safetensors")
     if differing := sorted(set(stored) ^ set(model.state_dict())):
         raise RuntimeError(f"{checkpoint}: weights of another model: {differing[:4]}")

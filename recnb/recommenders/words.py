@@ -44,9 +44,6 @@ def tfidf(texts: Sequence[str]) -> sparse.csr_matrix:
 
     tf: how often a text has a word (letters a-z and digits, lower case); df: how many of the N texts have it, at least
     two. A word that all have tells nothing and weighs 0.
-
-    Raises:
-        DataError: no word stands in two texts.
     """
     try:
         counts = CountVectorizer(token_pattern="[a-z0-9]+", dtype=np.float64).fit_transform(texts).tocsr()

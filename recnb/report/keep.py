@@ -36,9 +36,6 @@ def keep(recipe: Recipe, root: Path, folder: Path, stages: Sequence[str] = ()) -
     Links lead to the notebooks beside them and else into the project. Of the metadata, tags and the seconds of each
     cell stay; outputs that no viewer shows go; pictures have 256 colours and are at most 1,000 pixels wide. Those of
     ``stages`` are kept; none named: all that have run.
-
-    Raises:
-        ArtifactError: a stage that was asked for has not run, or none has.
     """
     asked = [stage_named(name, recipe.stages) for name in stages] or recipe.stages
     walk = [spec for spec in asked if executed_path(recipe, spec.name, root).is_file()]

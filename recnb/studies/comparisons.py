@@ -40,11 +40,7 @@ class Comparison(Request):
     )
 
     def trials(self, stem: str, root: Path, overrides: Sequence[str] = ()) -> list[Trial]:
-        """All runs, checked, variant by variant and seed by seed; names of runs contain the file's ``stem``.
-
-        Raises:
-            RecipeError: the system judges nothing of this name, or a variant is no valid recipe.
-        """
+        """All runs, checked, variant by variant and seed by seed; names of runs contain the file's ``stem``."""
         base = str(root / self.base)
         plain = load_recipe(base, overrides)
         if (judged := plain.judged.get(self.judged)) is None:

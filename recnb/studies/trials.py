@@ -48,11 +48,7 @@ class Request(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read such a file.
-
-        Raises:
-            RecipeError: not there, not YAML, or a key is wrong; names the file and key.
-        """
+        """Read such a file."""
         try:
             return cls.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -82,9 +78,6 @@ def run_trials(path: Path, trials: Sequence[Trial], minutes: float, say: Callabl
     Args:
         minutes: none is started after this long; 0: no limit.
         say: told what is left then, and which trial does not fit into this machine and is left out.
-
-    Raises:
-        ResourceError: none of them fits.
     """
     started = monotonic()
     done: list[Recipe] = []
