@@ -12,7 +12,7 @@ from recnb.data.held_out import read_windows
 from recnb.data.schema import check_titles
 from recnb.evaluation.candidates import draw_candidates, ranks_of
 from recnb.llm.ranking_prompts import RankingPrompts
-from recnb.rsllm.rank import Reader
+from recnb.rsllm.rank import Reader, Reduce
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Elsewhere:
     events: int
 
 
-def rank_elsewhere(reader: Reader, folder: Path, noun: str, length: int, size: int, users: int, seed: int) -> Elsewhere:
+def rank_elsewhere(
+    reader: Reader, folder: Path, noun: str, length: int, size: int, users: int, seed: int, reduce: Reduce = "sum"
+) -> Elsewhere:
     """Ask a model about the test windows of another catalogue, among uniform candidates.
 
     Args:
@@ -51,7 +53,7 @@ def rank_elsewhere(reader: Reader, folder: Path, noun: str, length: int, size: i
     config = own.config.model_copy(update={"noun": noun})
     prompts = RankingPrompts(own.tokenizer, dataset.items["title"].tolist(), own.rows, config, own.wording)
     asked = replace(reader, prompts=prompts, kind="text")
-    scores = asked.likelihood(held.histories["test"][chosen], sets.items)
+    scores = asked.likelihood(held.histories["test"][chosen], sets.items, reduce)
     popularity = np.bincount(held.train.items, minlength=dataset.n_items)
     common = ranks_of(popularity[sets.items], sets) if popularity.any() else None
     return Elsewhere(ranks_of(scores, sets), common, dataset.n_items, len(held.train.items))
