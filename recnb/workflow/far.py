@@ -62,7 +62,11 @@ def put(files: dict[str, Path], folder: Path, stem: str, largest: int) -> dict[s
 
 
 def take(parts: dict[str, str], folders: list[Path], target: Path) -> None:
-    """Join the parts of a zip, wherever among the folders each lies, and lay its files out in ``target``."""
+    """Join the parts of a zip, wherever among the folders each lies, and lay its files out in ``target``.
+
+    Raises:
+        PackError: a part is missing, or not what its sha256 says; names it.
+    """
     with tempfile.TemporaryFile(dir=target) as whole:
         for name, sha in parts.items():
             path = next((place for folder in folders if (place := folder / name).is_file()), None)

@@ -9,7 +9,11 @@ from recnb.settings import StageSpec
 
 
 def stage_named(asked: str, stages: Sequence[StageSpec]) -> StageSpec:
-    """The stage of this name, or of a name that it abbreviates (``03``, ``index``), or whose notebook it is."""
+    """The stage of this name, or of a name that it abbreviates (``03``, ``index``), or whose notebook it is.
+
+    Raises:
+        RecipeError: no such stage; says the nearest, or where a notebook has moved to.
+    """
     path = asked.removesuffix(".ipynb")
     for spec in stages:
         name = spec.name

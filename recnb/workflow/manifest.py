@@ -163,7 +163,11 @@ def read_manifest(recipe: Recipe, stage: str, root: Path) -> dict[str, Any] | No
 
 
 def needed(by: str, name: str, recipe: Recipe, root: Path) -> dict[str, Any]:
-    """Manifest of a stage that another, or a command, cannot do without."""
+    """Manifest of a stage that another, or a command, cannot do without.
+
+    Raises:
+        ArtifactError: the stage is not complete; names its notebook.
+    """
     manifest = read_manifest(recipe, name, root)
     if manifest is None:
         raise ArtifactError(
@@ -192,7 +196,12 @@ def recipe_changes(stage: str, recipe: Recipe, manifest: dict[str, Any]) -> list
 
 
 def verified_inputs(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, dict[str, str]]:
-    """sha256 of each artifact of a stage's inputs, after a look at every file."""
+    """sha256 of each artifact of a stage's inputs, after a look at every file.
+
+    Raises:
+        ArtifactError: an input is missing, was made with another recipe or from another input, or is damaged; names the
+            notebook.
+    """
     inputs: dict[str, dict[str, str]] = {}
     for name in spec.inputs:
         manifest = needed(spec.name, name, recipe, root)
@@ -214,7 +223,11 @@ def verified_inputs(spec: StageSpec, recipe: Recipe, root: Path) -> dict[str, di
 
 
 def verify(path: Path, sha: str, stage: str, recipe: Recipe) -> None:
-    """Check one artifact of a stage."""
+    """Check one artifact of a stage.
+
+    Raises:
+        ArtifactError: it is gone, or not what the manifest says.
+    """
     found = hash_once(path)
     if found != sha:
         what = f"is damaged: sha256 {found[:12]}…, its manifest says {sha[:12]}…" if found else "is gone"

@@ -130,7 +130,11 @@ def unpack(folder: Path) -> tuple[Plan, list[str]]:
 
 
 def bytes_of(text: str) -> int:
-    """``64MiB`` as bytes."""
+    """``64MiB`` as bytes.
+
+    Raises:
+        RecnbError: it is no size, or less than a pack can be.
+    """
     with suppress(ValidationError):
         if (count := TypeAdapter(ByteSize).validate_python(text)) >= 2**20:
             return count

@@ -63,7 +63,11 @@ def systems() -> dict[str, str]:
 
 
 def recipe_class(system: str = DEFAULT) -> type[Recipe]:
-    """The recipe class of a system."""
+    """The recipe class of a system.
+
+    Raises:
+        RecipeError: the system is not declared as it must be; names what is wrong.
+    """
     place = systems()[system]
     try:
         found = resolve_name(place)
@@ -127,7 +131,11 @@ def _keys_in_lists(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def parse_yaml(text: str) -> Any:
-    """YAML in which a key given twice or a value within itself is an error, and ``3e-4`` is a number."""
+    """YAML in which a key given twice or a value within itself is an error, and ``3e-4`` is a number.
+
+    Raises:
+        ValueError: it is none, or has one of these.
+    """
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError) as error:

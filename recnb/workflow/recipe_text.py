@@ -42,6 +42,9 @@ def as_yaml(recipe: Recipe) -> str:
 def with_reasons(recipe: Recipe, section: str | None = None) -> str:
     """Every value, or those of one section (``embeddings.semantic``), with its reason; ``*`` marks one that is not the
     default.
+
+    Raises:
+        RecipeError: there is no such section.
     """
     keys = [key.split(".") for key in reasons(type(recipe))]
     known = list(dict.fromkeys(".".join(key[:depth]) for key in keys for depth in range(1, len(key))))
