@@ -44,10 +44,10 @@ report: env ## run the quickstart: environment, data, all stages, reports/quicks
 	@$(BIN)/recnb run $(RECIPE)
 
 test: env ## all tests, with coverage of recnb
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov=recnb --cov-report=term --cov-fail-under=90
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --cov=recnb --cov-report=term --cov-fail-under=90
 
 test-fast: env ## what runs after each change: no notebooks, nothing slow
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -q -m "not e2e and not slow"
 
 lint: env ## ruff, mypy, and the one rule of the house: a wing imports only wings below it
 	@$(BIN)/python -m ruff check .

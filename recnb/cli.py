@@ -61,6 +61,8 @@ _MINUTES = _argument("--minutes", type=float, default=0.0, help="start no furthe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. An error that the user can mend is one message on stderr, no trace."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the kernel is stopped, its notebook kept
+    # nbformat's jsonschema would spend a second on 38 grammars, to check addresses of a kind that no notebook has.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
         options = build_parser().parse_args(arguments)
         return options.command(options) or OK

@@ -12,7 +12,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RECNB_PROGRESS"] = "0"
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 
+import fcntl
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -25,15 +28,32 @@ hypothesis.settings.register_profile("recnb", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("recnb")
 
 
+# What shares more than a finished toy run, by the fixtures that hold it; those that take longest stand first.
+GROUPS = {"toy": {"twin", "again"}, "llm4sbr": {"sessions_run"}, "rsllm": {"ranking_run"}, "gallery": {"gallery_run"}}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a toy run goes to one worker (``-n 2 --dist loadgroup``), which begins with it: it takes longest."""
-    groups = {"toy": {"toy_run", "toy_copy", "twin", "again"}, "sessions": {"sessions_run"}, "ranking": {"ranking_run"}}
-    for item in items:
-        for name in (name for name, shared in groups.items() if shared & set(getattr(item, "fixturenames", ()))):
-            item.add_marker(pytest.mark.xdist_group(name))
+    """A walk, or a file with its fixtures, goes to one worker (``-n 2 --dist loadgroup``). The toys' walks come first, then
+    files that run notebooks, so that no worker is left with one at the end (``--no-loadscope-reorder`` keeps the order)."""
+    walks = {item: _walk_of(item) for item in items}
+    long = {item.path for item in items if item.get_closest_marker("e2e") or item.get_closest_marker("slow")}
+    for item, walk in walks.items():
+        if item.config.getoption("loadgroup", False):
+            item.add_marker(pytest.mark.xdist_group(walk or item.path.relative_to(item.config.rootpath).as_posix()))
+        if walk or {"toy_run", "toy_copy"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.e2e)
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+            long.add(item.path)
+    order = [*GROUPS, ""]
+    items.sort(key=lambda item: (order.index(walks[item]), item.path not in long))
+
+
+def _walk_of(item: pytest.Item) -> str:
+    """Whose toy run a test looks at; empty: nobody's, or a finished one that all workers may look at."""
+    fixtures, call = set(getattr(item, "fixturenames", ())), getattr(item, "callspec", None)
+    if "walked" in fixtures and call:
+        return str(call.params["system"])
+    return next((name for name, shared in GROUPS.items() if shared & fixtures), "")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -54,9 +74,20 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
-    """All notebooks on the toy recipe, once per session, in order, each alone. Stops at the first that fails."""
-    run = ToyRun(new_sandbox(tmp_path_factory.mktemp("toy")))
+def toy_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> ToyRun:
+    """All notebooks on the toy recipe, once per session, in order, each alone. Stops at the first that fails. The worker
+    that needs it first makes it; the others wait, and look at the same."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if hasattr(request.config, "workerinput") else own  # of all workers: that above their own
+    with (folder / "toy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "toy.json").is_file():
+            _run_toy(new_sandbox(folder / "toy")).write(folder / "toy.json")
+    return ToyRun.read(folder / "toy", folder / "toy.json")
+
+
+def _run_toy(root: Path) -> ToyRun:
+    run = ToyRun(root)
     for name in STAGES:
         before = cpu_seconds()
         run.results[name] = papermill(run.root, name)
@@ -76,21 +107,35 @@ def again(toy_run: ToyRun, tmp_path_factory: pytest.TempPathFactory) -> Again:
 
 
 @pytest.fixture(scope="session")
-def sessions_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which the toy of LLM4SBR has run to its report."""
-    root = new_sandbox(tmp_path_factory.mktemp("sessions") / "project")
-    result = recnb(root, "run", "params/llm4sbr/toy.yaml")
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    return root
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """By a system's name: a project in which its toy has run to its report, once per session."""
+
+    @cache
+    def project(system: str) -> Path:
+        root = new_sandbox(tmp_path_factory.mktemp(system) / "project")
+        result = recnb(root, "run", f"params/{system}/toy.yaml")
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+        return root
+
+    return project
 
 
 @pytest.fixture(scope="session")
-def ranking_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which the toy of RSLLM has run to its report."""
-    root = new_sandbox(tmp_path_factory.mktemp("ranking") / "project")
-    result = recnb(root, "run", "params/rsllm/toy.yaml")
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    return root
+def sessions_run(walked: Callable[[str], Path]) -> Path:
+    """That of LLM4SBR."""
+    return walked("llm4sbr")
+
+
+@pytest.fixture(scope="session")
+def ranking_run(walked: Callable[[str], Path]) -> Path:
+    """That of RSLLM."""
+    return walked("rsllm")
+
+
+@pytest.fixture(scope="session")
+def gallery_run(walked: Callable[[str], Path]) -> Path:
+    """That of the gallery."""
+    return walked("gallery")
 
 
 @pytest.fixture

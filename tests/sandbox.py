@@ -109,6 +109,18 @@ class ToyRun:
     def artifact(self, stage: str, name: str) -> Path:
         return self.root / "runs" / "toy" / stage / name
 
+    def write(self, path: Path) -> None:
+        """What the processes said, and their seconds, for other workers."""
+        results = {name: vars(result) for name, result in self.results.items()}
+        path.write_text(json.dumps({"results": results, "seconds": self.seconds}), encoding="utf-8")
+
+    @classmethod
+    def read(cls, root: Path, path: Path) -> ToyRun:
+        """What :meth:`write` wrote."""
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        results = {name: subprocess.CompletedProcess(**result) for name, result in kept["results"].items()}
+        return cls(root, results, kept["seconds"])
+
 
 def cpu_seconds() -> float:
     """What all finished child processes have computed so far; a loaded machine's waiting does not count."""
@@ -127,7 +139,7 @@ class Again:
 def nbval(root: Path, files: list[Path]) -> dict[str, Any]:
     """Run pytest --nbval on files; counts of passed and failed cells and the text of the run."""
     report = root / "nbval.xml"
-    result = python("-m", "pytest", "--nbval", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider",
+    result = python(ROOT / "tests" / "nbval_run.py", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider",
                     "-p", "no:cov", "-c", "/dev/null", f"--rootdir={root}", f"--junitxml={report}", *files,
                     cwd=root / "executed", timeout=900)  # fmt: skip
     cases = ET.parse(report).getroot().findall(".//testcase")

@@ -42,6 +42,21 @@ def test_a_kernel_has_the_libraries_and_nothing_of_the_one_before(parent: Parent
         assert cell("print(subprocess.run(['true']).returncode)") == "0\n", "it waits for its own children"
 
 
+def test_a_fork_computes_on_several_threads(tmp_path: Path) -> None:
+    """Those of the process that was forked are not there any more: libraries have to begin anew."""
+    work = """
+import numpy, scipy.linalg, torch
+a = numpy.random.default_rng(0).random((500, 500))
+found = (a @ a).sum(), scipy.linalg.svdvals(a).max() ** 2, float((torch.tensor(a) @ torch.tensor(a)).sum())
+print(torch.get_num_threads(), abs(found[0] / found[2] - 1) < 1e-9, found[1] <= (a**2).sum())
+"""
+    threads = {"OMP_NUM_THREADS": "2"}
+    with closing(Parent(threads, ("ipykernel.kernelapp", "numpy", "scipy.linalg", "torch"))) as parent, parent.kernels():
+        for _ in range(2):
+            with kernel(tmp_path) as cell:
+                assert cell(f"import os; os.environ.update({threads})" + work) == "2 True True\n"
+
+
 def test_a_kernel_that_is_killed_or_left_is_gone(parent: Parent, tmp_path: Path) -> None:
     with kernel(tmp_path) as cell:
         one = psutil.Process(int(cell("import os; print(os.getpid())")))
