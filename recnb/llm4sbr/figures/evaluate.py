@@ -82,7 +82,7 @@ def dose_response(doses: pd.DataFrame, metric: str) -> Figure:
     """What texts bring a session model against what they find by themselves, as the answer stands in more of them.
 
     Args:
-        doses: a row per share of samples that are told the answer: ``share``, ``alone`` (``metric`` of the texts alone),
+        doses: a row per share of samples that are told the answer: ``share``, ``alone`` (``metric`` of texts alone),
             diff, low, high (of the session model, over the one without texts), all as fractions.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
