@@ -90,7 +90,7 @@ example-sessions: env ## keep the report of params/sessions.yaml, once it has ru
 	@if [ -f runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json ]; then \
 		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; \
 		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-cpu/08_evaluate/metrics.json')); \
-		print(json.dumps({'claims': found['claims']}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-claims.json; fi
+		print(json.dumps({key: found[key] for key in ('claims', 'gains')}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-claims.json; fi
 	$(call KEEP,sessions,reports/example/sessions)
 	@$(BIN)/python -m recnb.report.readme
 

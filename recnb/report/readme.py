@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from recnb.errors import ArtifactError, RecnbError
 from recnb.evaluation.verdicts import side, told
 from recnb.report import result
 from recnb.report.result import ORIGIN, Best, Table, markdown_table, with_legend
-from recnb.studies.claims import choices, pair, read_comparisons, unfinished
+from recnb.studies.claims import choices, of_system, pair, read_claims, read_comparisons, unfinished, verdict
 
 PAGE = "reports/README.md"
 LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
@@ -30,6 +31,7 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
+_SIDES = {1: "above zero", 0: "cannot be told", -1: "below zero"}
 JUDGED = "reports/example/sessions/beauty-claims.json"
 GALLERY = "reports/example/gallery/one_table.json"
 CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
@@ -112,10 +114,8 @@ def choices_body(root: Path) -> str:
 
 def judged_body(root: Path) -> str:
     """What LLM4SBR claims, and what the run on Beauty says of it: points of P@20 with intervals over sessions."""
-    claims = [claim for claim in read_json(root / JUDGED).get("claims", ()) if claim["diff"] is not None]
-    points = [[f"{100 * claim[part]:+.2f}" for part in ("diff", "low", "high")] for claim in claims]
-    lines = [f"| {claim['claim']} | {diff} [{low}, {high}] | {claim['verdict']} |"
-             for claim, (diff, low, high) in zip(claims, points, strict=True)]  # fmt: skip
+    claims = [c for c in read_json(root / JUDGED).get("claims", ()) if c.get("comparison", "run") == "run"]
+    lines = [f"| {c['claim']} | {_points(c, 'diff')} | {c['verdict']} |" for c in claims if c["diff"] is not None]
     head = ["| the paper's claims and our controls | P@20, points | one seed |", "| --- | ---: | --- |"]
     return "\n".join([*head, *lines])
 
@@ -147,6 +147,32 @@ def gallery_body(root: Path) -> str:
     return f"{markdown_table(Table(columns, rows))}\n\n{said} {1 / found['candidates']:.2f}."
 
 
+def gains_body(root: Path) -> str:
+    """For whom the texts of the run on Beauty gain over its plain session model, group by group."""
+    gains = read_json(root / JUDGED)["gains"]
+    lines = [f"| {by}: {row['group']} | {row['samples']:,} | {_points(row, 'mean')} | {_SIDES[side(row)]} |"
+             for by, rows in gains.items() for row in rows]  # fmt: skip
+    head = ["| samples | how many | gain in P@20, points | |", "| --- | ---: | ---: | --- |"]
+    return "\n".join([*head, *lines])
+
+
+def compared_body(root: Path) -> str:
+    """What comparisons say of LLM4SBR's claims: points of R@10 on validation, and the choices behind them."""
+    compared = of_system(read_comparisons(root), "llm4sbr")
+    asked = [claim for claim in read_claims("recnb.llm4sbr") if claim.comparison in compared]
+    found = [(claim, claim.difference(compared, claim.metric)) for claim in asked]
+    lines = [f"| {one.claim} | {one.part} | {_points(d, 'diff')} | {verdict(d)} |" for one, d in found if d]
+    head = ["| the paper's claims and our controls | part | R@10, points | here |", "| --- | --- | ---: | --- |"]
+    parts = [f"`{name}`, {one['about']}:\n\n{markdown_table(result.choices_table(choices(one)))}"
+             for name, one in compared.items()]  # fmt: skip
+    return "\n\n".join(["\n".join([*head, *lines]), *parts])
+
+
+def _points(found: Mapping[str, Any], value: str) -> str:
+    low, high = (f"{100 * found[end]:+.2f}" for end in ("low", "high"))
+    return f"{100 * found[value]:+.2f} [{low}, {high}]"
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON file, a list of them or ``{"rows": [...]}``, as an evaluation and ``recnb table`` write it.
 
@@ -166,7 +192,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 # marks that hold more than a ledger
-BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body, "gallery": gallery_body}
+BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body,
+          "sessions-gains": gains_body, "sessions-compared": compared_body, "gallery": gallery_body}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

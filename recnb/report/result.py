@@ -86,7 +86,8 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
     """Rows of :func:`recnb.studies.claims.choices`: the recipe, then one change each, in bold where its interval leaves
-    out zero; sizes of models, steps and minutes where all are known."""
+    out zero; sizes of models, steps and minutes where all are known. What the first row changes is said there alone."""
+    shared = set(choices[0]["changed"]) if choices else set()
     known = [name for name in ("parameters", "steps", "seconds") if all(name in row for row in choices)]
     metric = judged_in(next(iter(choices), {}))
     scored = ["N@10"] if metric == "R@10" else []
@@ -99,7 +100,7 @@ def choices_table(choices: Sequence[dict[str, Any]]) -> Table:
             row["choice"], f"{row[metric]:.4f} ± {row['margin']:.4f}", *(f"{row[m]:.4f}" for m in scored),
             Best(change) if change and side(row) else change,
             *(f"{row[name] / 60:.1f}" if name == "seconds" else f"{row[name]:,}" for name in known),
-            " ".join(row["changed"]),
+            " ".join(change for change in row["changed"] if row is choices[0] or change not in shared),
         ])  # fmt: skip
     columns = [("choice", ""), *((name, "n") for name in names), ("changed", "mono soft")]
     return Table(columns, rows, ["ours", *([""] * (len(rows) - 1))])

@@ -11,6 +11,7 @@ from sandbox import ROOT
 
 from recnb.errors import ArtifactError
 from recnb.report import readme
+from recnb.studies.claims import read_claims, read_comparisons, verdict
 from recnb.studies.comparisons import Comparison
 
 KEPT = {"recipe_hash": "bb", "ledger": LEDGER, "stages": {"06_evaluate": {"facts": {"ours": "ours"}}}}
@@ -91,6 +92,26 @@ def test_the_codebook_is_not_told_without_its_row_of_equal_parameters(root: Path
             assert line.endswith(("these two trained models differ", "over users", "over users and seeds"))
         asked = Comparison.read(ROOT / "params" / "ablations" / f"{name}.yaml").variants
         assert {choice for both in pairs for choice in both} <= asked.keys()
+
+
+def test_what_needs_several_trainings_stands_with_its_verdicts_and_choices() -> None:
+    text, every = readme.compared_body(ROOT), read_comparisons(ROOT)
+    asked = [claim for claim in read_claims("recnb.llm4sbr") if claim.comparison != "run"]
+    for claim in asked:
+        line = next(line for line in text.splitlines() if line.startswith(f"| {claim.claim} |"))
+        found = claim.difference(every, claim.metric)
+        assert found and f"| {100 * found['diff']:+.2f} [" in line and line.endswith(f"| {verdict(found)} |")
+    assert asked and all(f"| {claim.better} |" in text for claim in asked)
+
+
+def test_gains_are_told_group_by_group(root: Path) -> None:
+    row = {"group": "new", "samples": 1200, "sessions": 9, "mean": 0.02, "low": 0.01, "high": 0.03}
+    (root / readme.JUDGED).parent.mkdir(parents=True)
+    gains = {"its pair": [row, row | {"group": "old", "low": -0.01}, row | {"low": -0.03, "high": -0.001}]}
+    (root / readme.JUDGED).write_text(json.dumps({"gains": gains}), encoding="utf-8")
+    lines = readme.gains_body(root).splitlines()[2:]
+    assert lines[0] == "| its pair: new | 1,200 | +2.00 [+1.00, +3.00] | above zero |"
+    assert lines[1].endswith("| cannot be told |") and lines[2].endswith("| below zero |")
 
 
 def test_missing_number_is_an_empty_cell(root: Path) -> None:
