@@ -91,6 +91,10 @@ example-sessions: env ## keep the report of params/sessions.yaml, once it has ru
 		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; \
 		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-cpu/08_evaluate/metrics.json')); \
 		print(json.dumps({key: found[key] for key in ('claims', 'gains')}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-claims.json; fi
+	@if [ -f runs/llm4sbr-beauty-file-order/08_evaluate/ledger.json ]; then \
+		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-file-order/08_evaluate/ledger.json')); \
+		rows = [row for row in found['rows'] if row['kind'] == 'measured']; \
+		print(json.dumps({'rows': rows}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-file-order.json; fi
 	$(call KEEP,sessions,reports/example/sessions)
 	@$(BIN)/python -m recnb.report.readme
 

@@ -28,6 +28,7 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "instruments": ("reports/instruments-cpu/results.json",),
     "sessions": ("reports/example/sessions/ledger.json",),
     "sessions-beauty": ("reports/example/sessions/beauty.json",),
+    "sessions-beauty-file-order": ("reports/example/sessions/beauty-file-order.json",),
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
