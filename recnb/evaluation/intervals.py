@@ -150,8 +150,11 @@ UNKNOWN = Spread({}, 0)
 
 
 def summary(ranks: SeedRanks) -> dict[str, Any]:
-    """Metrics of one choice over its seeds. Returns the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin``
-    (half the 95 % interval of R@10 over users, of a proportion), ``users``, ``seeds`` and ``per_seed``.
+    """Metrics of one choice over its seeds.
+
+    Returns:
+        the means of R@5, R@10, N@5, N@10 over users and seeds, ``margin`` (half the 95 % interval of R@10 over users,
+        of a proportion), ``users``, ``seeds`` and ``per_seed``.
 
     >>> summary({42: np.array([0, 30])})["R@10"]
     0.5

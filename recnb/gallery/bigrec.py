@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recnb.evaluation.candidates import candidate_metrics, ranks_of
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, of_candidates
 from recnb.gallery.llmseqsim import title_vectors
-from recnb.llm.ranking_prompts import Prompt
 from recnb.llm.scoring import ground, pooled_states, write
+
+if TYPE_CHECKING:
+    from recnb.llm.ranking_prompts import Prompt
 
 GAMMAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 

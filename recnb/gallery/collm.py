@@ -8,7 +8,7 @@ Controls: ``sasrec``, whose score these vectors are; the vectors of other items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from recnb.gallery.interface import Bench, Learned, Ranker
 from recnb.gallery.llara import vectors_of_others
 from recnb.gallery.tallrec import QUESTION, TALLRec, questions, tuned
 from recnb.llm.ranker import trained_parameters
-from recnb.llm.ranking_prompts import Kind, RankingPrompts, Wording
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.slots import SlotEmbedding, add_slots
 from recnb.llm.tuning import Example, tune
 from recnb.recommenders.sasrec import SASRec
+
+if TYPE_CHECKING:
+    from recnb.llm.ranking_prompts import Kind
 
 
 @dataclass

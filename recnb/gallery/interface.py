@@ -9,23 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from recnb.data.held_out import HeldOut
 from recnb.errors import RecipeError, nearest
-from recnb.evaluation.candidates import CandidateSets
 from recnb.gallery.recipe import SYSTEMS, GalleryConfig
 from recnb.llm.ranker import adapt, trained_parameters
-from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts, Wording
+from recnb.llm.ranking_prompts import RankingPrompts, Wording
 from recnb.llm.scoring import score_answers
-from recnb.llm.settings import BackboneConfig, LossWeights, SlotsConfig, TuneConfig, TuneStage
+from recnb.llm.settings import LossWeights, TuneStage
 from recnb.llm.slots import add_slots
-from recnb.llm.training_cases import TrainingCases, training_cases
-from recnb.llm.tuning import Example, Examples, tune
-from recnb.recommenders.interface import Scorer
+from recnb.llm.training_cases import training_cases
+from recnb.llm.tuning import Example, tune
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recnb.data.held_out import HeldOut
+    from recnb.evaluation.candidates import CandidateSets
+    from recnb.llm.ranking_prompts import Kind, Prompt
+    from recnb.llm.settings import BackboneConfig, SlotsConfig, TuneConfig
+    from recnb.llm.training_cases import TrainingCases
+    from recnb.llm.tuning import Examples
+    from recnb.recommenders.interface import Scorer
 
 Answer = Literal["title", "letter", "yes or no", "vector", "item head", "index", "no language model"]
 

@@ -8,15 +8,17 @@ sum, newest first (decay .5), its mean, and its last item alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker, of_candidates
-from recnb.llm.ranking_prompts import RankingPrompts
 from recnb.llm.scoring import pooled_states
 from recnb.recommenders.content import VectorSimilarity
-from recnb.recommenders.interface import Scorer
+
+if TYPE_CHECKING:
+    from recnb.llm.ranking_prompts import RankingPrompts
+    from recnb.recommenders.interface import Scorer
 
 DECAYS = {"llmseqsim": 0.5, "llmseqsim/mean": 1.0, "llmseqsim/last": 0.0}
 

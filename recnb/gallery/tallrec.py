@@ -10,15 +10,17 @@ Questions about one history are branches behind it, which is read once. Control:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recnb.gallery.interface import Answer, Bench, Learned, Ranker
-from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 from recnb.llm.scoring import score_words
-from recnb.llm.training_cases import TrainingCases
 from recnb.llm.tuning import Example
+
+if TYPE_CHECKING:
+    from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
+    from recnb.llm.training_cases import TrainingCases
 
 QUESTION = "Would the same visitor choose{item} next? Answer Yes or No."
 SHOTS = (16, 64, 256)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from recnb.artifacts import read_json, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, RecnbError
-from recnb.llm.backbone import causal_lm, device_of
+from recnb.llm.backbone import causal_lm
 from recnb.llm.settings import SlotsConfig
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class SlotEmbedding(nn.Module):
     def __init__(self, words: nn.Module, table: Tensor, projector: nn.Module) -> None:
         super().__init__()
         self.words, self.projector = words, projector
-        table, where = table.detach().float(), device_of(words)
+        table, where = table.detach().float(), next(words.parameters()).device
         self.register_buffer("table", table)
         self.register_buffer("length", torch.ones(()))
         self.register_buffer("centre", table.mean(0), persistent=False)
@@ -158,7 +158,7 @@ def words_of(model: Any) -> Any:
 def title_norm(words: nn.Module, title_ids: Sequence[np.ndarray]) -> float:
     """Mean length of the vectors that a layer returns for all tokens of all titles."""
     ids, counts = np.unique(np.concatenate(list(title_ids)), return_counts=True)
-    where = device_of(words)
+    where = next(words.parameters()).device
     norms = words(torch.from_numpy(ids.astype(np.int64)).to(where)).float().norm(dim=1).cpu().numpy()
     return float((norms * counts).sum() / counts.sum())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,10 @@ from recnb.artifacts import Artifacts
 from recnb.data.sessions import Samples
 from recnb.errors import DataError
 from recnb.llm4sbr.localise import Encode, embed_answers
-from recnb.llm4sbr.recipe import ArmConfig
 from recnb.llm4sbr.settings import ANSWERS, VIEWS
+
+if TYPE_CHECKING:
+    from recnb.llm4sbr.recipe import ArmConfig
 
 Blend = Callable[[np.ndarray], np.ndarray]  # (A, d) -> (A, d): recnb.llm4sbr.localise.localised on a catalogue
 

@@ -142,8 +142,11 @@ def as_comparison(scores: Mapping[str, Row], minus: Mapping[str, Sequence[Row]])
 
 
 def answered(claims: Sequence[Claim], comparisons: Comparisons, metric: str = "R@10") -> pd.DataFrame:
-    """One row per claim, in their order. Returns part, claim, better, worse, ``of_better`` and ``of_worse`` (their
-    values in ``metric``), diff, low, high, over, verdict, note.
+    """One row per claim, in their order.
+
+    Returns:
+        part, claim, better, worse, ``of_better`` and ``of_worse`` (their values in ``metric``), diff, low, high, over,
+        verdict, note.
     """
     import pandas as pd  # late: a report's page needs none of it
 
