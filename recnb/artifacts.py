@@ -3,8 +3,6 @@
 What notebooks hand to each other goes through here (:class:`recnb.workflow.stage.Stage`), and all else that is written.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Every error a user can cause, with one base class, so that the command line prints a sentence and not a trace."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

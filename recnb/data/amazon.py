@@ -10,8 +10,6 @@ recommendations on styles and substitutes", SIGIR 2015; Ni, Li and McAuley, EMNL
 Shown in ``notebooks/01_data.ipynb``.
 """
 
-from __future__ import annotations
-
 import ast
 import html
 import json

@@ -3,8 +3,6 @@
 Shown in ``notebooks/01_data.ipynb``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -11,8 +11,6 @@ space.
 Shown in ``notebooks/01_data.ipynb``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where the files of a source lie. Shown in ``notebooks/01_data.ipynb``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from recnb.errors import DataError, nearest

@@ -8,8 +8,6 @@ Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", AC
 Shown in ``notebooks/01_data.ipynb``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

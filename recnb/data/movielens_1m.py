@@ -5,8 +5,6 @@ are no substitute, since sessions are cut by the clock.
 Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From two tables to a :class:`Dataset`: k-core, users in time order, users too short to split counted and dropped."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -3,8 +3,6 @@
 A table's index holds the line that each row stands in. Shown in ``notebooks/01_data.ipynb``.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -5,8 +5,6 @@ home group and walks its items in the group's own hidden order, then goes on to 
 ``noise``, is drawn at random. Shown in ``notebooks/01_data.ipynb``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

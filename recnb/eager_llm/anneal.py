@@ -1,7 +1,5 @@
 """Annealing: a LoRA adapter trained on recommendation data alone, kept apart from the backbone (§5; 05_anneal)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from recnb.data.schema import Sequences

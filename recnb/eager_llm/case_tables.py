@@ -4,8 +4,6 @@ Everywhere ``walk`` comes from :func:`recnb.eager_llm.explain.explain_search`, `
 is no item, ``titles`` are N, and ``popularity_rank`` is (N,), 1 for the most popular in training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

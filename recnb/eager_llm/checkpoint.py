@@ -1,7 +1,5 @@
 """A trained model as a folder: weights, tokenizer, projectors; written by 04_train, read by the notebooks after it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

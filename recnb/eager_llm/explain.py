@@ -3,8 +3,6 @@
 Everything here is about single users and items, so clarity comes before speed.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ item directly is thrown away after the index is built. A mixture is a system of 
 the name of its partner. Shown in ``06_evaluate``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The backbone, its new tokens and the decompression projectors (GCT, §4 of our reading; 04_train)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

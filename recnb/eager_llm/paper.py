@@ -1,7 +1,5 @@
 """What the paper or its release ran with, and where a recipe departs from it: ``paper.yaml`` beside this file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """What the model reads: instructions, items as tokens and text; and the prompts that ask it once it is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

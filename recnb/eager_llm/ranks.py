@@ -3,8 +3,6 @@
 Seen items are kept, as in the papers. :mod:`recnb.studies.comparisons` asks here, by the names in the system's recipe.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from recnb.artifacts import Artifacts

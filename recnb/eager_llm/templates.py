@@ -1,7 +1,5 @@
 """The instructions of the tasks, from ``templates.yaml``: what stands before and after the history, item or query."""
 
-from __future__ import annotations
-
 from recnb.settings import read_wing
 
 TEMPLATES: dict[str, list[tuple[str, str]]] = {

@@ -4,8 +4,6 @@ The order of samples is a pure function of (seed, epoch): a run that was killed 
 uninterrupted one sees. Checkpoints, accumulation, mixed precision and several GPUs are Trainer's and accelerate's.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

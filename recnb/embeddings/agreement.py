@@ -3,8 +3,6 @@
 Shown in ``notebooks/02_embeddings.ipynb``, where what text thinks is alike meets what behaviour thinks is alike.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 
 import numpy as np

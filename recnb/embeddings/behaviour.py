@@ -9,8 +9,6 @@ Three encoders behind one function, because how much the result hangs on this ch
 Only training sequences come in, so no validation or test item can leak. Shown in ``notebooks/02_embeddings.ipynb``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy import sparse

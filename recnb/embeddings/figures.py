@@ -1,7 +1,5 @@
 """Figures of ``notebooks/02_embeddings.ipynb``: DIN drawn, and where text and behaviour agree about what is alike."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns

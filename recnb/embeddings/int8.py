@@ -5,8 +5,6 @@ the rest, which then has little left. As in SmoothQuant (arXiv 2211.10438) each 
 weights are multiplied by: the product is the same, and the columns are alike. Used by :mod:`recnb.embeddings.text`.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable

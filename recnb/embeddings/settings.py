@@ -1,7 +1,5 @@
 """Settings of the two encoders: item text to vectors, behaviour to vectors."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

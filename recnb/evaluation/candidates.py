@@ -4,8 +4,6 @@ LLaRA's release draws the nineteen others anew at every access, which on its 95 
 rows of its table differ. Here a set is drawn once from (seed, row, draw), and holds nothing else that its user has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Where a recipe departs from what a paper or its public code ran with, as a system's ``paper.yaml`` gives it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

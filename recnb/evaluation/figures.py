@@ -1,7 +1,5 @@
 """Figures of systems side by side: metrics, differences, groups of users, popularity."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

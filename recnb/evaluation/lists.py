@@ -1,7 +1,5 @@
 """Where a system is good, and what its lists look like as a whole. Shown in ``06_evaluate``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

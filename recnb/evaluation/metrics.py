@@ -4,8 +4,6 @@ Every system, ours or a baseline, enters as ranked lists of item numbers ``(U, W
 never an equal string, so an index in which items share a code earns nothing by it. Shown in ``06_evaluate``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

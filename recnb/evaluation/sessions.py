@@ -5,8 +5,6 @@ A sample is a beginning of a session and the item that came next, so samples of 
 interval that resamples them one by one is too narrow. Here a session is drawn with all its samples, or not at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Settings of candidate sets: how many, drawn how."""
 
-from __future__ import annotations
-
 from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, get_args

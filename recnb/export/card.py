@@ -4,8 +4,6 @@ Everything on it comes from ``recnb.json`` (:mod:`recnb.export.write`). No item'
 or a file gave (the data set, the recipe's title) are escaped, so that none of them becomes markup.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an exported folder holds, and whether it is whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal

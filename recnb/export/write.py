@@ -4,8 +4,6 @@
 The folder is also an ordinary transformers model: ``AutoModelForCausalLM.from_pretrained`` reads it alone.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Sequence

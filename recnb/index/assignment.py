@@ -10,8 +10,6 @@ This transportation problem is solved in three ways, by size:
   that a million items need no (n, k) matrix.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

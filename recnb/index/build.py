@@ -6,8 +6,6 @@ items into K clusters gives sizes n // K or n // K + 1, so after all levels ever
 N <= K^levels. Within each source, that is; more sources add meaning, not uniqueness.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any

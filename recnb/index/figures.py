@@ -1,7 +1,5 @@
 """Pictures of an item index: sizes, usage, tree, meaning (shown in 03_index)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib.pyplot as plt

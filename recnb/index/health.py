@@ -1,7 +1,5 @@
 """Is an index worth training on? Numbers before any training, and a gate (shown in 03_index)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -8,8 +8,6 @@ placed on a sample and on its leading axes first, where a step costs a fraction,
 balance is kept by prices until the last step.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.decomposition import PCA

@@ -5,8 +5,6 @@ tokens such as ``["<a_12>", "<b_7>", "<c_0>"]``. Only the numbers count; the pla
 file carries what somebody's text encoder knew into a catalogue whose text is not at hand. Shown in ``03_index``.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The backbone: a causal LM with a row for every new token, its head, and how it is asked without gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """A title as it is said, and the turns that a chat model expects around what is said to it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jinja2 import TemplateError

@@ -1,7 +1,5 @@
 """A LoRA adapter: put on a backbone, kept apart from it (eager-llm.md, section 5; shown in 05_anneal)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

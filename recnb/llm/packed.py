@@ -4,8 +4,6 @@ What titles begin with alike is read once (:mod:`recnb.llm.answer_tree`); the fi
 prompt's own state, and its last one is never read. Every number is that of prompt and answer read alone, one by one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

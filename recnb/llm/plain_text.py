@@ -1,7 +1,5 @@
 """Text that nobody checked, as token ids: it never becomes a token with a meaning of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Ours, not part of EAGER-LLM: what is decoded so must be named as a mixture (shown in ``06_evaluate``).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scores by reading prompt and item outright: the slow, obvious twin of the beam search (:mod:`recnb.llm.beam`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ Likelihoods of candidates come from :mod:`recnb.llm.packed`. Prompts that begin 
 questions about one history) are forks of one list, read once (:mod:`recnb.llm.continuations`).
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

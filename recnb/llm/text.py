@@ -1,7 +1,5 @@
 """Plain text: whether a model still reads it, and what it writes after a prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

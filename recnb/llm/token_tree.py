@@ -5,8 +5,6 @@ see the prompt and its own ancestors, nothing else. The cache is never repeated 
 prompts begin with (the instruction) is read once, and its keys and values serve every batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What transformers' Trainer lacks: one GPU a process, and whole checkpoints, patience, logs for a run that goes on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ model is any of :data:`recnb.recommenders.session_models.SESSION_MODELS`; with t
 is trained to the very bits of the same model without texts. Shown in ``07_align``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple

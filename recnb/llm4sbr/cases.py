@@ -3,8 +3,6 @@
 LLM4SBR section 4.5 and Figure 8, where a 7B model mostly names items of the session. Shown in ``09_case_studies``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

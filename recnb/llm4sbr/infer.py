@@ -6,8 +6,6 @@ window. :class:`ByWindow` lets every recommender be asked in this way; lists, ti
 Shown in ``08_evaluate``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,8 +3,6 @@
 Texts are untrusted: they are cleaned as a model's answers are. Shown in ``notebooks/llm4sbr/04_intents.ipynb``.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -3,8 +3,6 @@
 Shown in ``notebooks/llm4sbr/04_intents.ipynb``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

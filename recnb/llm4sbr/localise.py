@@ -5,8 +5,6 @@ public implementation weighs the items it finds with the cosines of the catalogu
 through a matrix drawn anew for each; here it is the formula, and long texts are cut. Shown in ``05_localise``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

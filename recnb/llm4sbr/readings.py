@@ -6,8 +6,6 @@ the title of the best item, so that all that follows is as for written answers. 
 ``notebooks/llm4sbr/04_intents.ipynb``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Settings of LLM4SBR's first stage: what is asked of whom, and when the answers are worth going on."""
 
-from __future__ import annotations
-
 from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self, get_args

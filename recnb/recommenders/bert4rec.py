@@ -6,8 +6,6 @@ is a target where SASRec has them all, so it wants more epochs (Petrov and Macdo
 scoring: :mod:`recnb.recommenders.next_item`. Used in ``06_evaluate``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

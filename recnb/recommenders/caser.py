@@ -6,8 +6,6 @@ was not in training, and with one item table for reading and scoring, as all mod
 :mod:`recnb.recommenders.next_item`. Used in ``rsllm/03_candidates``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """Settings chosen on validation: each in turn, the others held."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

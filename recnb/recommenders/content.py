@@ -1,7 +1,5 @@
 """Items whose vectors point the same way as a history's: no table, no training (LLMSeqSim, Harte et al., 2023)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Extra ``sessions`` installs cornac; nothing is imported before a model is asked for.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Recommenders that count: popularity, and item-to-item neighbours."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

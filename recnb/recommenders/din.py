@@ -7,8 +7,6 @@ not add up to 1, and there is no order. Windows, loop and scoring: :mod:`recnb.r
 ``rsllm/03_candidates``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ What the neural recommenders share. EAGER-LLM itself is trained by transformers'
 (:mod:`recnb.eager_llm.train`), which has checkpoints of its own.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -4,8 +4,6 @@ Each one sees training interactions only, and at test time the same history of T
 ``06_evaluate``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

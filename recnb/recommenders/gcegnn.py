@@ -3,8 +3,6 @@
 Readout: :mod:`recnb.recommenders.reversed_readout`; training and scoring: :mod:`recnb.recommenders.session_model`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """GC-SAN: SR-GNN's graph layer, then self-attention over the clicks (Xu et al., IJCAI 2019)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional
 

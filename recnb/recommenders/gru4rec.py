@@ -6,8 +6,6 @@ cross-entropy over all items or over a log-q-corrected sample. Windows, loop and
 :mod:`recnb.recommenders.next_item`. Used in ``06_evaluate``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

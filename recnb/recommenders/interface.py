@@ -1,7 +1,5 @@
 """What every recommender is to the others: scores (U, N), or lists (U, W) of its own; scores become lists here."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 

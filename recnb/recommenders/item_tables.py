@@ -1,7 +1,5 @@
 """Item vectors that a language model may be shown: a trained recommender's, those of words, or noise as the control."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

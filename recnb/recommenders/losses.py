@@ -1,7 +1,5 @@
 """Losses over many items: sampled softmax with its sampler, and InfoNCE."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

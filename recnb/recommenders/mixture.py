@@ -1,7 +1,5 @@
 """Recommenders added up: each one's scores made comparable, weighted and summed; weights chosen on validation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """NARM: a recurrent network, its last state, and attention over all of its states (Li et al., CIKM 2017)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ LLM4SBR says of SR-GNN alone what its two views are. Here the short view of both
 the long view SR-GNN's soft attention over all states; both become one session vector as in SR-GNN.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from recnb.recommenders.gru4rec import GRU4Rec

@@ -1,7 +1,5 @@
 """Histories as weights: how much each item of a history counts, the newest most; and what was had before."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 GCE-GNN, "session representation layer" (Wang et al., SIGIR 2020); S2-DHCN has it word for word (Xia et al., AAAI 2021).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

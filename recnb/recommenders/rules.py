@@ -5,8 +5,6 @@ method for session-based recommendation". One table, no training, and on several
 publish: every table of results has this row, so that a reader sees what a model adds to it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ loop and scoring: :mod:`recnb.recommenders.next_item`. A baseline in ``06_evalua
 item table) in ``02_embeddings``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ SR-GNN section 3.1 (Wu et al., AAAI 2019): the nodes of a session are its distin
 item to the one that was clicked next. Drawn in ``06_session_models``.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -5,8 +5,6 @@ batches hold sessions of like length, and a model file says only what is its own
 Trained in ``06_session_models``; LLM4SBR aligns the two views with texts in ``07_align``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path

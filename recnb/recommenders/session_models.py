@@ -1,7 +1,5 @@
 """Every session model by its name in a recipe; and one as a folder: its weights, and a page that says what it is."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

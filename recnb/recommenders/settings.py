@@ -1,7 +1,5 @@
 """Settings of the recommenders without a language model; ``evaluate`` of a recipe holds them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator

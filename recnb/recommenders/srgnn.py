@@ -3,8 +3,6 @@
 Graphs: :mod:`recnb.recommenders.session_graph`; training and scoring: :mod:`recnb.recommenders.session_model`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """STAMP: attention over a session's items by its last one and its mean (Liu et al., KDD 2018)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

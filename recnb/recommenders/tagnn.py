@@ -4,8 +4,6 @@ The public code computes a session vector per session and item, (B, N, d). The s
 shape (B, T, N), block by block over items.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -1,7 +1,5 @@
 """Items that share words: TF-IDF of their texts, and nobody's behaviour."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

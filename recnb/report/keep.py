@@ -3,8 +3,6 @@
 ``python -m recnb.report.keep params/quickstart.yaml reports/example/notebooks`` puts them beside the report's pages.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import os.path

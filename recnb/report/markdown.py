@@ -1,7 +1,5 @@
 """Markdown and HTML of notebooks as HTML that runs nothing: titles of a catalogue may hold markup, or TeX."""
 
-from __future__ import annotations
-
 import html
 import re
 import secrets

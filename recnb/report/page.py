@@ -3,8 +3,6 @@
 It is made from manifests, the ledger, figures and executed notebooks alone, so it can be made again at any time.
 """
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ by user. Every option that changes a score is set, so that the opponent returns 
 :func:`recnb.llm.beam.beam_search` does; only the time differs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import log2
 from typing import Any

@@ -4,8 +4,6 @@ All contestants hold the same loaded encoder and return the same (N, d_sem) tabl
 it. Ours encodes each distinct text once, in batches of like length that a CPU's cache holds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of 10_speed: contests as bars with their spread, curves of cost against size, the profile of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

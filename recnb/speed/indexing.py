@@ -3,8 +3,6 @@
 Equal means: the inertia in the full width, the sizes of the clusters, and whether every item has its own code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec

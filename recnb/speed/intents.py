@@ -1,7 +1,5 @@
 """Intents as a user would ask for them without recnb: every prompt written out, one at a time or padded in batches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

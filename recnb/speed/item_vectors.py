@@ -5,8 +5,6 @@ same targets behind the same histories are trained both ways: :class:`recnb.gall
 place of a window. The other way pads nothing, its prompts are batched by length.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

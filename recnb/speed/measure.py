@@ -4,8 +4,6 @@ A machine is slow at random, several-fold at times, so seconds of two runs say n
 each contestant runs once, in an order that rotates; a ratio is taken between two runs of the same round.
 """
 
-from __future__ import annotations
-
 import cProfile
 import ctypes
 import gc

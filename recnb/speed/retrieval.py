@@ -4,8 +4,6 @@ The paper leaves open what generating costs against looking up. A retriever enco
 vectors; a generator walks a tree whose depth does not grow with N. ``faiss-cpu`` is an optional package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Candidates of a prompt scored as a user would without recnb: a text per candidate, or the prompt's cache repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

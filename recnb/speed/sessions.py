@@ -6,8 +6,6 @@ each session's clicks from its nodes in one more loop. Written anew here; the we
 those of :class:`recnb.recommenders.srgnn.SRGNN`.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 

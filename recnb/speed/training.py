@@ -5,8 +5,6 @@ whole vocabulary at every position of prompt and response. Here the same targets
 both ways: :class:`recnb.eager_llm.model.Recommender` takes a window in one pass and computes logits where a label is.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence

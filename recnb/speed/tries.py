@@ -1,7 +1,5 @@
 """The prefix tree at any size: what it takes to build, to hold and to ask, against dicts and dense tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

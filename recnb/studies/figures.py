@@ -1,7 +1,5 @@
 """Figures of many runs: published beside measured, quality against the bits of a code."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

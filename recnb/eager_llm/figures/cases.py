@@ -3,8 +3,6 @@
 Shown in ``07_case_studies``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

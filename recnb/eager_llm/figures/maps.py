@@ -4,8 +4,6 @@ A map is two numbers per item, found by UMAP; it bends distances, so every claim
 space (:mod:`recnb.index.health`), and :func:`trustworthiness` says how far the picture itself may be believed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of 04_train and 05_anneal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Alignment drawn: views and texts on the circle, the parts of the loss, and the gates."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A case drawn: a session, what was said about it, what became of that, and two lists with the target marked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -3,8 +3,6 @@
 Shown in ``06_session_models``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Stage one drawn: a list that is read once with the forks behind it, and the report on the answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Localisation drawn: an answer in the plane and its blends, how near answers are to titles, and hits by k."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

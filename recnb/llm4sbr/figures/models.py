@@ -1,7 +1,5 @@
 """Session models drawn: one session as a graph beside its two matrices, and how each model learned."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

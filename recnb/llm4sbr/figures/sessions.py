@@ -1,7 +1,5 @@
 """Sessions drawn: one person's clicks cut in three ways, the parts of the split, and how long inputs are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
