@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from torch.nn import functional
 
 from recnb.data.schema import Sequences
 from recnb.gallery.interface import Bench, Learned
@@ -37,6 +36,8 @@ class E4SRec(NextItemEncoder):
     ``frozen``: no LoRA; ``none``: a slot is its own state. ``beginning`` (P,) and ``titles`` are token ids.
     """
 
+    cuts_move = False  # a body reads empty places, too
+
     def __init__(self, n_items: int, config: E4srecConfig, length: int, *, causal: Any, beginning: np.ndarray,
                  table: np.ndarray, titles: list[np.ndarray], body: Body) -> None:  # fmt: skip
         super().__init__(n_items, config.model_copy(update={"width": table.shape[1]}), length)
@@ -57,7 +58,7 @@ class E4SRec(NextItemEncoder):
         if self.body is None:
             return self.out(self.slots(ids))
         ids = torch.cat([self.beginning.expand(len(ids), -1), ids], dim=1)  # (B, P + T)
-        mask = functional.pad((windows >= 0).long(), (len(self.beginning), 0), value=1)
+        mask = nn.functional.pad((windows >= 0).long(), (len(self.beginning), 0), value=1)
         asked = {"attention_mask": mask, "position_ids": mask.cumsum(1) - 1, "use_cache": False}
         return self.out(self.body(input_ids=ids, **asked).last_hidden_state[:, len(self.beginning) :])
 

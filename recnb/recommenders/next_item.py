@@ -41,7 +41,11 @@ class NextItemEncoder(EpochModel):
 
     Attributes:
         repeat: scalar added to the scores of items in the window, or none.
+        cuts_move: whether training cuts sequences into windows elsewhere in every epoch; if not, a sequence of at most
+            T + 1 items is one window, where a cut would make two of it, half of both empty.
     """
+
+    cuts_move = True
 
     def __init__(
         self, n_items: int, config: SequentialConfig | SessionModelConfig, length: int, temperature: float = 0.0
@@ -119,7 +123,7 @@ def train_sequential(
     """Fit an encoder (SASRec, GRU4Rec, BERT4Rec) on training sequences; in evaluation mode, with its ``log``.
 
     Every position of a window is a target, and the windows of an epoch cover every transition once; where they are cut
-    moves from epoch to epoch, so that each transition is seen with short and long histories.
+    moves from epoch to epoch (``cuts_move``), so that each transition is seen with short and long histories.
 
     Args:
         train: training sequences, oldest first; n_items: N; length: T; encoder: what reads the windows.
@@ -136,7 +140,7 @@ def train_sequential(
         sampler = NegativeSampler(train.items, n_items, rng) if config.negatives else None
 
         def batches() -> Sequence[Tensor]:
-            windows = windows_of(train, length, int(rng.integers(length)))
+            windows = windows_of(train, length, int(rng.integers(length)) if model.cuts_move else 0)
             return torch.from_numpy(windows[rng.permutation(len(windows))]).split(config.batch_size)
 
         def learn(windows: Tensor) -> tuple[Tensor, float, int]:

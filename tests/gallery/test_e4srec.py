@@ -94,6 +94,20 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.scores(TRAIN.pad(T)), whole.scores(TRAIN.pad(T)))
 
 
+def test_a_sequence_of_one_window_is_read_once():
+    """T + 1 items: a cut in the middle would make two windows of it, half of both padding."""
+    read = []
+
+    class Counted(E4SRec):
+        def forward(self, windows):
+            read.append(windows)
+            return super().forward(windows)
+
+    train = Sequences(np.array([0, T + 1, 2 * T + 2]), np.tile(np.arange(T + 1, dtype=np.int32), 2))
+    train_sequential(train, N, CONFIG, T, seed=3, encoder=encoder("none", Counted))
+    assert len(read) == CONFIG.epochs and all(len(windows) == 2 and (windows >= 0).all() for windows in read)
+
+
 def test_its_prompt_is_words_and_a_vector_for_each_item(tmp_path):
     bench, _ = toy_bench(tmp_path)
     own = GalleryConfig(e4srec=E4srecConfig(epochs=1, bodies=["none"]))
