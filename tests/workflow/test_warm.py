@@ -126,7 +126,7 @@ LARGE = {name.partition(".")[0] for name in LIBRARIES}
 
 
 def is_module(name: str) -> bool:
-    with suppress(ModuleNotFoundError):  # of what is no package
+    with suppress(ModuleNotFoundError, ValueError):  # of what is no package, or no file
         return find_spec(name) is not None
     return False
 
