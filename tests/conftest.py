@@ -17,10 +17,11 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import hypothesis
 import pytest
-from sandbox import ROOT, STAGES, Again, ToyRun, cpu_seconds, nbval, new_sandbox, papermill, recnb
+from sandbox import ROOT, STAGES, TOY, Again, ToyRun, cpu_seconds, nbval, new_sandbox, python, recnb
 from tiny import tiny_folder  # noqa: F401 - a fixture
 
 # A loaded machine is slow at random; that is no failure. In CI the same examples come every time.
@@ -75,7 +76,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> ToyRun:
-    """All notebooks on the toy recipe, once per session, in order, each alone. Stops at the first that fails. The worker
+    """All notebooks on the toy recipe, once per session, in order, each in its kernel. Stops at the first that fails. The worker
     that needs it first makes it; the others wait, and look at the same."""
     own = tmp_path_factory.getbasetemp()
     folder = own.parent if hasattr(request.config, "workerinput") else own  # of all workers: that above their own
@@ -87,13 +88,11 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 def _run_toy(root: Path) -> ToyRun:
-    run = ToyRun(root)
-    for name in STAGES:
-        before = cpu_seconds()
-        run.results[name] = papermill(run.root, name)
-        run.seconds[name] = cpu_seconds() - before
-        if run.results[name].returncode:
-            break
+    before, notebooks = cpu_seconds(), [spec.notebook for spec in STAGES.values()]
+    result = python(ROOT / "tests" / "papermill_run.py", TOY, *notebooks, cwd=root, timeout=1200)
+    ended, run = len(result.stdout.split()), ToyRun(root, seconds=cpu_seconds() - before)
+    for number, name in enumerate([*STAGES][: ended + 1]):
+        run.results[name] = CompletedProcess(result.args, 0 if number < ended else result.returncode, "", result.stderr)
     return run
 
 

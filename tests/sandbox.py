@@ -97,11 +97,11 @@ def cells_of(notebook: Path) -> list[str]:
 
 @dataclass
 class ToyRun:
-    """The toy recipe, executed notebook by notebook with plain papermill; ``seconds`` are of computing."""
+    """The toy recipe, executed notebook by notebook by papermill's command line; ``seconds`` are of computing."""
 
     root: Path
     results: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def executed(self, name: str) -> Path:
         return self.root / "executed" / f"{name}.ipynb"

@@ -207,7 +207,7 @@ def test_figures_have_alt_text_and_one_style(name: str) -> None:
 
 @pytest.mark.e2e
 @each_stage
-def test_runs_alone_by_plain_papermill(name: str, toy_run: ToyRun) -> None:
+def test_runs_by_papermills_command_line(name: str, toy_run: ToyRun) -> None:
     assert name in toy_run.results, "an earlier notebook failed"
     result = toy_run.results[name]
     assert result.returncode == 0, result.stderr[-4000:]

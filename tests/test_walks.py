@@ -102,4 +102,7 @@ def test_outputs_and_artifacts_are_the_same_when_run_again(system: str, walked: 
     outcome = nbval(again, copies)
     assert not outcome["failed"], outcome["text"][-6000:]
     assert outcome["passed"] == sum(len(code_cells(copy)) for copy in copies)
-    assert artifacts(again, system) == artifacts(root, system)
+    before, after = artifacts(root, system), artifacts(again, system)
+    if system == "gallery":  # seconds a user, a price of every system, stand there
+        assert before["one_table"].pop("metrics.json") and after["one_table"].pop("metrics.json")
+    assert before == after

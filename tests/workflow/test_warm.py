@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import psutil
 import pytest
-from sandbox import ROOT, kernel
+from sandbox import ROOT, cells_of, kernel
 
 from recnb.workflow.plan import make_plan
 from recnb.workflow.run import _warm
@@ -106,6 +109,35 @@ def test_the_libraries_leave_no_thread_that_a_fork_would_miss(tmp_path: Path) ->
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *LIBRARIES], env=environment, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {Path(sys.executable).resolve().name, "python", "jemalloc_bg_thd"}, done.stdout
+
+
+def test_no_code_takes_a_part_of_a_package_that_others_must_have_loaded() -> None:
+    """``import scipy`` alone gives no ``scipy.stats``; in a fork it would. Such names are found, and each is tried alone."""
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "recnb").rglob("*.py")]
+    files += ["\n".join(cells_of(path)) for path in (ROOT / "notebooks").rglob("*.ipynb")]
+    taken = set(chain.from_iterable(map(parts_taken, files)))
+    parts = sorted(part for part in taken if part.partition(".")[0] in LARGE and is_module(part))
+    code = "\n".join(f"import {package}" for package in sorted({part.partition(".")[0] for part in parts}))
+    assert "torch.nn" in parts and parts_taken("import scipy\nscipy.stats.rankdata") == {"scipy.stats"}
+    subprocess.run([sys.executable, "-c", "\n".join([code, *parts])], check=True)
+
+
+LARGE = {name.partition(".")[0] for name in LIBRARIES}
+
+
+def is_module(name: str) -> bool:
+    with suppress(ModuleNotFoundError, ValueError):  # of what is no package, or no file
+        return find_spec(name) is not None
+    return False
+
+
+def parts_taken(code: str) -> set[str]:
+    """``a.b`` where a file has ``import a`` and takes ``a.b``, and does not import that itself."""
+    nodes = [*ast.walk(ast.parse(code))]
+    imported = [name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    called = {name.asname or name.name: name.name for name in imported}
+    dotted = [(node.value.id, node.attr) for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    return {f"{called[name]}.{part}" for name, part in dotted if name in called} - {name.name for name in imported}
 
 
 @pytest.mark.parametrize(
