@@ -124,3 +124,12 @@ def test_outputs_and_artifacts_are_the_same_when_run_again(sessions_run: Path, t
     assert not outcome["failed"], outcome["text"][-6000:]
     assert outcome["passed"] == sum(len(code_cells(copy)) for copy in copies)
     assert {stage: artifacts(root, stage) for stage in STAGES} == {stage: artifacts(sessions_run, stage) for stage in STAGES}
+
+
+@pytest.mark.slow
+def test_a_recipe_whose_own_texts_are_a_control_comes_to_its_end(sessions_run: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(sessions_run, tmp_path / "copy")
+    tree = yaml.safe_load((root / TOY).read_text(encoding="utf-8")) | {"align": {"source": "shuffled"}}
+    (root / "params" / "control.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    said = walk(root, "params/control.yaml,05_localise,07_align")["params/control.yaml,05_localise,07_align"]
+    assert "07_align complete" in said
