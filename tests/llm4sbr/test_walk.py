@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from sandbox import walk
 
@@ -53,3 +54,12 @@ def test_the_gate_looks_at_no_answer_about_a_test_session(sessions_run: Path, tm
     kept = json.loads((root / "runs" / NAME / "04_intents" / "intents.json").read_text(encoding="utf-8"))
     assert [found["answers"] for found in kept["report"].values()] == [len(judged.keys)] * 2
     assert kept["model"] is None, "whoever answered, it was not the model that the recipe names by default"
+
+
+@pytest.mark.slow
+def test_a_recipe_whose_own_texts_are_a_control_comes_to_its_end(sessions_run: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(sessions_run, tmp_path / "copy")
+    tree = yaml.safe_load((root / TOY).read_text(encoding="utf-8")) | {"align": {"source": "shuffled"}}
+    (root / "params" / "control.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    said = walk(root, "params/control.yaml,05_localise,07_align")["params/control.yaml,05_localise,07_align"]
+    assert "07_align complete" in said
