@@ -39,7 +39,8 @@ def rankers(bench: Bench) -> list[Ranker]:
     """CoLLM, and the same model with the vectors of other items."""
     own, cases, sasrec = bench.prompts, asked(bench, 0, bench.examples), cast(SASRec, bench.models["sasrec"])
     config = own.config.model_copy(update={"slots": ["user"]})  # and at the item that is asked about
-    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, Wording(open=QUESTIONS[bench.gallery.yes]))
+    words = Wording(open=QUESTIONS[bench.gallery.labels])
+    prompts = RankingPrompts(own.tokenizer, bench.titles, own.rows, config, words)
     assert prompts.users is not None
     prompts.users.states_of = sasrec.states
 

@@ -49,7 +49,7 @@ class GalleryConfig(Section):
         ["llmrank", "llamarec", "llmseqsim"], min_length=1, description="files of recnb/gallery, by name"
     )
     exports: list[str] = Field([], description="folders of exported models (`recnb export`) that enter the same table")
-    yes: Literal["chosen", "liked"] = Field(
+    labels: Literal["chosen", "liked"] = Field(
         "chosen", description="tallrec and collm learn to say yes to what was chosen next, and no to another item; or, "
         "as their papers do, yes to what was rated above 3, and no to what was rated lower"
     )  # fmt: skip
@@ -73,9 +73,9 @@ class GalleryConfig(Section):
         if "llamarec" in self.systems and recipe.candidates.size > len(ascii_uppercase):
             said = f"candidates.size = {recipe.candidates.size}: llamarec has {len(ascii_uppercase)} letters"
             found.append(Problem(said, "expected no more candidates, or gallery.systems without it"))
-        if self.yes == "liked" and not recipe.data.may_have_ratings:
-            said = f"gallery.yes: liked learns from ratings, and data.source: {recipe.data.source} has none"
-            found.append(Problem(said, "expected gallery.yes: chosen, or another source"))
+        if self.labels == "liked" and not recipe.data.may_have_ratings:
+            said = f"gallery.labels: liked learns from ratings, and data.source: {recipe.data.source} has none"
+            found.append(Problem(said, "expected gallery.labels: chosen, or another source"))
         lacking = [folder for folder in self.files(root, recipe) if not folder.is_dir()]
         found += [Problem(f"gallery.exports: {folder}: no such folder", write) for folder in lacking]
         wrong = seen_in_training(recipe.split) if self.exports else ""

@@ -86,8 +86,8 @@ def lay_bench(
     Raises:
         RecipeError: likes are to be learned, and there are no ratings.
     """
-    if recipe.gallery.yes == "liked" and ratings is None:
-        raise RecipeError("gallery.yes: liked learns from ratings, and the data have none; expected chosen")
+    if recipe.gallery.labels == "liked" and ratings is None:
+        raise RecipeError("gallery.labels: liked learns from ratings, and the data have none; expected chosen")
     prompts = prompts_for(recipe.llm, titles, recipe.prompts)
     load = partial(open_backbone, recipe.llm, prompts.tokenizer, recipe.seed, device, dtype)
     sets = CandidateSets(valid, held.targets["valid"], "uniform")

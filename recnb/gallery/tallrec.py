@@ -2,7 +2,7 @@
 
 Few examples are meant to be enough. Every row here takes as many steps; what differs is how many *distinct* examples
 they go through, again and again: 16, 64, 256 (the paper's), or each once. Half of them are answered with yes: about
-what was chosen next, the others about another item; or, by the recipe (``gallery.yes: liked``), about what was rated
+what was chosen next, the others about another item; or, by the recipe (``gallery.labels: liked``), about what was rated
 above 3, the others about what was rated lower, which is the paper's task. It also lists liked and disliked titles
 apart; a row of this table is told items alone. Loss on the answer; the release's is on the prompt, too. Questions about
 one history are branches behind it, which is read once. What an item is worth after no history is taken off in the row
@@ -65,7 +65,7 @@ class TALLRec:
 
 def asked(bench: Bench, stage: int, shots: int) -> Asked:
     """What is asked in training, one yes and one no in turn."""
-    if bench.gallery.yes == "liked":
+    if bench.gallery.labels == "liked":
         length = bench.held.histories["valid"].shape[1]
         return rated_cases(bench.held.train, bench.ratings, LIKED, shots, length, bench.seed + 1000 * stage)
     cases = bench.cases(stage, shots)
@@ -93,7 +93,7 @@ def tuned(bench: Bench, prompts: RankingPrompts, shots: int) -> tuple[Any, Learn
 
 def rankers(bench: Bench) -> list[Ranker]:
     """Untuned, ever more examples, and the last of these against no history."""
-    prompts, every = bench.saying(open=QUESTIONS[bench.gallery.yes]), bench.examples
+    prompts, every = bench.saying(open=QUESTIONS[bench.gallery.labels]), bench.examples
     counts = {f"tallrec/{shots} shots": shots for shots in SHOTS if shots < every} | {"tallrec": every}
     found: list[Ranker] = [TALLRec("tallrec/untuned", bench.load(), prompts)]
     for name, shots in counts.items():

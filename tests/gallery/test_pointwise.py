@@ -111,7 +111,7 @@ def liking(bench):
     """The bench with a rating of 1 to 5 for each training event, some unknown."""
     stars = np.random.default_rng(0).integers(0, 6, len(bench.held.train.items)).astype(np.float32)
     stars[stars == 0] = np.nan
-    return replace(bench, ratings=stars, gallery=GalleryConfig(yes="liked"))
+    return replace(bench, ratings=stars, gallery=GalleryConfig(labels="liked"))
 
 
 def test_likes_are_learned_from_ratings(laid, tmp_path):
@@ -145,6 +145,6 @@ def test_nobody_liked_anything_is_said(laid):
 
 def test_likes_without_ratings_are_refused_before_anything_is_trained(laid, tmp_path):
     bench, *_ = laid
-    recipe = Gallery(name="toy", llm=bench.llm, tune=bench.tune, seed=1, gallery={"yes": "liked"})
-    with pytest.raises(RecipeError, match=r"gallery\.yes: liked learns from ratings, and the data have none"):
+    recipe = Gallery(name="toy", llm=bench.llm, tune=bench.tune, seed=1, gallery={"labels": "liked"})
+    with pytest.raises(RecipeError, match=r"gallery\.labels: liked learns from ratings, and the data have none"):
         lay_bench(recipe, bench.titles, bench.held, bench.sets.items, bench.models, tmp_path)

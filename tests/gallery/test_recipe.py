@@ -33,7 +33,7 @@ def test_a_recipe_says_what_it_does_not_take(change: str, said: str) -> None:
         ("candidates.size=27", "candidates.size = 27: llamarec has 26 letters"),
         ("gallery.systems=[llmrnk]", "nearest: 'llmrank'"),
         ("gallery.exports=[~nobody-here/x]", "~nobody-here/x: no such folder"),
-        ("gallery.yes=liked", "liked learns from ratings, and data.source: toy has none"),
+        ("gallery.labels=liked", "liked learns from ratings, and data.source: toy has none"),
     ],
 )
 def test_what_stands_in_the_way_is_said_before_anything_starts(change: str, said: str) -> None:
