@@ -88,7 +88,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 def _run_toy(root: Path) -> ToyRun:
-    before, notebooks = cpu_seconds(), [spec.notebook for spec in STAGES.values()]
+    before, notebooks = cpu_seconds(), [f"{name}={spec.notebook}" for name, spec in STAGES.items()]
     result = python(ROOT / "tests" / "papermill_run.py", TOY, *notebooks, cwd=root, timeout=1200)
     ended, run = len(result.stdout.split()), ToyRun(root, seconds=cpu_seconds() - before)
     for number, name in enumerate([*STAGES][: ended + 1]):

@@ -262,7 +262,6 @@ class _Stage:
         self.optimizer.step()
 
     def _save(self) -> None:
-        self.spent = self.log[-1]["seconds"]
         if self.keep is None:
             return
         trained = [one.detach() for one in [*self.weights, *self.projector]]

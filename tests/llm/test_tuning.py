@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +182,13 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.
     assert [row["loss"] for row in log] == [row["loss"] for row in untouched]
     seconds = [row["seconds"] for row in log[5:]]
     assert seconds == sorted(seconds)
+
+
+def test_seconds_are_counted_once_however_often_a_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "SAVE_EVERY", 0.0)
+    started = time.monotonic()
+    log = tune(llama(), examples_of, config("text"), seed=SEED)
+    assert 0 < log[-1]["seconds"] <= time.monotonic() - started
 
 
 def test_arms_share_equal_first_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
