@@ -61,5 +61,5 @@ def test_a_recipe_whose_own_texts_are_a_control_comes_to_its_end(sessions_run: P
     root = shutil.copytree(sessions_run, tmp_path / "copy")
     tree = yaml.safe_load((root / TOY).read_text(encoding="utf-8")) | {"align": {"source": "shuffled"}}
     (root / "params" / "control.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    said = walk(root, "params/control.yaml,05_localise,07_align")["params/control.yaml,05_localise,07_align"]
-    assert "07_align complete" in said
+    said = walk(root, "params/control.yaml,05_localise,07_align")
+    assert "07_align complete" in said["params/control.yaml,07_align"]
