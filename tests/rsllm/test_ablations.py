@@ -159,7 +159,7 @@ def test_every_claim_is_asked_of_something_that_a_file_of_ours_trains() -> None:
     for claim in read_claims("recnb.rsllm"):
         known = trained | controls if claim.comparison == "run" else set(TABLES)
         assert {claim.better, claim.worse} <= known, claim.claim
-        kept = summary({0: np.array([0])}) if claim.comparison != "run" else {"": 0}
+        kept = summary({0: np.array([0.0])}) if claim.comparison != "run" else {"": 0}
         assert claim.metric in kept, f"{claim.claim}: a comparison keeps no HR@1"
     seen = {arm: sum(stage.examples for stage in config.stages) for arm, config in ARMS.tune.every_arm.items()}
     assert len(set(seen.values())) == 1, "all arms see as many examples"
