@@ -24,7 +24,7 @@ def metric_bars(intervals: pd.DataFrame, metrics: list[str]) -> Figure:
             rows = intervals[(intervals.metric == metric) & (intervals.protocol == protocol)].set_index("system")
             rows = rows.reindex(systems)
             places = np.arange(len(systems)) + 0.36 * (number - 0.5)
-            axis.barh(places, rows["mean"], 0.34, xerr=_reach(rows), color=PALETTE[number], label=label,
+            axis.barh(places, rows["mean"], 0.34, xerr=reach(rows), color=PALETTE[number], label=label,
                       error_kw={"elinewidth": 1.2, "ecolor": "0.2"})  # fmt: skip
         axis.set(xlabel=f"{metric} (mean over users, 95 % interval)", yticks=range(len(systems)), yticklabels=systems)
     axes[0, 0].invert_yaxis()
@@ -61,7 +61,7 @@ def grouped_metric(tables: Mapping[str, pd.DataFrame], metric: str, xlabel: str)
     for number, (system, table) in enumerate(tables.items()):
         places = np.arange(len(table)) + 0.08 * (number - (len(tables) - 1) / 2)
         colour = PALETTE[number % len(PALETTE)]
-        axis.errorbar(places, table["mean"], yerr=_reach(table), marker="o", capsize=3, color=colour, label=system)
+        axis.errorbar(places, table["mean"], yerr=reach(table), marker="o", capsize=3, color=colour, label=system)
     first = next(iter(tables.values()))
     labels = [f"{name}\n({users} users)" for name, users in zip(first["group"], first["users"], strict=True)]
     axis.set(xticks=range(len(first)), xticklabels=labels, xlabel=xlabel, ylabel=f"{metric} (95 % interval)")
@@ -131,7 +131,7 @@ def shares(panels: Mapping[str, pd.DataFrame], chance: Sequence[float]) -> Figur
     size = (max(7.5, 3.9 * len(panels)), 0.42 * len(names) + 1.5)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, sharex=True, squeeze=False)
     for axis, (label, rows), guess in zip(axes[0], panels.items(), chance, strict=True):
-        axis.errorbar(rows["mean"], range(len(rows)), xerr=_reach(rows), fmt="o", lw=2.5, color=PALETTE[0])
+        axis.errorbar(rows["mean"], range(len(rows)), xerr=reach(rows), fmt="o", lw=2.5, color=PALETTE[0])
         axis.axvline(guess, color="0.4", ls="--")
         axis.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     axes[0, 0].set_xlim(left=0)
@@ -172,6 +172,6 @@ def redraws(outcomes: Mapping[str, np.ndarray], xlabel: str) -> Figure:
     return figure
 
 
-def _reach(rows: pd.DataFrame) -> list[pd.Series]:
+def reach(rows: pd.DataFrame) -> list[pd.Series]:
     """How far an interval goes to both sides of its mean."""
     return [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]

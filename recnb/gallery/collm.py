@@ -53,7 +53,7 @@ def rankers(bench: Bench) -> list[Ranker]:
     slots.users = prompts.users
     tune(model, examples_of, bench.one_stage("hybrid"), seed=bench.seed, keep=bench.keep / "collm")
     learned = Learned(first.parameters + trained_parameters(slots.projector), 2 * first.examples)
-    orders = [np.arange(bench.n_items), np.random.default_rng([bench.seed, 73]).permutation(bench.n_items)]
+    orders = [np.arange(bench.n_items), bench.others]
     return [
         CoLLM(name, model.eval(), prompts, learned, "hybrid", order=order)
         for name, order in zip(("collm", "collm/other-vectors"), orders, strict=True)

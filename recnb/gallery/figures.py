@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recnb.evaluation.figures import reach
 from recnb.llm.figures import coloured_prompt as coloured_prompt, prompt_parts as prompt_parts
 from recnb.style import PALETTE, plain
 
@@ -20,8 +21,7 @@ def list_biases(by_place: pd.DataFrame, popularity: Mapping[str, float], chance:
     ``by_place``: rows with place (a label), mean, low, high; ``popularity``: name -> mean percentile of popularity.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    reach = [by_place["mean"] - by_place["low"], by_place["high"] - by_place["mean"]]
-    left.errorbar(range(len(by_place)), by_place["mean"], yerr=reach, marker="o", capsize=3, color=PALETTE[0])
+    left.errorbar(range(len(by_place)), by_place["mean"], yerr=reach(by_place), marker="o", capsize=3, color=PALETTE[0])
     left.axhline(chance, color="0.5", ls=":", lw=1.2, label="drawing lots")
     left.set(xlabel="place of the target in the printed list", ylabel="HR@1 (95 % interval)", ylim=(0, None))
     left.set_xticks(range(len(by_place)), by_place["place"])

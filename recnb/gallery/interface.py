@@ -24,7 +24,7 @@ from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts, Wording
 from recnb.llm.scoring import pooled_states, score_answers
 from recnb.llm.settings import BackboneConfig, LossWeights, SlotsConfig, TuneConfig, TuneStage
 from recnb.llm.slots import add_slots
-from recnb.llm.training_cases import TrainingCases, training_cases
+from recnb.llm.training_cases import TrainingCases, titled, training_cases
 from recnb.llm.tuning import Example, Examples, tune
 from recnb.recommenders.interface import Scorer
 
@@ -101,6 +101,11 @@ class Bench:
         length, size = self.held.histories["valid"].shape[1], self.sets.items.shape[2]
         return training_cases(self.held, examples, length, size, self.seed + 1000 * stage)
 
+    @property
+    def others(self) -> np.ndarray:
+        """(N,) another item for each, drawn once: whose vector controls show in the place of its own."""
+        return np.random.default_rng([self.seed, 73]).permutation(self.n_items)
+
     @cached_property
     def untuned(self) -> np.ndarray:
         """:func:`title_vectors` of the language model as it came: read once for all systems."""
@@ -108,10 +113,7 @@ class Bench:
 
     def titled(self, stage: int, kind: Kind, listed: bool = True) -> list[Example]:
         """The cases of a stage, answered with a title behind the list of candidates; not ``listed``: without it."""
-        cases, build, answers = self.cases(stage, self.examples), self.prompts.build, self.prompts.answers
-        shown = cases.candidates if listed else [None] * len(cases.targets)
-        rows = zip(cases.histories, shown, cases.targets.tolist(), strict=True)
-        return [Example(build(seen, own, kind), answers[item], item) for seen, own, item in rows]
+        return titled(self.prompts, self.cases(stage, self.examples), kind, listed)
 
     def tuned(
         self, name: str, config: TuneConfig, examples_of: Examples, table: np.ndarray | None = None

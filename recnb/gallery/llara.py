@@ -61,10 +61,10 @@ def rankers(bench: Bench) -> list[Ranker]:
     prompts, table = bench.prompts, cast(SASRec, bench.models["sasrec"]).item_table()
     model, learned = bench.tuned("llara", bench.one_stage("curriculum"), bench.titled, table)
     text, of_text = bench.tuned("llara-titles", bench.text_only, bench.titled, table)
-    own, other = np.arange(len(table)), np.random.default_rng([bench.seed, 73]).permutation(len(table))
+    own = np.arange(bench.n_items)
     return [
         LLaRA("llara", model, prompts, learned, own),
         LLaRA("llara/titles-alone", text, prompts, of_text, own, "text"),
-        LLaRA("llara/other-vectors", model, prompts, learned, other),
+        LLaRA("llara/other-vectors", model, prompts, learned, bench.others),
         LLaRA("llara/no-titles", model, prompts, learned, own, "slots"),
     ]

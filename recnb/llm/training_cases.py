@@ -100,10 +100,15 @@ def ranking_examples(
     def examples_of(number: int, kind: Kind) -> list[Example]:
         stage = config.stages[number]
         cases = training_cases(held, stage.examples, length, stage.candidates or size, seed + 1000 * number)
-        built = zip(cases.histories, cases.candidates, cases.targets.tolist(), strict=True)
-        return [
-            Example(prompts.build(history, listed, kind), prompts.answers[item], item, prompts.alone(item, kind))
-            for history, listed, item in built
-        ]
+        return titled(prompts, cases, kind)
 
     return examples_of
+
+
+def titled(prompts: RankingPrompts, cases: TrainingCases, kind: Kind, listed: bool = True) -> list[Example]:
+    """Cases answered with a title behind the list of candidates; not ``listed``: without it."""
+    shown = cases.candidates if listed else [None] * len(cases.targets)
+    return [
+        Example(prompts.build(history, own, kind), prompts.answers[item], item, prompts.alone(item, kind))
+        for history, own, item in zip(cases.histories, shown, cases.targets.tolist(), strict=True)
+    ]

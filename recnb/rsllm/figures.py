@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from recnb.evaluation.figures import row_panels
+from recnb.evaluation.figures import reach, row_panels
 from recnb.style import PALETTE, plain
 
 
@@ -32,9 +32,8 @@ def readings(table: pd.DataFrame, chance: float) -> Figure:
     """
     figure, axis = plt.subplots(figsize=(6.4, 0.5 * len(table) + 1.6), layout="constrained")
     places = np.arange(len(table))
-    reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
     axis.barh(places + 0.18, table["valid"], 0.34, color="0.85", label="names one candidate")
-    axis.barh(places - 0.18, table["mean"], 0.34, xerr=reach, color=PALETTE[0], label="HR@1 (95 % interval)",
+    axis.barh(places - 0.18, table["mean"], 0.34, xerr=reach(table), color=PALETTE[0], label="HR@1 (95 % interval)",
               error_kw={"elinewidth": 1.2, "ecolor": "0.2"})  # fmt: skip
     axis.axvline(chance, color=PALETTE[3], ls="--", lw=1.2, label="drawing lots")
     axis.set(yticks=places, yticklabels=table.index, ylim=(len(table) - 0.5, -0.5), xlim=(0, 1.02), xlabel="share")
@@ -50,8 +49,7 @@ def hits_by_place(tables: Mapping[str, pd.DataFrame], cured: float, size: int) -
     """
     figure, axis = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
     for number, (name, table) in enumerate(tables.items()):
-        reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
-        axis.errorbar(table["place"] + 1 + 0.1 * number, table["mean"], yerr=reach, marker="os^D"[number % 4],
+        axis.errorbar(table["place"] + 1 + 0.1 * number, table["mean"], yerr=reach(table), marker="os^D"[number % 4],
                       capsize=3, color=PALETTE[number % len(PALETTE)], label=plain(name))  # fmt: skip
     axis.axhline(cured, color=PALETTE[0], ls="--", lw=1.2, label="all orders averaged")
     axis.axhline(1 / size, color="0.5", ls=":", lw=1.2, label="drawing lots")

@@ -25,6 +25,7 @@ from recnb.llm.ranking_prompts import Kind, Prompt, RankingPrompts
 from recnb.llm.scoring import beginnings, match_titles, pooled_states, write
 from recnb.llm.settings import BackboneConfig, DecodeConfig, TuneConfig
 from recnb.llm.slots import SlotEmbedding, words_of
+from recnb.recommenders.content import unit
 from recnb.recommenders.session_models import load_session_model
 
 Reduce = Literal["sum", "mean", "contrast"]
@@ -136,9 +137,8 @@ class Reader:
 
     def retrieval(self, histories: np.ndarray) -> NDArray[np.float32]:
         """(U, N) cosine of user and title: what L_UT trains. One prefill a user, whatever N."""
-        users, titles = (part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12)
-                         for part in (self.users(histories), self.titles))  # fmt: skip
-        return users @ titles.T
+        found: NDArray[np.float32] = unit(self.users(histories)) @ unit(self.titles).T
+        return found
 
     def open_lists(self, histories: np.ndarray, width: int) -> NDArray[np.int64]:
         """(U, W) the best titles of the whole catalogue behind the open prompt: beam search in the trie of all titles.

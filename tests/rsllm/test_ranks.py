@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import nbformat
 import numpy as np
@@ -18,6 +19,7 @@ from recnb.evaluation.intervals import outcomes_of
 from recnb.llm.ranker import open_backbone, save_ranker
 from recnb.llm.ranking_prompts import prompts_for
 from recnb.llm.slots import add_slots
+from recnb.recommenders.session_models import save_session_model
 from recnb.rsllm import ranks
 from recnb.rsllm.rank import Reader
 from recnb.rsllm.recipe import MAIN, RSLLM
@@ -78,6 +80,22 @@ def test_a_baseline_chooses_on_all_validation_users(shelf: Shelf, monkeypatch: p
     monkeypatch.setattr(ranks, "fit_baseline", lambda *a, **k: chosen_on.append(len(k["validation"][1])) or fit(*a, **k))
     found = ranks.baseline_ranks(shelf, shelf.recipe, "popularity")
     assert (len(found), chosen_on) == (20, [30])
+
+
+def test_what_03_has_trained_is_not_trained_again(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe("params/rsllm/toy.yaml", ["models.sasrec.epochs=1"])
+    told, fit, held = [], ranks.fit_baseline, shelf.kept["held"]
+    monkeypatch.setattr(ranks, "fit_baseline", lambda *a, **k: told.append(a[0]) or fit(*a, **k))
+    fresh = ranks.baseline_ranks(shelf, recipe, "sasrec")
+    model, _ = fit("sasrec", held.train, len(shelf.kept["popularity"]), recipe.models, recipe.data.max_history,
+                   seed=recipe.seed, validation=(held.histories["choose"], held.targets["choose"]))  # fmt: skip
+    folder = shelf.path("03_candidates", "models")
+    save_session_model(model, folder / "sasrec")
+    try:
+        kept = ranks.baseline_ranks(shelf, recipe, "sasrec")
+    finally:
+        shutil.rmtree(folder)
+    assert np.array_equal(fresh, kept) and told == ["sasrec"]
 
 
 @pytest.mark.parametrize("notebook", ["rsllm/03_candidates", "rsllm/07_rank", "gallery/one_table"])
