@@ -27,10 +27,14 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "instruments": ("reports/instruments-cpu/results.json",),
     "sessions": ("reports/example/sessions/ledger.json",),
     "sessions-beauty": ("reports/example/sessions/beauty.json",),
+    "ranking": ("reports/example/ranking/ledger.json",),
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
-JUDGED = "reports/example/sessions/beauty-claims.json"
+JUDGED = {  # mark -> a file of claims, and the metric that they are judged by
+    "sessions-judged": ("reports/example/sessions/beauty-claims.json", "P@20"),
+    "ranking-judged": ("reports/example/ranking/claims.json", "HR@1"),
+}
 CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
     "beauty-choices-large": (
         ("K = 512", "proxy as it is"), ("K = 2,048", "K = 512"), ("one token per item", "K = 2,048"),
@@ -109,13 +113,14 @@ def choices_body(root: Path) -> str:
     return "\n\n".join(parts)
 
 
-def judged_body(root: Path) -> str:
-    """What LLM4SBR claims, and what the run on Beauty says of it: points of P@20 with intervals over sessions."""
-    claims = [claim for claim in read_json(root / JUDGED).get("claims", ()) if claim["diff"] is not None]
+def judged_body(root: Path, name: str) -> str:
+    """What a system's paper claims, and what a run says of it: points of a metric with intervals."""
+    file, metric = JUDGED[name]
+    claims = [claim for claim in read_json(root / file).get("claims", ()) if claim["diff"] is not None]
     points = [[f"{100 * claim[part]:+.2f}" for part in ("diff", "low", "high")] for claim in claims]
     lines = [f"| {claim['claim']} | {diff} [{low}, {high}] | {claim['verdict']} |"
              for claim, (diff, low, high) in zip(claims, points, strict=True)]  # fmt: skip
-    head = ["| the paper's claims and our controls | P@20, points | one seed |", "| --- | ---: | --- |"]
+    head = [f"| the paper's claims and our controls | {metric}, points | one seed |", "| --- | ---: | --- |"]
     return "\n".join([*head, *lines])
 
 
@@ -138,7 +143,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 # marks that hold more than a ledger
-BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body}
+BODIES = {"seeds": seeds_body, "codebook": choices_body} | {name: partial(judged_body, name=name) for name in JUDGED}
 
 if __name__ == "__main__":
     sys.exit(main())

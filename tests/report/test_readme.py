@@ -93,6 +93,15 @@ def test_the_codebook_is_not_told_without_its_row_of_equal_parameters(root: Path
         assert {choice for both in pairs for choice in both} <= asked.keys()
 
 
+@pytest.mark.parametrize(("name", "metric"), [("sessions-judged", "P@20"), ("ranking-judged", "HR@1")])
+def test_claims_stand_with_their_points_and_verdicts(root: Path, name: str, metric: str) -> None:
+    found = {"claim": "A beats B", "diff": 0.0312, "low": -0.001, "high": 0.06, "verdict": "cannot be told"}
+    (root / readme.JUDGED[name][0]).parent.mkdir(parents=True)
+    (root / readme.JUDGED[name][0]).write_text(json.dumps({"claims": [found, found | {"diff": None}]}), encoding="utf-8")
+    head, _, *rows = readme.judged_body(root, name).splitlines()
+    assert f"| {metric}, points |" in head and rows == ["| A beats B | +3.12 [-0.10, +6.00] | cannot be told |"]
+
+
 def test_missing_number_is_an_empty_cell(root: Path) -> None:
     rows = [{"system": "A", "R@5": None, "N@5": 0.1}, {"system": "B", "R@5": None, "N@5": None}]
     (root / "ledger.json").write_text(json.dumps(rows), encoding="utf-8")
