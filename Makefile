@@ -15,7 +15,7 @@ WORKERS ?= 2
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.recnb-stamp
 
-.PHONY: help env report test test-fast lint lab gemma smollm speed example example-beauty example-sessions example-gallery ledger clean distclean
+.PHONY: help env report test test-fast lint lab gemma smollm speed example example-beauty example-sessions example-ranking example-gallery ledger clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -96,6 +96,13 @@ example-sessions: env ## keep the report of params/sessions.yaml, once it has ru
 		rows = [row for row in found['rows'] if row['kind'] == 'measured']; \
 		print(json.dumps({'rows': rows}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-file-order.json; fi
 	$(call KEEP,sessions,reports/example/sessions)
+	@$(BIN)/python -m recnb.report.readme
+
+example-ranking: env ## keep the report of params/ranking.yaml, once it has run
+	@mkdir -p reports/example/ranking && cp runs/ranking/07_rank/ledger.json reports/example/ranking/
+	@$(BIN)/python -c "import json; found = json.load(open('runs/ranking/07_rank/metrics.json')); \
+	print(json.dumps({'claims': found['claims']}, indent=1, ensure_ascii=False))" > reports/example/ranking/claims.json
+	$(call KEEP,ranking,reports/example/ranking)
 	@$(BIN)/python -m recnb.report.readme
 
 example-gallery: env ## keep the report of params/gallery.yaml, once it has run, and its one table

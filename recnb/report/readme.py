@@ -29,11 +29,15 @@ LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
     "sessions": ("reports/example/sessions/ledger.json",),
     "sessions-beauty": ("reports/example/sessions/beauty.json",),
     "sessions-beauty-file-order": ("reports/example/sessions/beauty-file-order.json",),
+    "ranking": ("reports/example/ranking/ledger.json",),
     "speed": ("reports/example/speed.json",),
 }
 EXAMPLE, SEEDS = "reports/example/metrics.json", "reports/quickstart/results.json"  # of one recipe
 _SIDES = {1: "above zero", 0: "cannot be told", -1: "below zero"}
-JUDGED = "reports/example/sessions/beauty-claims.json"
+JUDGED = {  # mark -> a file of claims, and the metric that they are judged by
+    "sessions-judged": ("reports/example/sessions/beauty-claims.json", "P@20"),
+    "ranking-judged": ("reports/example/ranking/claims.json", "HR@1"),
+}
 GALLERY = "reports/example/gallery/one_table.json"
 CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
     "beauty-choices-large": (
@@ -113,11 +117,12 @@ def choices_body(root: Path) -> str:
     return "\n\n".join(parts)
 
 
-def judged_body(root: Path) -> str:
-    """What LLM4SBR claims, and what the run on Beauty says of it: points of P@20 with intervals over sessions."""
-    claims = [c for c in read_json(root / JUDGED).get("claims", ()) if c.get("comparison", "run") == "run"]
+def judged_body(root: Path, name: str) -> str:
+    """What a system's paper claims, and what a run says of it: points of a metric with intervals."""
+    file, metric = JUDGED[name]
+    claims = [c for c in read_json(root / file).get("claims", ()) if c.get("comparison", "run") == "run"]
     lines = [f"| {c['claim']} | {_points(c, 'diff')} | {c['verdict']} |" for c in claims if c["diff"] is not None]
-    head = ["| the paper's claims and our controls | P@20, points | one seed |", "| --- | ---: | --- |"]
+    head = [f"| the paper's claims and our controls | {metric}, points | one seed |", "| --- | ---: | --- |"]
     return "\n".join([*head, *lines])
 
 
@@ -150,7 +155,7 @@ def gallery_body(root: Path) -> str:
 
 def gains_body(root: Path) -> str:
     """For whom the texts of the run on Beauty gain over its plain session model, group by group."""
-    gains = read_json(root / JUDGED)["gains"]
+    gains = read_json(root / JUDGED["sessions-judged"][0])["gains"]
     lines = [f"| {by}: {row['group']} | {row['samples']:,} | {_points(row, 'mean')} | {_SIDES[side(row)]} |"
              for by, rows in gains.items() for row in rows]  # fmt: skip
     head = ["| samples | how many | gain in P@20, points | |", "| --- | ---: | ---: | --- |"]
@@ -193,8 +198,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 # marks that hold more than a ledger
-BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-judged": judged_body,
-          "sessions-gains": gains_body, "sessions-compared": compared_body, "gallery": gallery_body}  # fmt: skip
+BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-gains": gains_body,
+          "sessions-compared": compared_body, "gallery": gallery_body}  # fmt: skip
+BODIES |= {name: partial(judged_body, name=name) for name in JUDGED}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -106,12 +106,21 @@ def test_what_needs_several_trainings_stands_with_its_verdicts_and_choices() -> 
 
 def test_gains_are_told_group_by_group(root: Path) -> None:
     row = {"group": "new", "samples": 1200, "sessions": 9, "mean": 0.02, "low": 0.01, "high": 0.03}
-    (root / readme.JUDGED).parent.mkdir(parents=True)
+    (root / readme.JUDGED["sessions-judged"][0]).parent.mkdir(parents=True)
     gains = {"its pair": [row, row | {"group": "old", "low": -0.01}, row | {"low": -0.03, "high": -0.001}]}
-    (root / readme.JUDGED).write_text(json.dumps({"gains": gains}), encoding="utf-8")
+    (root / readme.JUDGED["sessions-judged"][0]).write_text(json.dumps({"gains": gains}), encoding="utf-8")
     lines = readme.gains_body(root).splitlines()[2:]
     assert lines[0] == "| its pair: new | 1,200 | +2.00 [+1.00, +3.00] | above zero |"
     assert lines[1].endswith("| cannot be told |") and lines[2].endswith("| below zero |")
+
+
+@pytest.mark.parametrize(("name", "metric"), [("sessions-judged", "P@20"), ("ranking-judged", "HR@1")])
+def test_claims_stand_with_their_points_and_verdicts(root: Path, name: str, metric: str) -> None:
+    found = {"claim": "A beats B", "diff": 0.0312, "low": -0.001, "high": 0.06, "verdict": "cannot be told"}
+    (root / readme.JUDGED[name][0]).parent.mkdir(parents=True)
+    (root / readme.JUDGED[name][0]).write_text(json.dumps({"claims": [found, found | {"diff": None}]}), encoding="utf-8")
+    head, _, *rows = readme.judged_body(root, name).splitlines()
+    assert f"| {metric}, points |" in head and rows == ["| A beats B | +3.12 [-0.10, +6.00] | cannot be told |"]
 
 
 def test_missing_number_is_an_empty_cell(root: Path) -> None:
