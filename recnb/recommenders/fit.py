@@ -21,7 +21,7 @@ from recnb.recommenders.next_item import train_sequential
 from recnb.recommenders.recency import settle_seen
 from recnb.recommenders.rules import fit_rules
 from recnb.recommenders.session_model import train_session_model
-from recnb.recommenders.session_models import SAVED, SESSION_MODELS
+from recnb.recommenders.session_models import SAVED, SESSION_MODELS, load_session_model
 from recnb.recommenders.settings import BaselinesConfig
 from recnb.recommenders.words import fit_words
 
@@ -30,7 +30,7 @@ def fit_baseline(
     name: str, train: Sequences, n_items: int, config: BaselinesConfig, length: int, *, seed: int,
     validation: tuple[np.ndarray, np.ndarray], codes: np.ndarray | None = None,
     device: str = "cpu", progress: bool = False, keep: Path | None = None, samples: Samples | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str] | None = None, trained: Path | None = None,
 ) -> tuple[Fitted, str]:  # fmt: skip
     """Fit one of the recipe's baselines; whatever is chosen is chosen on validation.
 
@@ -40,6 +40,7 @@ def fit_baseline(
         seed, device, progress: of the neural ones; keep: folder for their states, so that a second call goes on.
         codes: (N, L) semantic codes of the items, for ``tiger``; texts: of the N items, for ``words``.
         samples: what session models are trained on; none: every prefix of the training sequences.
+        trained: folder of saved models (:mod:`recnb.recommenders.session_models`): what lies there by name is loaded.
 
     Returns:
         the fitted baseline, and what was chosen, in words.
@@ -49,6 +50,8 @@ def fit_baseline(
         DataError: texts that share no word.
         ModelNotFoundError: ``spop`` or ``fpmc`` where cornac is not installed.
     """
+    if trained is not None and (trained / name).is_dir():
+        return load_session_model(trained / name, device), "trained before"
     if name == "popularity":
         return Popularity(np.bincount(train.items, minlength=n_items)), "nothing to choose"
     if name == "itemknn":

@@ -15,8 +15,7 @@ from recnb.data.schema import item_text, read_dataset
 from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_of
 from recnb.llm.ranking_prompts import prompts_for
 from recnb.recommenders.fit import fit_baseline
-from recnb.recommenders.interface import Lister, Scorer, scores_among
-from recnb.recommenders.session_models import load_session_model
+from recnb.recommenders.interface import Fitted, scores_among
 from recnb.rsllm.rank import meet_users, open_reader
 from recnb.rsllm.recipe import MAIN, RSLLM
 
@@ -47,17 +46,14 @@ def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0)
     return _first(ranks_of(scores_among(_fitted(stage, recipe, judged), histories, sets.items), sets))
 
 
-def _fitted(stage: Artifacts, recipe: RSLLM, name: str) -> Scorer | Lister:
+def _fitted(stage: Artifacts, recipe: RSLLM, name: str) -> Fitted:
     """As 03_candidates trained it; what it did not keep takes no training and is fitted."""
-    if (trained := stage.path("03_candidates", "models") / name).is_dir():
-        found: Scorer = load_session_model(trained, stage.runtime.device)
-        return found
     dataset, held = read_dataset(stage), read_held_out(stage.path("03_candidates", "cases"))
     return fit_baseline(
         name, held.train, dataset.n_items, recipe.models, recipe.data.max_history, seed=recipe.seed,
         validation=(held.histories["choose"], held.targets["choose"]),
         texts=item_text(dataset.items, recipe.models.words.fields), device=stage.runtime.device,
-        progress=stage.runtime.progress,
+        progress=stage.runtime.progress, trained=stage.path("03_candidates", "models"),
     )[0]  # fmt: skip
 
 
