@@ -39,6 +39,11 @@ def plain(text: str, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def drawn(text: str, limit: int = 60) -> str:
+    """:func:`plain`, inside a figure: a dollar starts no formula."""
+    return plain(text, limit).replace("$", r"\$")
+
+
 def escape(text: str, limit: int = 60) -> str:
     """:func:`plain`, safe inside HTML and Markdown: shown as the characters it has, whatever they are."""
     return _MARKUP.sub(lambda found: f"&#{ord(found.group())};", plain(text, limit))
@@ -81,10 +86,10 @@ def show(figure: Figure, alt: str, save: Path | None = None) -> None:
     from IPython import get_ipython
     from IPython.display import display
 
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
+    written = io.BytesIO()
+    figure.savefig(written, format="png")
     plt.close(figure)
-    picture = small_png(drawn.getvalue())
+    picture = small_png(written.getvalue())
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(picture)

@@ -31,6 +31,16 @@ def over_seeds(found: Mapping[str, Any]) -> bool:
     return str(found.get("over", USERS)).endswith(SEEDS)
 
 
+def with_interval(found: Mapping[str, Any], digits: int = 4, value: str = "diff") -> str:
+    """A difference and its interval.
+
+    >>> with_interval({"diff": 0.02, "low": -0.01, "high": 0.03}, 2)
+    '+0.02 [-0.01, +0.03]'
+    """
+    middle, low, high = (f"{found[key]:+.{digits}f}" for key in (value, "low", "high"))
+    return f"{middle} [{low}, {high}]"
+
+
 def told(found: Mapping[str, Any], one: str, other: str) -> str:
     """The difference ``one`` minus ``other`` (diff, low, high, and ``over``: users alone if it is missing) in words.
 
@@ -42,8 +52,7 @@ def told(found: Mapping[str, Any], one: str, other: str) -> str:
     >>> told({"diff": 0.02, "low": 0.01, "high": 0.03, "over": "users and seeds"}, "a", "b")
     'a is better than b, +0.0200 [+0.0100, +0.0300] over users and seeds'
     """
-    interval = f"{found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
-    over, where = found.get("over", USERS), side(found)
+    interval, over, where = with_interval(found), found.get("over", USERS), side(found)
     if not where:
         return f"{one} and {other} cannot be told apart, {interval} over {over}"
     if over_seeds(found):

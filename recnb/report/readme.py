@@ -15,7 +15,7 @@ from typing import Any
 
 from recnb.artifacts import find_root, read_json, write_text
 from recnb.errors import ArtifactError, RecnbError
-from recnb.evaluation.verdicts import side, told
+from recnb.evaluation.verdicts import side, told, with_interval
 from recnb.report import result
 from recnb.report.result import ORIGIN, Best, Table, markdown_table, with_legend
 from recnb.studies.claims import choices, of_system, pair, read_claims, read_comparisons, unfinished, verdict
@@ -141,7 +141,7 @@ def gallery_body(root: Path) -> str:
     for name in sorted(own, key=lambda name: -own[name]["mean"]):
         sets = found["draws"] * len(found["systems"][name].keys() - {"catalogue"})
         cost, level, gap = costs[name], own[name], minus.get(name)
-        change = f"{gap['diff']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else ""
+        change = with_interval(gap, 3) if gap else ""
         paid = [f"{cost['seconds'] / sets:.3f}", f"{cost['read'] / sets:,.0f}", f"{cost['parameters']:,}"]
         rows.append([
             name, found["answers"][name], f"{level['mean']:.3f} [{level['low']:.3f}, {level['high']:.3f}]",
@@ -175,8 +175,7 @@ def compared_body(root: Path) -> str:
 
 
 def _points(found: Mapping[str, Any], value: str) -> str:
-    low, high = (f"{100 * found[end]:+.2f}" for end in ("low", "high"))
-    return f"{100 * found[value]:+.2f} [{low}, {high}]"
+    return with_interval({key: 100 * found[key] for key in (value, "low", "high")}, 2, value)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recnb.errors import RecipeError
 from recnb.evaluation.intervals import paired_bootstrap
 from recnb.evaluation.lists import list_statistics
+from recnb.evaluation.verdicts import with_interval
 from recnb.llm.ranking_prompts import Prompt
 
 HOLDS, FAILS, OPEN = "holds", "fails", "cannot be told"
@@ -127,10 +128,7 @@ def believed(checks: list[dict[str, Any]]) -> str:
     """One sentence: may the rows be believed, and if not, by which figures?"""
     if not checks:
         return "Nothing was checked: believe no row."
-    missed = [
-        f"{one['check']}: {one['verdict']}, {one['diff']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
-        for one in checks if one["verdict"] != HOLDS
-    ]  # fmt: skip
+    missed = [f"{o['check']}: {o['verdict']}, {with_interval(o, 3)}" for o in checks if o["verdict"] != HOLDS]
     if not missed:
         return "All checks hold."
     return f"Not to be believed yet, of {len(checks)} checks {len(missed)} not passed: {'; '.join(missed)}."

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from recnb.artifacts import read_artifact
-from recnb.evaluation.verdicts import judged_in, over_seeds, side
+from recnb.evaluation.verdicts import judged_in, over_seeds, side, with_interval
 from recnb.settings import read_wing
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def read_log(root: Path, comparisons: Comparisons, metric: str = "R@10", reports
     lines = []
     for step in (Step.model_validate(entry) for entry in entries):
         found = step.difference(comparisons, metric)
-        measured = f"{metric} {found['diff']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]" if found else ""
+        measured = f"{metric} {with_interval(found)}" if found else ""
         lines.append(f"{step.date}: {step.tried} → {'; '.join(filter(None, (measured, step.said))) or 'not measured'}")
     return lines
 

@@ -48,7 +48,7 @@ def sample_strip(tokens: Sequence[str], labels: Sequence[bool], limit: int = 48)
         x, y = place % per_row, -(place // per_row)
         colour = PALETTE[1] if is_label else "0.92"
         axis.add_patch(plt.Rectangle((x, y), 0.96, 0.8, color=colour, alpha=0.75 if is_label else 1))
-        axis.text(x + 0.48, y + 0.4, token.replace("$", r"\$")[:14], ha="center", va="center", fontsize=8)
+        axis.text(x + 0.48, y + 0.4, token[:14].replace("$", r"\$"), ha="center", va="center", fontsize=8)
     axis.set(xlim=(0, per_row), ylim=(-rows + 0.9, 0.9))
     axis.axis("off")
     return figure

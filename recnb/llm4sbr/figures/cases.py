@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recnb.style import PALETTE, plain
+from recnb.style import PALETTE, drawn
 
 KINDS = {"in the session": PALETTE[2], "in the catalogue": PALETTE[0], "invented": PALETTE[3], "nothing": "0.6"}
 _LINE = 30  # characters of a title
@@ -31,7 +31,7 @@ def case(
     for place, (view, (said, kind, nearest)) in enumerate(answers.items()):
         top = 0.94 - 0.5 * place
         axis.text(0.28, top, f"{view}: {kind}", color=KINDS[kind], weight="bold", fontsize=10)
-        axis.text(0.28, top - 0.1, _shown(f"“{said}”" if said else "(no answer)"), fontsize=9)
+        axis.text(0.28, top - 0.1, drawn(f"“{said}”" if said else "(no answer)", _LINE), fontsize=9)
         axis.text(0.28, top - 0.2, "nearest item:", fontsize=8, color="0.4")
         _title(axis, 0.28, top - 0.29, nearest, target)
     for place, (system, titles) in enumerate(lists.items()):
@@ -48,13 +48,13 @@ def kinds_drawn(shares: pd.DataFrame) -> Figure:
         axis.barh(range(len(shares)), width, left=left, color=colour, label=kind)
         left += width
     axis.set(xlabel="share of the answers", xlim=(0, 1), yticks=range(len(shares)), ylim=(len(shares) - 0.5, -0.5))
-    axis.set_yticklabels([plain(str(name)) for name in shares.index])
+    axis.set_yticklabels([drawn(str(name)) for name in shares.index])
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=9)
     return figure
 
 
 def _column(axis: Axes, left: float, head: str, titles: Sequence[str], target: str) -> None:
-    axis.text(left, 0.94, plain(head, _LINE), weight="bold", fontsize=10)
+    axis.text(left, 0.94, drawn(head, _LINE), weight="bold", fontsize=10)
     step = min(0.1, 0.88 / max(len(titles), 1))
     for row, title in enumerate(titles):
         _title(axis, left, 0.94 - (row + 1) * step, title, target)
@@ -62,9 +62,4 @@ def _column(axis: Axes, left: float, head: str, titles: Sequence[str], target: s
 
 def _title(axis: Axes, left: float, height: float, title: str, target: str) -> None:
     frame = {"boxstyle": "round,pad=0.2", "fc": "none", "ec": PALETTE[1], "lw": 1.8} if title == target else None
-    axis.text(left, height, _shown(title), fontsize=9, bbox=frame)
-
-
-def _shown(title: str) -> str:
-    """A title as characters alone: a dollar starts no formula."""
-    return plain(title, _LINE).replace("$", r"\$")
+    axis.text(left, height, drawn(title, _LINE), fontsize=9, bbox=frame)

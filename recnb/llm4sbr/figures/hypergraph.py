@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from recnb.style import PALETTE, plain
+from recnb.style import PALETTE, drawn
 
 _LINE = 24  # characters of a title
 
@@ -25,7 +25,7 @@ def hypergraph(sessions: Sequence[Sequence[int]], labels: Sequence[str]) -> Figu
     """
     items = sorted(set().union(*sessions))
     incidence = np.array([[item in session for session in sessions] for item in items])  # (n, S)
-    names = [_shown(labels[item]) for item in items]
+    names = [drawn(labels[item], _LINE) for item in items]
     figure, (drawn, matrix, lines) = plt.subplots(
         1, 3, figsize=(11, 3.4), width_ratios=[1.7, 1, 0.9], layout="constrained"
     )  # fmt: skip
@@ -40,8 +40,8 @@ def neighbour_counts(item: str, neighbours: Sequence[str], counts: Sequence[floa
     figure, axis = plt.subplots(figsize=(6.4, 0.3 * len(neighbours) + 1.2), layout="constrained")
     bars = axis.barh(range(len(neighbours)), counts, color=PALETTE[0])
     axis.bar_label(bars, padding=3, fontsize=9)
-    axis.set_yticks(range(len(neighbours)), [_shown(name) for name in neighbours], fontsize=9)
-    axis.set(xlabel=f"times at most {reach} clicks from {_shown(item)}", ylim=(len(neighbours) - 0.4, -0.6))
+    axis.set_yticks(range(len(neighbours)), [drawn(name, _LINE) for name in neighbours], fontsize=9)
+    axis.set(xlabel=f"times at most {reach} clicks from {drawn(item, _LINE)}", ylim=(len(neighbours) - 0.4, -0.6))
     axis.grid(visible=False, axis="y")
     return figure
 
@@ -113,8 +113,3 @@ def _side(x: float) -> str:
 
 def _name(session: int) -> str:
     return f"s{session + 1}"
-
-
-def _shown(title: str) -> str:
-    """A title as characters alone: a dollar starts no formula."""
-    return plain(title, _LINE).replace("$", r"\$")
