@@ -74,6 +74,14 @@ define KEEP
 	@$(BIN)/python -m recnb.report.keep params/$(1).yaml $(2)/notebooks
 endef
 
+# some keys of a JSON file, if it is there: (1) file, (2) keys, (3) where they go
+define PART
+	@[ ! -f $(1) ] || $(BIN)/python -c "import json; found = json.load(open('$(1)')); \
+		print(json.dumps({key: found[key] for key in '$(2)'.split()}, indent=1, ensure_ascii=False))" > $(3)
+
+endef
+BEAUTY := runs/llm4sbr-beauty
+
 example: env ## keep the quickstart's report (and the benchmarks, if run) as the committed example, its tables in reports/README.md
 	@cp runs/quickstart/06_evaluate/ledger.json reports/example/
 	@if [ -f runs/speed/10_speed/ledger.json ]; then cp runs/speed/10_speed/ledger.json reports/example/speed.json; \
@@ -85,23 +93,22 @@ example: env ## keep the quickstart's report (and the benchmarks, if run) as the
 example-beauty: env ## keep the report of params/beauty-cpu.yaml, once it has run, beside it
 	$(call KEEP,beauty-cpu,reports/example/beauty)
 
-example-sessions: env ## keep the report of params/sessions.yaml, once it has run, and the ledger of LLM4SBR on Beauty, if it has
-	@mkdir -p reports/example/sessions && cp runs/sessions/08_evaluate/ledger.json reports/example/sessions/
-	@if [ -f runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json ]; then \
-		cp runs/llm4sbr-beauty-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json; \
-		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-cpu/08_evaluate/metrics.json')); \
-		print(json.dumps({key: found[key] for key in ('claims', 'gains')}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-claims.json; fi
-	@if [ -f runs/llm4sbr-beauty-file-order/08_evaluate/ledger.json ]; then \
-		$(BIN)/python -c "import json; found = json.load(open('runs/llm4sbr-beauty-file-order/08_evaluate/ledger.json')); \
+example-sessions: env ## keep the report of params/sessions.yaml, its rows and, if run, those on Beauty
+	@mkdir -p reports/example/sessions/backbones && cp runs/sessions/08_evaluate/ledger.json reports/example/sessions/
+	@[ ! -f $(BEAUTY)-cpu/08_evaluate/ledger.json ] || cp $(BEAUTY)-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json
+	$(call PART,$(BEAUTY)-cpu/08_evaluate/metrics.json,claims gains,reports/example/sessions/beauty-claims.json)
+	$(call PART,$(BEAUTY)-cpu/08_evaluate/metrics.json,systems ours_minus,reports/example/sessions/backbones/srgnn.json)
+	$(foreach one,gru4rec-views sasrec-views gcegnn tagnn dhcn,$(call PART,$(BEAUTY)-$(one)/08_evaluate/metrics.json,systems ours_minus,reports/example/sessions/backbones/$(one).json))
+	@[ ! -f $(BEAUTY)-file-order/08_evaluate/ledger.json ] || $(BIN)/python -c "import json; \
+		found = json.load(open('$(BEAUTY)-file-order/08_evaluate/ledger.json')); \
 		rows = [row for row in found['rows'] if row['kind'] == 'measured']; \
-		print(json.dumps({'rows': rows}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-file-order.json; fi
+		print(json.dumps({'rows': rows}, indent=1, ensure_ascii=False))" > reports/example/sessions/beauty-file-order.json
 	$(call KEEP,sessions,reports/example/sessions)
 	@$(BIN)/python -m recnb.report.readme
 
 example-ranking: env ## keep the report of params/ranking.yaml, once it has run
 	@mkdir -p reports/example/ranking && cp runs/ranking/07_rank/ledger.json reports/example/ranking/
-	@$(BIN)/python -c "import json; found = json.load(open('runs/ranking/07_rank/metrics.json')); \
-	print(json.dumps({'claims': found['claims']}, indent=1, ensure_ascii=False))" > reports/example/ranking/claims.json
+	$(call PART,runs/ranking/07_rank/metrics.json,claims,reports/example/ranking/claims.json)
 	$(call KEEP,ranking,reports/example/ranking)
 	@$(BIN)/python -m recnb.report.readme
 

@@ -19,6 +19,7 @@ from recnb.evaluation.verdicts import side, told, with_interval
 from recnb.report import result
 from recnb.report.result import ORIGIN, Best, Table, markdown_table, with_legend
 from recnb.studies.claims import choices, of_system, pair, read_claims, read_comparisons, unfinished, verdict
+from recnb.studies.ledger import read_published
 
 PAGE = "reports/README.md"
 LEDGERS: dict[str, tuple[str, ...]] = {  # mark -> the files of its rows
@@ -38,6 +39,7 @@ JUDGED = {  # mark -> a file of claims, and the metric that they are judged by
     "sessions-judged": ("reports/example/sessions/beauty-claims.json", "P@20"),
     "ranking-judged": ("reports/example/ranking/claims.json", "HR@1"),
 }
+BACKBONES = "reports/example/sessions/backbones"
 GALLERY = "reports/example/gallery/one_table.json"
 CODEBOOKS = {  # comparison -> pairs of its choices that the text speaks of
     "beauty-choices-large": (
@@ -162,6 +164,26 @@ def gains_body(root: Path) -> str:
     return "\n".join([*head, *lines])
 
 
+def backbones_body(root: Path) -> str:
+    """Session models on Beauty in points of P@5, 10, 20: plain, with texts, and with rules and words too; beside them
+    what was published of the same model, P@20."""
+    reference = read_published("beauty", "recnb.llm4sbr")
+    theirs = {row.system: row for row in reference.rows} if reference else {}
+    named, lines = {row.same_as: row.system for row in theirs.values()}, []
+    for path in sorted((root / BACKBONES).glob("*.json")):
+        found, name = read_json(path), path.stem
+        shown = [found["systems"][key]["kept"] for key in (name, "llm4sbr", "rules+words+llm4sbr")]
+        cells = [" ".join(f"{100 * one[f'R@{k}']:.2f}" for k in (5, 10, 20)) for one in shown]
+        gain = next(d for d in found["ours_minus"]["kept"] if (d["against"], d["metric"]) == (name, "R@20"))
+        other = named[name.removesuffix("-views")]
+        pair_of = [theirs[row].scores()["R@20"] or float("nan") for row in (other, f"{other} + LLM4SBR")]
+        both = " → ".join(f"{100 * one:.2f}" for one in pair_of)
+        lines.append(f"| {' | '.join([name, *cells, _points(gain, 'diff'), both])} |")
+    head = ["| backbone | plain | with texts | rules+words+llm4sbr | texts, P@20 | published, P@20 |",
+            "| --- | --- | --- | --- | ---: | --- |"]  # fmt: skip
+    return "\n".join([*head, *lines])
+
+
 def compared_body(root: Path) -> str:
     """What comparisons say of LLM4SBR's claims: points of R@10 on validation, and the choices behind them."""
     compared = of_system(read_comparisons(root), "llm4sbr")
@@ -197,8 +219,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 # marks that hold more than a ledger
-BODIES = {"seeds": seeds_body, "codebook": choices_body, "sessions-gains": gains_body,
-          "sessions-compared": compared_body, "gallery": gallery_body}  # fmt: skip
+BODIES = {
+    "seeds": seeds_body, "codebook": choices_body, "sessions-gains": gains_body, "sessions-compared": compared_body,
+    "sessions-backbones": backbones_body, "gallery": gallery_body,
+}  # fmt: skip
 BODIES |= {name: partial(judged_body, name=name) for name in JUDGED}
 
 if __name__ == "__main__":
