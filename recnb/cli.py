@@ -19,6 +19,7 @@ from recnb.artifacts import find_root
 from recnb.errors import RecnbError
 from recnb.report.page import build_report
 from recnb.settings import Recipe
+from recnb.style import aligned
 from recnb.workflow import doctor as examination, pack as packing, recipe_text, run as runner
 from recnb.workflow.execute import StageFailedError
 from recnb.workflow.plan import explain, make_plan
@@ -131,8 +132,7 @@ def run(options: Namespace) -> None:
     """
     plan = make_plan(options.recipe, options.overrides, options.first, options.last, options.force)
     if options.explain:
-        for decision in explain(plan):
-            print(f"{decision.spec.name:18}{'run ' if decision.run else 'skip'}  {decision.reason}")
+        print(aligned([(one.spec.name, "run" if one.run else "skip", one.reason) for one in explain(plan)]))
     else:
         runner.run(plan)
         _write_report(plan.recipe, plan.root, plan.recipe_path, plan.overrides)

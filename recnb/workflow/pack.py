@@ -126,7 +126,7 @@ def unpack(folder: Path) -> tuple[Plan, list[str]]:
     plan = make_plan(index["recipe"], index["overrides"])
     if plan.recipe.name != index["name"]:
         raise ArtifactError(f"{folder} is of recipe '{index['name']}', but {index['recipe']} is '{plan.recipe.name}'")
-    return plan, [f"{name:18}{_take(name, entry, folder, plan, index)}" for name, entry in index["stages"].items()]
+    return plan, [f"{name:22}{_take(name, entry, folder, plan, index)}" for name, entry in index["stages"].items()]
 
 
 def bytes_of(text: str) -> int:
