@@ -299,7 +299,7 @@ def test_the_table_begins_as_the_text() -> None:
 def test_views_that_do_not_go_together_are_refused(views: list[str]) -> None:
     with pytest.raises(ValidationError, match=r"views"):
         ArmConfig(views=views)
-    with pytest.raises(ValidationError, match=r"align\.arms: .*"):
+    with pytest.raises(ValidationError, match=r"align\.arms\.other: .*"):
         AlignConfig(arms={"other": {"views": views}})
 
 
