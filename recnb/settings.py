@@ -196,19 +196,23 @@ def arms_of(section: Any, kind: type[S], where: str, main: str) -> dict[str, S]:
                 raise ValueError(f"{where}.arms.{name}: unknown key '{key}'{nearest(key, kind.model_fields)}")
     if len({name.casefold() for name in section.arms}) < len(section.arms):
         raise ValueError(f"{where}.arms: {', '.join(section.arms)}: expected names that differ in more than capitals")
-    own = {name: getattr(section, name) for name in kind.model_fields}
-    try:
-        return {main: kind(**own)} | {name: kind(**own | changes) for name, changes in section.arms.items()}
-    except ValidationError as error:
-        raise ValueError(f"{where}.arms: {_told(error.errors()[0], kind)}") from None
+    own, made = {name: getattr(section, name) for name in kind.model_fields}, {}
+    for name, changes in {main: {}, **section.arms}.items():
+        try:
+            made[name] = kind(**own | changes)
+        except ValidationError as error:
+            said = dict.fromkeys(_told(problem, kind) for problem in error.errors())
+            raise ValueError(f"{where}.arms.{name}: {' or '.join(said)}") from None
+    return made
 
 
 def _told(problem: ErrorDetails, kind: type[Section]) -> str:
     """What is wrong in a section of some kind; an unknown key with the nearest."""
     *above, last = problem["loc"] or ("",)
-    at = ".".join(map(str, problem["loc"]))
+    at = ".".join(part for part in map(str, problem["loc"]) if "[" not in part)  # by which pydantic tells unions apart
     if problem["type"] != "extra_forbidden":
-        return f"{at} = {problem['input']!r}: {problem['msg']}" if at else problem["msg"]
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        return f"{at} = {problem['input']!r}: {message}" if at else message
     for name in (one for one in above if isinstance(one, str)):
         held = kind.model_fields[name].annotation
         kind = next(one for one in (held, *get_args(held)) if isinstance(one, type) and issubclass(one, Section))

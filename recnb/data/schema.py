@@ -182,9 +182,9 @@ def check_titles(dataset: Dataset) -> None:
         raise DataError(f"{dataset.name}: {said}: prompts that rank call items by their titles; expected one for each")
 
 
-def has_text(items: pd.DataFrame) -> NDArray[np.bool_]:
-    """(N,) bool: items with text in any field; an id is no text."""
-    return np.array([bool(text.strip()) for text in item_text(items, TEXT_FIELDS)], dtype=bool)
+def has_text(items: pd.DataFrame, fields: Sequence[str] = TEXT_FIELDS) -> NDArray[np.bool_]:
+    """(N,) bool: items with text in any of the fields; an id is no text."""
+    return np.array([bool(text.strip()) for text in item_text(items, fields)], dtype=bool)
 
 
 def write_dataset(dataset: Dataset, stage: Artifacts) -> None:

@@ -234,15 +234,17 @@ def _order(first: pd.DataFrame, dataset: Dataset, config: SessionsConfig, folder
 def _numbers(path: Path, users: NDArray[Any]) -> NDArray[np.float64]:
     """(S,) session numbers of users (S,), from a file of ``session_id`` and ``user_id``."""
     table = read_csv(path, ["session_id", "user_id"])
-    again = table["user_id"].duplicated()
-    if again.any():
-        line = again.idxmax()
-        raise DataError(f"{path}: line {line}: user '{table['user_id'][line]}' stands twice; expected one number each")
+    table["session_id"] = parse_times(table["session_id"], path, "sessions", "0, 1, 2")
+    for column, name in (("user_id", "user '{}'"), ("session_id", "session number {:g}")):
+        if (again := table[column].duplicated()).any():
+            line = again.idxmax()
+            said = name.format(table[column][line])
+            raise DataError(f"{path}: line {line}: {said} stands twice; expected one number each, and no two alike")
     place = pd.Index(table["user_id"]).get_indexer(pd.Index(users))
     if (place < 0).any():
         user = str(users[int((place < 0).argmax())])
         raise DataError(f"{path}: no session number for user '{user}'{nearest(user, table['user_id'][:2000])}")
-    return parse_times(table["session_id"], path).to_numpy()[place]
+    return table["session_id"].to_numpy(np.float64)[place]
 
 
 def replace_test(sessions: Sessions, rng: np.random.Generator) -> Sessions:

@@ -132,15 +132,17 @@ def check_columns(found: Iterable[str], required: Iterable[str], path: Path | st
             raise DataError(f"{path}: no column '{name}'; found {', '.join(found)}{nearest(name, found)}")
 
 
-def parse_times(values: pd.Series, path: Path | str) -> pd.Series:
-    """A column's numbers, float64."""
+def parse_times(
+    values: pd.Series, path: Path | str, what: str = "events", example: str = "seconds since 1970"
+) -> pd.Series:
+    """A column's numbers, float64, by which ``what`` is put in order."""
     times = pd.to_numeric(values, errors="coerce").astype(np.float64)
     bad = ~np.isfinite(times)
     if bad.any():
         line = bad.idxmax()
         raise DataError(
             f"{path}: line {line}: column '{values.name}' is '{values[line]}' ({bad.sum()} such rows): "
-            "events cannot be put in order; expected a finite number, for example seconds since 1970"
+            f"{what} cannot be put in order; expected a finite number, for example {example}"
         )
     return times
 

@@ -16,7 +16,7 @@ from sandbox import ROOT
 
 from recnb.data import figures
 from recnb.data.prepare import build_dataset, k_core_mask
-from recnb.data.schema import Dataset, Sequences, check_titles, item_text, read_dataset, write_dataset
+from recnb.data.schema import Dataset, Sequences, check_titles, has_text, item_text, read_dataset, write_dataset
 from recnb.data.settings import DataConfig, ToyConfig
 from recnb.data.sources import load_dataset
 from recnb.data.split import histories, replace_heldout, seen_items, training_sequences
@@ -205,6 +205,14 @@ def project(tmp_path: Path) -> Path:
     source = "name: tiny\nruntime: {device: cpu, threads: 1}\ndata: {source: toy}\n"
     (tmp_path / "params" / "tiny.yaml").write_text(source, encoding="utf-8")
     return tmp_path
+
+
+def test_an_item_has_text_in_the_fields_that_are_asked_for_and_not_in_others() -> None:
+    items = catalogue(3)
+    items.loc[1, "title"], items.loc[1, "brand"], items.loc[2, "title"] = " ", "Acme", ""
+    assert has_text(items).tolist() == [True, True, False]
+    assert has_text(items, ["title"]).tolist() == [True, False, False]
+    assert has_text(items, ["brand", "categories"]).tolist() == [False, True, False]
 
 
 def test_artifacts_come_back_as_they_went(project: Path) -> None:

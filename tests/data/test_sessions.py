@@ -336,7 +336,8 @@ def test_nothing_left_and_empty_parts_are_said() -> None:
         ("session_id,user_id\n1,anna\n2,bo\n", "no session number for user 'cy'"),
         ("session_id,user_id\n1,anna\n2,bo\n3,cyd\n", "nearest: 'cyd'"),
         ("session_id,user_id\n1,anna\n2,bo\n3,cy\n4,bo\n", "line 5: user 'bo' stands twice"),
-        ("session_id,user_id\n1,anna\ntwo,bo\n3,cy\n", "line 3: column 'session_id' is 'two'"),
+        ("session_id,user_id\n1,anna\ntwo,bo\n3,cy\n", "line 3: column 'session_id' is 'two'.*sessions cannot be put .*0, 1"),
+        ("session_id,user_id\n1,anna\n2,bo\n2,cy\n", "line 4: session number 2 stands twice"),
         ("number,user_id\n1,anna\n", "no column 'session_id'; found number, user_id"),
     ],
 )

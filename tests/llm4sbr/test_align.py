@@ -18,6 +18,7 @@ from recnb.errors import ArtifactError
 from recnb.evaluation.metrics import target_ranks
 from recnb.llm4sbr.align import (
     Aligned,
+    Lesson,
     Text,
     alignment,
     load_arm,
@@ -189,6 +190,27 @@ def test_the_loss_counts_those_that_have_a_text() -> None:
     assert one.distances(nothing, None) == {}
 
 
+@pytest.mark.parametrize("pairs", ["all", "other-sessions"])
+def test_the_whole_loss_is_the_formula(pairs: str) -> None:
+    one = model(ArmConfig(weight=0.3, align=2.0, uniform=0.5, uniform_pairs=pairs))
+    found = samples()
+    some, batch = texts(found, share=0.7), found.take(np.arange(20))
+    windows, targets = (torch.from_numpy(part.astype(np.int64)) for part in (batch.inputs(T), batch.targets))
+    with torch.no_grad():
+        lesson = Lesson(one, some, found)
+        value, told = float(lesson.loss(windows, targets, batch.number)), lesson.told()
+        read = one.read(windows, one.texts(some, batch.number), one.backbone.table())
+        wanted = float(torch.nn.functional.cross_entropy(one.score(windows, read), targets))
+        assert math.isclose(told["entropy"], wanted, rel_tol=1e-5)
+        for view in ("long", "short"):
+            have = read.present[view]
+            whose = batch.session[have.numpy()].tolist() if pairs == "other-sessions" else list(range(int(have.sum())))
+            near = float(alignment(read.own[view][have], read.text[view][have]))
+            even = sum(slow_uniformity(side[view][have], whose) for side in (read.own, read.text)) / 2
+            wanted += 0.3 * (2.0 * near + 0.5 * even)
+    assert math.isclose(value, wanted, rel_tol=1e-4)
+
+
 @every_arm
 def test_trains_and_is_the_same_twice_and_after_saving(changes: dict, tmp_path: Path) -> None:
     arm = ArmConfig(**changes)
@@ -299,7 +321,7 @@ def test_the_table_begins_as_the_text() -> None:
 def test_views_that_do_not_go_together_are_refused(views: list[str]) -> None:
     with pytest.raises(ValidationError, match=r"views"):
         ArmConfig(views=views)
-    with pytest.raises(ValidationError, match=r"align\.arms: .*"):
+    with pytest.raises(ValidationError, match=r"align\.arms\.other: .*"):
         AlignConfig(arms={"other": {"views": views}})
 
 

@@ -7,13 +7,23 @@ import pandas as pd
 import pytest
 
 from recnb.data.schema import Sequences
-from recnb.data.sessions import Samples, every_prefix
+from recnb.data.sessions import Samples, Sessions, every_prefix
 from recnb.errors import DataError, ModelNotFoundError, RecnbError
 from recnb.llm.continuations import continuations
 from recnb.llm.pretrained import load_causal_lm
 from recnb.llm4sbr.intent_files import answerer, questions_frame, read_answers, read_cache, unanswered, write_cache
 from recnb.llm4sbr.intent_report import agreement, gate, intent_report
-from recnb.llm4sbr.intents import COLUMNS, TYPES, Questions, ask, asker_of, catalogue_lines, draw_sessions, input_keys
+from recnb.llm4sbr.intents import (
+    COLUMNS,
+    TYPES,
+    Questions,
+    ask,
+    asked_about,
+    asker_of,
+    catalogue_lines,
+    draw_sessions,
+    input_keys,
+)
 from recnb.llm4sbr.prompts import Prompter, clean_answer
 from recnb.llm4sbr.settings import GateConfig, IntentsConfig
 
@@ -98,6 +108,19 @@ def test_drawn_sessions_are_a_share_of_each_part(count: int) -> None:
     assert np.abs(np.bincount(part[chosen], minlength=3) - wanted).max() <= 1
     assert np.array_equal(chosen, draw_sessions(part, count, 7))
     assert (chosen <= draw_sessions(part, 60 if 0 < count < 60 else 0, 7)).all()
+
+
+@pytest.mark.parametrize("prefixes", ["all", "last"])
+def test_every_prefix_of_the_drawn_sessions_is_asked_about_or_the_whole_alone(prefixes: str) -> None:
+    found = samples(40)
+    rows = np.flatnonzero(np.diff(found.session, append=40))  # the last sample of each session
+    offsets = np.append(0, found.end[rows] + 1)
+    nobody, part = np.zeros(40, np.int32), np.repeat(np.arange(3), [28, 4, 8]).astype(np.int8)
+    sessions = Sessions(offsets, found.items, np.zeros(offsets[-1]), nobody, part)
+    asked = asked_about(sessions, found, IntentsConfig(sessions=10, prefixes=prefixes), 7)
+    drawn = np.flatnonzero(draw_sessions(part, 10, 7))
+    wanted = [row for row in range(len(found)) if found.session[row] in drawn and (prefixes == "all" or row in rows)]
+    assert asked.number.tolist() == wanted and len(drawn) == 10 and (prefixes == "all" or len(asked) == 10)
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------

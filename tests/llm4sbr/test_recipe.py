@@ -24,6 +24,8 @@ TOY = ROOT / "params" / "llm4sbr" / "toy.yaml"
         (["align.arms={one: {view: [long]}}"], "align.arms.one: unknown key 'view'; nearest: 'views'"),
         (["align.arms={one: {views: [merged, long]}}"], "views: long, short or both, or merged alone"),
         (["align.arms={one: {source: llm}}"], "align.arms.one: texts of llm are not made where intents.source is retrieval"),
+        (["align.arms={one: {}, two: {source: constnt}}"], r"align\.arms\.two: source = 'constnt': expected .*'constant'.* or .*'recipe'$"),
+        (["align.arms={one: {weight: -1}}"], r"align\.arms\.one: weight = -1: expected greater"),
         (["intents.source=llm", "align.arms={one: {views: [merged]}}"], "align.arms.one.views: nobody is asked for merged"),
         (["intents.source=llm", "align.texts=merged"], "align.views: nobody is asked for merged"),
         (["cases.sessions=[3, -1]"], r"cases.sessions.* = -1: expected greater than or equal to 0"),
