@@ -58,7 +58,8 @@ def answerer(config: IntentsConfig, root: Path, item_ids: Sequence[Any], lines: 
     if config.source == "file":
         path = root / Path(str(config.file)).expanduser()
         kept = read_answers(path, item_ids, lines, config)
-        return Answerer(FROM_FILE, kept, f"{len(kept):,} answers were read from {path.name}; no model is asked.")
+        said = f"{len(kept):,} answers were read from {path.name}; no model is asked.{_second_answers(kept)}"
+        return Answerer(FROM_FILE, kept, said)
     if not config.asks:
         return Answerer("", no_answers(), f"intents.source = {config.source} is no language model: nobody is asked.")
     cache = None if config.cache is None or config.source != "llm" else root / Path(config.cache).expanduser()
@@ -85,12 +86,12 @@ def _same_asker(cache: Path | None, asker: str) -> pd.DataFrame:
 def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], config: IntentsConfig) -> pd.DataFrame:
     """Answers that any language model gave elsewhere.
 
-    Columns: ``items`` (ids of the catalogue, oldest first, a space between them, or ``|`` where an id has a space; the
-    latest T count), ``view`` (long, short, merged) and ``text``; or ``key`` in place of ``items``, as
-    :func:`questions_frame` writes it.
+    Columns: ``items`` (ids of the catalogue, oldest first, a space between them, or ``|`` where an id has a space, in
+    JSON a list too; the latest T count), ``view`` (long, short, merged) and ``text``; or ``key`` in place of ``items``,
+    as :func:`questions_frame` writes it.
 
     Raises:
-        DataError: no such file or format, or a line with an unknown item or view; the line is named.
+        DataError: no such file or format, or a line with an unknown item or view or without its key; the line is named.
     """
     table = _table(path)
     table["view"] = table["view"].astype(str).str.strip()
@@ -101,7 +102,7 @@ def read_answers(path: Path, item_ids: Sequence[Any], lines: Sequence[str], conf
     said = table["text"].astype(object).where(table["text"].notna(), "")  # null says nothing, and not "None"
     known = known_titles((line.partition("\t")[2] for line in lines), config)
     texts = [clean_answer(str(text), config, known) for text in said]
-    keys = table["key"] if "key" in table else _keys(table, path, item_ids, lines, config)
+    keys = _given(table, path) if "key" in table else _keys(table, path, item_ids, lines, config)
     values = (np.asarray(keys, dtype=object), table["view"].to_numpy(object), texts, 0, np.nan)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))).astype(TYPES)
 
@@ -126,12 +127,28 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _given(table: pd.DataFrame, path: Path) -> pd.Series:
+    """(rows,) keys as they stand in the file."""
+    keys = table["key"].where(table["key"].notna(), "").astype(str).str.strip()
+    if (keys == "").any():
+        raise DataError(f"{path}: line {keys.index[keys == ''][0]}: no key, and other lines have one")
+    return keys
+
+
+def _second_answers(answers: pd.DataFrame) -> str:
+    """How many answers follow another one to the same question, in words; empty: none."""
+    again = int(answers.drop_duplicates(["key", "view", "text"]).duplicated(["key", "view"]).sum())
+    return f" {again:,} of them answer a question a second time, otherwise: the first counts." if again else ""
+
+
 def _keys(
     table: pd.DataFrame, path: Path, item_ids: Sequence[Any], lines: Sequence[str], config: IntentsConfig
 ) -> NDArray[np.object_]:
     """(rows,) keys of the file's inputs."""
     known = pd.Index([str(item) for item in item_ids])
-    named = table["items"].astype(str).str.split(_between(known)).explode().fillna("").str.strip()
+    between = _between(known)
+    rows = [one if isinstance(one, list) else str(one).split(between) for one in table["items"]]
+    named = pd.Series(rows, table.index, dtype=object).explode().fillna("").astype(str).str.strip()
     found = known.get_indexer(pd.Index(named))
     if (found < 0).any():
         line, item = named.index[found < 0][0], named.iloc[int((found < 0).argmax())]

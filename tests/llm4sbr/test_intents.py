@@ -270,6 +270,24 @@ def test_a_wrong_line_is_named(config, tmp_path, suffix: str, spoilt: dict[str, 
         read_answers(path, IDS, catalogue_lines(IDS, TITLES, config), config)
 
 
+def test_a_line_without_its_key_is_named_and_items_in_json_may_be_a_list(config, tmp_path) -> None:
+    rows = [{"items": ["i1", "i2"], "view": "long", "text": "x"}, {"items": "i1 i2", "view": "short", "text": "y"}]
+    lines = catalogue_lines(IDS, TITLES, config)
+    found = read_answers(brought(tmp_path, rows, ".jsonl"), IDS, lines, config)
+    assert found["key"].nunique() == 1
+    mixed = [{"key": found["key"][0], "view": "long", "text": "x"}, rows[0]]
+    with pytest.raises(DataError, match="line 2: no key"):
+        read_answers(brought(tmp_path, mixed, ".jsonl"), IDS, lines, config)
+
+
+def test_second_answers_to_one_question_are_told(config, tmp_path) -> None:
+    lines, asked = catalogue_lines(IDS, TITLES, config), config.model_copy(update={"source": "file", "file": "answers.csv"})
+    for texts, told in {("x", "x"): "", ("x", "y"): " 1 of them answer a question a second time"}.items():
+        brought(tmp_path, [{"items": "i1 i2", "view": "long", "text": text} for text in texts], ".csv")
+        said = answerer(asked, tmp_path, IDS, lines).said
+        assert said.startswith("2 answers were read") and (told in said) and ("second time" in said) == bool(told)
+
+
 def test_a_file_of_another_kind_or_without_a_column(config, tmp_path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_answers(tmp_path / "none.csv", IDS, [], config)
