@@ -97,8 +97,8 @@ example-sessions: env ## keep the report of params/sessions.yaml, its rows and, 
 	@mkdir -p reports/example/sessions/backbones && cp runs/sessions/08_evaluate/ledger.json reports/example/sessions/
 	@[ ! -f $(BEAUTY)-cpu/08_evaluate/ledger.json ] || cp $(BEAUTY)-cpu/08_evaluate/ledger.json reports/example/sessions/beauty.json
 	$(call PART,$(BEAUTY)-cpu/08_evaluate/metrics.json,claims gains,reports/example/sessions/beauty-claims.json)
-	$(call PART,$(BEAUTY)-cpu/08_evaluate/metrics.json,systems ours_minus,reports/example/sessions/backbones/srgnn.json)
-	$(foreach one,gru4rec-views sasrec-views gcegnn tagnn dhcn,$(call PART,$(BEAUTY)-$(one)/08_evaluate/metrics.json,systems ours_minus,reports/example/sessions/backbones/$(one).json))
+	$(call PART,$(BEAUTY)-cpu/08_evaluate/metrics.json,systems claims,reports/example/sessions/backbones/srgnn.json)
+	$(foreach one,gru4rec-views sasrec-views gcegnn tagnn dhcn,$(call PART,$(BEAUTY)-$(one)/08_evaluate/metrics.json,systems claims,reports/example/sessions/backbones/$(one).json))
 	@[ ! -f $(BEAUTY)-file-order/08_evaluate/ledger.json ] || $(BIN)/python -c "import json; \
 		found = json.load(open('$(BEAUTY)-file-order/08_evaluate/ledger.json')); \
 		rows = [row for row in found['rows'] if row['kind'] == 'measured']; \
