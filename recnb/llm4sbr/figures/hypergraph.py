@@ -26,10 +26,10 @@ def hypergraph(sessions: Sequence[Sequence[int]], labels: Sequence[str]) -> Figu
     items = sorted(set().union(*sessions))
     incidence = np.array([[item in session for session in sessions] for item in items])  # (n, S)
     names = [drawn(labels[item], _LINE) for item in items]
-    figure, (drawn, matrix, lines) = plt.subplots(
+    figure, (edges, matrix, lines) = plt.subplots(
         1, 3, figsize=(11, 3.4), width_ratios=[1.7, 1, 0.9], layout="constrained"
     )  # fmt: skip
-    _hyperedges(drawn, incidence, names)
+    _hyperedges(edges, incidence, names)
     _matrix(matrix, incidence, names)
     _line_graph(lines, incidence)
     return figure
