@@ -51,7 +51,8 @@ def fit_baseline(
         ModelNotFoundError: ``spop`` or ``fpmc`` where cornac is not installed.
     """
     if trained is not None and (trained / name).is_dir():
-        return load_session_model(trained / name, device), "trained before"
+        found = load_session_model(trained / name, device)
+        return found, _chosen(found, found.config.epochs)
     if name == "popularity":
         return Popularity(np.bincount(train.items, minlength=n_items)), "nothing to choose"
     if name == "itemknn":
@@ -75,8 +76,13 @@ def fit_baseline(
         model = train_session_model(known, n_items, section, length, model=SESSION_MODELS[name], **same)
     else:
         model = train_sequential(train, n_items, section, length, encoder=SAVED[name], **same)
+    return model, _chosen(model, section.epochs)
+
+
+def _chosen(model: Any, most: int) -> str:
+    """Which epoch of a trained model validation took."""
     best = max(model.log, key=lambda row: row["R@10"])
-    return model, f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {section.epochs})"
+    return f"epoch {best['epoch']:.0f} of {len(model.log)} run (at most {most})"
 
 
 def fit_counting(

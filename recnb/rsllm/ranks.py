@@ -15,7 +15,7 @@ from recnb.data.schema import item_text, read_dataset
 from recnb.evaluation.candidates import CandidateSets, candidate_metrics, ranks_of
 from recnb.llm.ranking_prompts import prompts_for
 from recnb.recommenders.fit import fit_baseline
-from recnb.recommenders.interface import Fitted, scores_among
+from recnb.recommenders.interface import scores_among
 from recnb.rsllm.rank import meet_users, open_reader
 from recnb.rsllm.recipe import MAIN, RSLLM
 
@@ -42,19 +42,15 @@ def model_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) ->
 def baseline_ranks(stage: Artifacts, recipe: RSLLM, judged: str, users: int = 0) -> NDArray[np.float64]:
     """The same for a recommender without a language model, fitted on the training events. What it chooses it chooses on
     all validation users, so this is what tuning has to look at and not an estimate of quality."""
-    histories, sets = _asked(stage, users)
-    return _first(ranks_of(scores_among(_fitted(stage, recipe, judged), histories, sets.items), sets))
-
-
-def _fitted(stage: Artifacts, recipe: RSLLM, name: str) -> Fitted:
-    """As 03_candidates trained it; what it did not keep takes no training and is fitted."""
     dataset, held = read_dataset(stage), read_held_out(stage.path("03_candidates", "cases"))
-    return fit_baseline(
-        name, held.train, dataset.n_items, recipe.models, recipe.data.max_history, seed=recipe.seed,
+    fitted, _ = fit_baseline(
+        judged, held.train, dataset.n_items, recipe.models, recipe.data.max_history, seed=recipe.seed,
         validation=(held.histories["choose"], held.targets["choose"]),
         texts=item_text(dataset.items, recipe.models.words.fields), device=stage.runtime.device,
         progress=stage.runtime.progress, trained=stage.path("03_candidates", "models"),
-    )[0]  # fmt: skip
+    )  # fmt: skip
+    histories, sets = _asked(stage, users)
+    return _first(ranks_of(scores_among(fitted, histories, sets.items), sets))
 
 
 def _asked(stage: Artifacts, users: int) -> tuple[NDArray[np.int32], CandidateSets]:

@@ -23,6 +23,7 @@ import recnb
 from recnb.artifacts import files_of, git_commit, read_json, remove, write_atomic, write_folder_atomic, write_json
 from recnb.errors import ArtifactError, RecnbError, nearest
 from recnb.settings import PathsConfig, StageSpec
+from recnb.style import aligned
 from recnb.workflow import far, manifest as manifests
 from recnb.workflow.execute import kernel_environment
 from recnb.workflow.graph import stage_named
@@ -126,7 +127,8 @@ def unpack(folder: Path) -> tuple[Plan, list[str]]:
     plan = make_plan(index["recipe"], index["overrides"])
     if plan.recipe.name != index["name"]:
         raise ArtifactError(f"{folder} is of recipe '{index['name']}', but {index['recipe']} is '{plan.recipe.name}'")
-    return plan, [f"{name:22}{_take(name, entry, folder, plan, index)}" for name, entry in index["stages"].items()]
+    taken = [(name, _take(name, entry, folder, plan, index)) for name, entry in index["stages"].items()]
+    return plan, aligned(taken).splitlines()
 
 
 def bytes_of(text: str) -> int:

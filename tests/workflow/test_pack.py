@@ -122,7 +122,7 @@ def test_a_stage_goes_there_and_comes_home(project: Path, capsys: pytest.Capture
     home = pack.parent / "mine-home"
     told = read_json(home / "home.json")["stages"]["02_embeddings"]
     assert told["facts"] == {"items": 2} and told["device"] == "cpu" and told["peak_memory"] > 2**20
-    assert "02_embeddings         taken" in command(capsys, "unpack", str(home))
+    assert "02_embeddings  taken" in command(capsys, "unpack", str(home))
     assert json.loads((project / "runs/mine/02_embeddings/embeddings.json").read_text()) == ["half", 1, 2]
     assert (project / "reports/mine/figures/02_embeddings-loss.png").read_bytes() == b"png" and not old.exists()
     explained = command(capsys, "run", "params/mine.yaml", "--explain").splitlines()
@@ -206,7 +206,7 @@ def test_a_stage_that_stays_there_is_no_obstacle(project: Path, capsys: pytest.C
     pack = packed(project, capsys)
     there(pack, "--last", "03", "--leave", "02")
     said = command(capsys, "unpack", str(pack.parent / "mine-home"))
-    assert "02_embeddings         done, and was left there" in said and "03_index              taken" in said
+    assert "02_embeddings  done, and was left there" in said and "03_index       taken" in said
     explained = command(capsys, "run", "params/mine.yaml", "--explain").splitlines()
     assert "no result yet" in explained[1] and "its input 02_embeddings" in explained[2]
 
